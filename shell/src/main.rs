@@ -1,0 +1,2 @@
+//! metastore
+fn main() {}
