@@ -58,11 +58,7 @@ pub(super) fn assemble(
         max_txn_ops: settings.unsigned_32("max-txn-ops"),
         max_request_bytes: max_request_bytes(settings, warnings),
         max_concurrent_streams: settings.unsigned_32("max-concurrent-streams"),
-        grpc_keepalive: Keepalive {
-            min_time: settings.duration("grpc-keepalive-min-time"),
-            interval: unless_off(settings.duration("grpc-keepalive-interval")),
-            timeout: unless_off(settings.duration("grpc-keepalive-timeout")),
-        },
+        grpc_keepalive: keepalive(settings),
         socket_options: SocketOptions {
             reuse_port: settings.bool("socket-reuse-port"),
             reuse_address: settings.bool("socket-reuse-address"),
@@ -71,10 +67,7 @@ pub(super) fn assemble(
         security: security(settings),
         auth: auth(settings),
         log: log(settings),
-        metrics: match settings.text("metrics").as_str() {
-            "extensive" => MetricsLevel::Extensive,
-            _ => MetricsLevel::Basic,
-        },
+        metrics: metrics(settings),
         enable_pprof: settings.bool("enable-pprof"),
         warning_apply_duration: settings.duration("warning-apply-duration"),
         warning_unary_request_duration: settings.duration("warning-unary-request-duration"),
@@ -332,6 +325,21 @@ fn peer_tls(settings: &Settings) -> Tls {
         allowed_cns: settings.list("peer-cert-allowed-cn"),
         allowed_hostnames: settings.list("peer-cert-allowed-hostname"),
         skip_client_san_verification: settings.bool("peer-skip-client-san-verification"),
+    }
+}
+
+fn keepalive(settings: &Settings) -> Keepalive {
+    Keepalive {
+        min_time: settings.duration("grpc-keepalive-min-time"),
+        interval: unless_off(settings.duration("grpc-keepalive-interval")),
+        timeout: unless_off(settings.duration("grpc-keepalive-timeout")),
+    }
+}
+
+fn metrics(settings: &Settings) -> MetricsLevel {
+    match settings.text("metrics").as_str() {
+        "extensive" => MetricsLevel::Extensive,
+        _ => MetricsLevel::Basic,
     }
 }
 
