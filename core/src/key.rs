@@ -96,6 +96,9 @@ mod tests {
         assert!(KeyRange::new(b"\0", b"\0").contains(b"anything"));
         assert!(KeyRange::new(b"k", b"l").contains(b"k\xff"));
         assert!(!KeyRange::new(b"k", b"l").contains(b"l"));
-        assert!(!KeyRange::new(b"k", b"a").contains(b"k"), "an inverted range is empty");
+        assert!(
+            !KeyRange::new(b"k", b"a").contains(b"k"),
+            "an inverted range is empty"
+        );
     }
 }

@@ -31,7 +31,12 @@ enum Written {
 impl EventLog {
     /// A log whose first revision will be `origin`.
     pub fn starting_at(origin: i64) -> Self {
-        EventLog { full: OrdMap::new(), tail: Arc::default(), origin, next: origin }
+        EventLog {
+            full: OrdMap::new(),
+            tail: Arc::default(),
+            origin,
+            next: origin,
+        }
     }
 
     /// The revision after the newest.
@@ -41,7 +46,10 @@ impl EventLog {
 
     /// The oldest revision still present; [`EventLog::next_revision`] when there is none.
     pub fn first_revision(&self) -> i64 {
-        let block = self.full.get_min().map_or(self.block_of(self.next), |(&block, _)| block);
+        let block = self
+            .full
+            .get_min()
+            .map_or(self.block_of(self.next), |&(block, _)| block);
         self.origin + block * BLOCK_REVISIONS
     }
 
@@ -89,7 +97,7 @@ impl EventLog {
     /// Frees one block that lies wholly below `revision`; answers whether there was one.
     pub fn drop_block_below(&mut self, revision: i64) -> bool {
         match self.full.get_min() {
-            Some((&block, _)) if self.origin + (block + 1) * BLOCK_REVISIONS <= revision => {
+            Some(&(block, _)) if self.origin + (block + 1) * BLOCK_REVISIONS <= revision => {
                 self.full.remove(&block);
                 true
             }
@@ -102,7 +110,8 @@ impl EventLog {
     }
 
     fn place_of(&self, revision: i64) -> usize {
-        usize::try_from((revision - self.origin) % BLOCK_REVISIONS).expect("a remainder of a positive number")
+        usize::try_from((revision - self.origin) % BLOCK_REVISIONS)
+            .expect("a remainder of a positive number")
     }
 }
 
@@ -125,7 +134,9 @@ mod tests {
 
     fn records(revision: i64, count: u32) -> Vec<Record> {
         let mut packer = RecordPacker::default();
-        (0..count).map(|sub| packer.tombstone(b"k", (revision, sub))).collect()
+        (0..count)
+            .map(|sub| packer.tombstone(b"k", (revision, sub)))
+            .collect()
     }
 
     #[test]
@@ -146,11 +157,23 @@ mod tests {
         while log.drop_block_below(300) {}
         assert_eq!(log.first_revision(), 2 + 4 * 64);
         for revision in 0..600 {
-            let wanted = if (log.first_revision()..500).contains(&revision) { 1 + usize::from(revision % 7 == 0) } else { 0 };
+            let wanted = if (log.first_revision()..500).contains(&revision) {
+                1 + usize::from(revision % 7 == 0)
+            } else {
+                0
+            };
             assert_eq!(log.records(revision).len(), wanted, "{revision}");
-            assert!(log.records(revision).iter().all(|record| record.mod_revision() == revision));
+            assert!(
+                log.records(revision)
+                    .iter()
+                    .all(|record| record.mod_revision() == revision)
+            );
         }
-        assert_eq!((early.first_revision(), early.next_revision()), (2, 101), "a clone is not affected");
+        assert_eq!(
+            (early.first_revision(), early.next_revision()),
+            (2, 101),
+            "a clone is not affected"
+        );
         assert_eq!(early.records(100).len(), 1);
         assert!(early.records(101).is_empty());
     }

@@ -39,6 +39,12 @@ pub enum Trim {
     Gone(u64),
 }
 
+/// How much one pass of the sweep removes.
+enum Slice {
+    Everything,
+    Chunk,
+}
+
 impl History {
     /// The latest record, be it a tombstone.
     pub fn newest(&self) -> &Record {
@@ -61,7 +67,11 @@ impl History {
     /// The record that gave the key its value at revision `at`; `None` if it did not exist then.
     pub fn live_at(&self, at: i64) -> Option<&Record> {
         let newest = self.newest();
-        let record = if newest.mod_revision() <= at { newest } else { self.last_at(at)? };
+        let record = if newest.mod_revision() <= at {
+            newest
+        } else {
+            self.last_at(at)?
+        };
         (!record.is_tombstone()).then_some(record)
     }
 
@@ -75,12 +85,18 @@ impl History {
 
     /// Adds the newest record.
     pub fn push(&mut self, record: Record) {
-        assert!(self.newest().position() < record.position(), "history only grows forward");
+        assert!(
+            self.newest().position() < record.position(),
+            "history only grows forward"
+        );
         match self {
             History::One(only) => {
                 let mut open = Vec::with_capacity(2);
                 open.extend([only.clone(), record]);
-                *self = History::Many(Arc::new(Chunks { closed: OrdMap::new(), open }));
+                *self = History::Many(Arc::new(Chunks {
+                    closed: OrdMap::new(),
+                    open,
+                }));
             }
             History::Many(chunks) => Arc::make_mut(chunks).push(record),
         }
@@ -94,13 +110,16 @@ impl History {
         };
         let closed = many.into_iter().flat_map(|chunks| chunks.closed.values());
         let open = many.into_iter().flat_map(|chunks| chunks.open.iter());
-        one.into_iter().chain(closed.flat_map(|chunk| chunk.iter())).chain(open)
+        one.into_iter()
+            .chain(closed.flat_map(|chunk| chunk.iter()))
+            .chain(open)
     }
 
     /// The records a compaction at `compact` is not entitled to remove, oldest first.
     pub fn retained(&self, compact: i64) -> impl Iterator<Item = &Record> {
         let floor = self.floor(compact);
-        self.iter().skip_while(move |record| floor.is_some_and(|floor| record.position() < floor))
+        self.iter()
+            .skip_while(move |record| floor.is_some_and(|floor| record.position() < floor))
     }
 
     /// Removes what a compaction at `compact` is entitled to remove, as the sweep passes revision `passing`.
@@ -108,24 +127,32 @@ impl History {
     /// The sweep passes every change of the key. Only the last one at or below the boundary removes everything;
     /// each earlier one removes at most one whole chunk, so that a key of a million versions goes in slices.
     pub fn trim(&mut self, compact: i64, passing: i64) -> Trim {
-        let Some(floor) = self.floor(compact) else { return Trim::Freed(0) };
-        let last = self.last_at(compact).expect("a history with a floor has a record at or below it");
-        let at_last_change = last.mod_revision() <= passing;
+        let Some((floor, slice)) = self.removable(compact, passing) else {
+            return Trim::Freed(0);
+        };
         match self {
-            History::One(record) if record.position() < floor => Trim::Gone(record.size()),
-            History::One(_) => Trim::Freed(0),
-            History::Many(chunks) if !chunks.begins_below(floor, !at_last_change) => Trim::Freed(0),
+            History::One(record) => Trim::Gone(record.size()),
             History::Many(chunks) => {
                 let chunks = Arc::make_mut(chunks);
-                let freed = if at_last_change { chunks.trim(floor) } else { chunks.drop_oldest_chunk() };
+                let freed = match slice {
+                    Slice::Everything => chunks.trim(floor),
+                    Slice::Chunk => chunks.drop_oldest_chunk(),
+                };
                 match (chunks.closed.is_empty(), chunks.open.as_slice()) {
                     (true, []) => return Trim::Gone(freed),
                     (true, [only]) => *self = History::One(only.clone()),
-                    (_, open) => assert!(!open.is_empty(), "the open chunk holds the newest record"),
+                    (_, open) => {
+                        assert!(!open.is_empty(), "the open chunk holds the newest record")
+                    }
                 }
                 Trim::Freed(freed)
             }
         }
+    }
+
+    /// Whether [`History::trim`] would remove anything.
+    pub fn can_trim(&self, compact: i64, passing: i64) -> bool {
+        self.removable(compact, passing).is_some()
     }
 
     /// Builds a history from records in order; `None` from no records.
@@ -134,8 +161,29 @@ impl History {
             return records.pop().map(History::One);
         }
         let open = records.split_off((records.len() - 1) / CHUNK_RECORDS * CHUNK_RECORDS);
-        let closed = records.chunks(CHUNK_RECORDS).map(|chunk| (chunk[0].mod_revision(), Arc::from(chunk)));
-        Some(History::Many(Arc::new(Chunks { closed: closed.collect(), open })))
+        let closed = records
+            .chunks(CHUNK_RECORDS)
+            .map(|chunk| (chunk[0].mod_revision(), Arc::from(chunk)));
+        Some(History::Many(Arc::new(Chunks {
+            closed: closed.collect(),
+            open,
+        })))
+    }
+
+    /// What the sweep may remove when it passes a change: everything below the position, or only one chunk of it.
+    fn removable(&self, compact: i64, passing: i64) -> Option<(Position, Slice)> {
+        let floor = self.floor(compact)?;
+        let last = self.last_at(compact)?;
+        let slice = if last.mod_revision() <= passing {
+            Slice::Everything
+        } else {
+            Slice::Chunk
+        };
+        let begins_below = match self {
+            History::One(record) => record.position() < floor,
+            History::Many(chunks) => chunks.begins_below(floor, matches!(slice, Slice::Chunk)),
+        };
+        begins_below.then_some((floor, slice))
     }
 
     /// Where the records that survive a compaction at `compact` begin; `None` if all are newer.
@@ -145,7 +193,11 @@ impl History {
     fn floor(&self, compact: i64) -> Option<Position> {
         let last = self.last_at(compact)?;
         let whole_boundary = last.mod_revision() == compact || last.is_tombstone();
-        Some(if whole_boundary { (compact, 0) } else { last.position() })
+        Some(if whole_boundary {
+            (compact, 0)
+        } else {
+            last.position()
+        })
     }
 }
 
@@ -161,7 +213,11 @@ impl Chunks {
     }
 
     fn last_before(&self, position: Position) -> Option<&Record> {
-        let last_in = |chunk: &[Record]| chunk.partition_point(|record| record.position() < position).checked_sub(1);
+        let last_in = |chunk: &[Record]| {
+            chunk
+                .partition_point(|record| record.position() < position)
+                .checked_sub(1)
+        };
         if let Some(index) = last_in(&self.open) {
             return Some(&self.open[index]);
         }
@@ -179,20 +235,29 @@ impl Chunks {
     /// Whether the oldest record, or with `whole_chunk` the whole oldest closed chunk, lies below `floor`.
     fn begins_below(&self, floor: Position, whole_chunk: bool) -> bool {
         match self.closed.get_min() {
-            Some((_, chunk)) => chunk[if whole_chunk { chunk.len() - 1 } else { 0 }].position() < floor,
+            Some((_, chunk)) => {
+                chunk[if whole_chunk { chunk.len() - 1 } else { 0 }].position() < floor
+            }
             None => !whole_chunk && self.open[0].position() < floor,
         }
     }
 
     fn drop_oldest_chunk(&mut self) -> u64 {
-        let first = *self.closed.get_min().expect("asked only with a closed chunk").0;
-        let chunk = self.closed.remove(&first).expect("the least key is present");
+        let first = self
+            .closed
+            .get_min()
+            .expect("asked only with a closed chunk")
+            .0;
+        let chunk = self
+            .closed
+            .remove(&first)
+            .expect("the least key is present");
         chunk.iter().map(Record::size).sum()
     }
 
     fn trim(&mut self, floor: Position) -> u64 {
         let mut freed = 0;
-        while let Some((&first, chunk)) = self.closed.get_min() {
+        while let Some(&(first, ref chunk)) = self.closed.get_min() {
             let below = chunk.partition_point(|record| record.position() < floor);
             if below == chunk.len() {
                 freed += self.drop_oldest_chunk();
@@ -206,8 +271,15 @@ impl Chunks {
             }
             return freed;
         }
-        let below = self.open.partition_point(|record| record.position() < floor);
-        freed + self.open.drain(..below).map(|record| record.size()).sum::<u64>()
+        let below = self
+            .open
+            .partition_point(|record| record.position() < floor);
+        freed
+            + self
+                .open
+                .drain(..below)
+                .map(|record| record.size())
+                .sum::<u64>()
     }
 }
 
@@ -216,7 +288,10 @@ impl Clone for Chunks {
     fn clone(&self) -> Self {
         let mut open = Vec::with_capacity((self.open.len() + 4).min(CHUNK_RECORDS));
         open.extend_from_slice(&self.open);
-        Chunks { closed: self.closed.clone(), open }
+        Chunks {
+            closed: self.closed.clone(),
+            open,
+        }
     }
 }
 
@@ -228,7 +303,12 @@ mod tests {
     use super::*;
 
     fn put(main: i64, sub: u32) -> Record {
-        let numbers = PutNumbers { position: (main, sub), create_revision: 2, version: 1, lease: 0 };
+        let numbers = PutNumbers {
+            position: (main, sub),
+            create_revision: 2,
+            version: 1,
+            lease: 0,
+        };
         RecordPacker::default().put(b"k", b"", numbers)
     }
 
@@ -252,10 +332,17 @@ mod tests {
     fn every_revision_finds_its_record_at_any_depth() {
         for depth in [1, 2, 31, 32, 33, 64, 65, 200] {
             let history = history((1..=depth).map(|n| n * 10));
-            assert_eq!(revisions(&history), (1..=depth).map(|n| n * 10).collect::<Vec<_>>());
+            assert_eq!(
+                revisions(&history),
+                (1..=depth).map(|n| n * 10).collect::<Vec<_>>()
+            );
             for at in 0..=depth * 10 + 5 {
                 let found = history.last_at(at).map(Record::mod_revision);
-                assert_eq!(found, Some(at.min(depth * 10) / 10 * 10).filter(|&at| at > 0), "{depth} {at}");
+                assert_eq!(
+                    found,
+                    Some(at.min(depth * 10) / 10 * 10).filter(|&at| at > 0),
+                    "{depth} {at}"
+                );
             }
         }
     }
@@ -265,8 +352,14 @@ mod tests {
         let mut history = history(2..=32);
         history.push(put(33, 0));
         history.push(put(33, 1));
-        assert_eq!(history.last_before((33, 1)).map(Record::position), Some((33, 0)));
-        assert_eq!(history.last_before((33, 0)).map(Record::position), Some((32, 0)));
+        assert_eq!(
+            history.last_before((33, 1)).map(Record::position),
+            Some((33, 0))
+        );
+        assert_eq!(
+            history.last_before((33, 0)).map(Record::position),
+            Some((32, 0))
+        );
         assert_eq!(history.last_at(33).map(Record::position), Some((33, 1)));
     }
 
@@ -276,7 +369,11 @@ mod tests {
         assert_eq!(history.trim(70, 3), Trim::Freed(32 * put(1, 0).size()));
         assert_eq!(revisions(&history), (33..=100).collect::<Vec<_>>());
         assert_eq!(history.trim(70, 4), Trim::Freed(32 * put(1, 0).size()));
-        assert_eq!(history.trim(70, 5), Trim::Freed(0), "the next chunk is needed in part");
+        assert_eq!(
+            history.trim(70, 5),
+            Trim::Freed(0),
+            "the next chunk is needed in part"
+        );
         history.trim(70, 70);
         assert_eq!(revisions(&history), (70..=100).collect::<Vec<_>>());
         history.trim(100, 100);
@@ -296,7 +393,8 @@ mod tests {
     fn a_history_built_at_once_equals_one_that_grew() {
         for depth in [1, 2, 32, 33, 64, 65, 100] {
             let grown = history(1..=depth);
-            let built = History::from_records((1..=depth).map(|n| put(n, 0)).collect()).expect("not empty");
+            let built =
+                History::from_records((1..=depth).map(|n| put(n, 0)).collect()).expect("not empty");
             assert_eq!(revisions(&built), revisions(&grown));
             assert_eq!(built.newest(), grown.newest());
         }

@@ -45,7 +45,10 @@ pub struct Run<'a> {
 impl Keyspace {
     /// A keyspace without keys.
     pub fn new() -> Self {
-        Keyspace { leaves: OrdMap::unit(Key::from(&[][..]), Arc::new(Leaf::new(Vec::new()))), keys: 0 }
+        Keyspace {
+            leaves: OrdMap::unit(Key::from(&[][..]), Arc::new(Leaf::new(Vec::new()))),
+            keys: 0,
+        }
     }
 
     /// How many keys have a history, deleted ones included.
@@ -67,7 +70,11 @@ impl Keyspace {
     /// Adds the newest record of its key.
     pub fn push(&mut self, record: Record) {
         let bound = self.leaf_of(record.key()).0.clone();
-        let leaf = Arc::make_mut(self.leaves.get_mut(&bound).expect("the bound was just found"));
+        let leaf = Arc::make_mut(
+            self.leaves
+                .get_mut(&bound)
+                .expect("the bound was just found"),
+        );
         let revision = record.mod_revision();
         match leaf.find(record.key()) {
             Ok(index) => leaf.push_at(index, record),
@@ -90,11 +97,19 @@ impl Keyspace {
     }
 
     /// Changes the history of `key`, if there is one; answering `false` removes the key altogether.
-    pub fn edit<T>(&mut self, key: &[u8], edit: impl FnOnce(&mut History) -> (bool, T)) -> Option<T> {
+    pub fn edit<T>(
+        &mut self,
+        key: &[u8],
+        edit: impl FnOnce(&mut History) -> (bool, T),
+    ) -> Option<T> {
         let (bound, leaf) = self.leaf_of(key);
         let index = leaf.find(key).ok()?;
         let bound = bound.clone();
-        let leaf = Arc::make_mut(self.leaves.get_mut(&bound).expect("the bound was just found"));
+        let leaf = Arc::make_mut(
+            self.leaves
+                .get_mut(&bound)
+                .expect("the bound was just found"),
+        );
         let was_live = !leaf.histories[index].newest().is_tombstone();
         let (keep, answer) = edit(&mut leaf.histories[index]);
         assert!(keep || !was_live, "only a deleted key is ever removed");
@@ -120,7 +135,11 @@ impl Keyspace {
         };
         let empty = matches!(range, KeyRange::Between(start, end) if end <= start);
         let leaves = (!empty).then(|| self.leaves.range::<_, [u8]>((from, to)).peekable());
-        Runs { leaves, range, at_first: true }
+        Runs {
+            leaves,
+            range,
+            at_first: true,
+        }
     }
 
     /// The histories in `range`, in key order.
@@ -157,20 +176,39 @@ impl Keyspace {
         let mut keys = 0;
         let mut previous: Option<&[u8]> = None;
         for (index, (bound, leaf)) in self.leaves.iter().enumerate() {
-            assert!(index > 0 || bound.as_bytes().is_empty(), "the first bound is the empty key");
-            assert!(index == 0 || !leaf.histories.is_empty(), "only the first leaf may be empty");
+            assert!(
+                index > 0 || bound.as_bytes().is_empty(),
+                "the first bound is the empty key"
+            );
+            assert!(
+                index == 0 || !leaf.histories.is_empty(),
+                "only the first leaf may be empty"
+            );
             assert!(leaf.histories.len() <= LEAF_KEYS, "a leaf is bounded");
-            let live = leaf.histories.iter().filter(|history| !history.newest().is_tombstone()).count();
+            let live = leaf
+                .histories
+                .iter()
+                .filter(|history| !history.newest().is_tombstone())
+                .count();
             assert_eq!(leaf.live, live, "a leaf knows its live keys");
             for history in &leaf.histories {
                 let key = history.key();
                 assert!(previous < Some(key), "keys ascend strictly");
-                assert!(bound.as_bytes() <= key, "a key lies at or after its leaf's bound");
-                assert!(history.newest().mod_revision() <= leaf.mod_revision_max, "a leaf knows its newest change");
+                assert!(
+                    bound.as_bytes() <= key,
+                    "a key lies at or after its leaf's bound"
+                );
+                assert!(
+                    history.newest().mod_revision() <= leaf.mod_revision_max,
+                    "a leaf knows its newest change"
+                );
                 previous = Some(key);
             }
             if let Some((next, _)) = self.leaves.iter().nth(index + 1).filter(|_| index < 64) {
-                assert!(previous < Some(next.as_bytes()), "a leaf ends before the next bound");
+                assert!(
+                    previous < Some(next.as_bytes()),
+                    "a leaf ends before the next bound"
+                );
             }
             keys += leaf.histories.len();
         }
@@ -178,18 +216,28 @@ impl Keyspace {
     }
 
     fn leaf_of(&self, key: &[u8]) -> (&Key, &Leaf) {
-        let (bound, leaf) = self.leaves.get_prev(key).expect("the first bound lies before every key");
+        let (bound, leaf) = self
+            .leaves
+            .get_prev(key)
+            .expect("the first bound lies before every key");
         (bound, leaf)
     }
 
     /// Merges a leaf that became small with its right neighbour, if the two fit with room to spare.
     fn join(&mut self, bound: &Key) {
-        let mut pair = self.leaves.range::<_, [u8]>((Bound::Included(bound.as_bytes()), Bound::Unbounded));
+        let mut pair = self
+            .leaves
+            .range::<_, [u8]>((Bound::Included(bound.as_bytes()), Bound::Unbounded));
         let left = pair.next().expect("the bound is present").1.histories.len();
-        let right = pair.next().map(|(bound, leaf)| (bound.clone(), leaf.histories.len()));
+        let right = pair
+            .next()
+            .map(|(bound, leaf)| (bound.clone(), leaf.histories.len()));
         match right {
             Some((right_bound, right)) if left + right <= LEAF_KEYS / 4 * 3 => {
-                let right = self.leaves.remove(&right_bound).expect("the bound was just found");
+                let right = self
+                    .leaves
+                    .remove(&right_bound)
+                    .expect("the bound was just found");
                 let left = Arc::make_mut(self.leaves.get_mut(bound).expect("the bound is present"));
                 left.histories.extend_from_slice(&right.histories);
                 left.live += right.live;
@@ -211,13 +259,25 @@ impl Default for Keyspace {
 
 impl Leaf {
     fn new(histories: Vec<History>) -> Self {
-        let live = histories.iter().filter(|history| !history.newest().is_tombstone()).count();
-        let mod_revision_max = histories.iter().map(|history| history.newest().mod_revision()).max().unwrap_or(0);
-        Leaf { histories, live, mod_revision_max }
+        let live = histories
+            .iter()
+            .filter(|history| !history.newest().is_tombstone())
+            .count();
+        let mod_revision_max = histories
+            .iter()
+            .map(|history| history.newest().mod_revision())
+            .max()
+            .unwrap_or(0);
+        Leaf {
+            histories,
+            live,
+            mod_revision_max,
+        }
     }
 
     fn find(&self, key: &[u8]) -> Result<usize, usize> {
-        self.histories.binary_search_by(|history| history.key().cmp(key))
+        self.histories
+            .binary_search_by(|history| history.key().cmp(key))
     }
 
     fn push_at(&mut self, index: usize, record: Record) {
@@ -241,10 +301,19 @@ impl Leaf {
     ///
     /// At its very end only the new key goes right, so that keys arriving in order fill their leaves.
     fn split_for(&mut self, index: usize) -> Leaf {
-        let middle = if index == self.histories.len() { index } else { self.histories.len() / 2 };
-        let mut right = Vec::with_capacity(LEAF_KEYS_STEP * (1 + (self.histories.len() - middle) / LEAF_KEYS_STEP));
+        let middle = if index == self.histories.len() {
+            index
+        } else {
+            self.histories.len() / 2
+        };
+        let mut right = Vec::with_capacity(
+            LEAF_KEYS_STEP * (1 + (self.histories.len() - middle) / LEAF_KEYS_STEP),
+        );
         right.extend(self.histories.drain(middle..));
-        let right = Leaf { mod_revision_max: self.mod_revision_max, ..Leaf::new(right) };
+        let right = Leaf {
+            mod_revision_max: self.mod_revision_max,
+            ..Leaf::new(right)
+        };
         self.live -= right.live;
         self.histories.shrink_to(self.histories.len() + 1);
         right
@@ -266,14 +335,20 @@ impl<'a> Run<'a> {
     pub fn live_at(&self, at: i64) -> usize {
         match self.whole {
             Some(leaf) if leaf.mod_revision_max <= at => leaf.live,
-            _ => self.histories.iter().filter(|history| history.live_at(at).is_some()).count(),
+            _ => self
+                .histories
+                .iter()
+                .filter(|history| history.live_at(at).is_some())
+                .count(),
         }
     }
 }
 
 /// The iterator of [`Keyspace::runs`].
 pub struct Runs<'a> {
-    leaves: Option<Peekable<im::ordmap::RangedIter<'a, Key, Arc<Leaf>, im::shared_ptr::DefaultSharedPtr>>>,
+    leaves: Option<
+        Peekable<im::ordmap::RangedIter<'a, Key, Arc<Leaf>, im::shared_ptr::DefaultSharedPtr>>,
+    >,
     range: KeyRange<'a>,
     at_first: bool,
 }
@@ -286,15 +361,30 @@ impl<'a> Iterator for Runs<'a> {
         let (_, leaf) = leaves.next()?;
         let histories = leaf.histories.as_slice();
         // Only the outer leaves can reach beyond the range; the keys of others need no look.
-        let from = if self.at_first { histories.partition_point(|history| history.key() < self.range.start()) } else { 0 };
+        let from = if self.at_first {
+            histories.partition_point(|history| history.key() < self.range.start())
+        } else {
+            0
+        };
         self.at_first = false;
         let to = match (self.range, leaves.peek()) {
             (KeyRange::From(_), _) | (KeyRange::Between(..), Some(_)) => histories.len(),
-            (KeyRange::Between(_, end), None) => histories.partition_point(|history| history.key() < end),
-            (KeyRange::One(key), _) => from + usize::from(histories.get(from).is_some_and(|history| history.key() == key)),
+            (KeyRange::Between(_, end), None) => {
+                histories.partition_point(|history| history.key() < end)
+            }
+            (KeyRange::One(key), _) => {
+                from + usize::from(
+                    histories
+                        .get(from)
+                        .is_some_and(|history| history.key() == key),
+                )
+            }
         };
         let whole = (from == 0 && to == histories.len()).then_some(&**leaf);
-        Some(Run { histories: histories.get(from..to).unwrap_or(&[]), whole })
+        Some(Run {
+            histories: histories.get(from..to).unwrap_or(&[]),
+            whole,
+        })
     }
 }
 

@@ -51,7 +51,11 @@ impl Record {
 
     /// The lease the key is attached to; 0 for none.
     pub fn lease(&self) -> i64 {
-        if self.0[FLAGS] & LEASED == 0 { 0 } else { self.number(HEADER) }
+        if self.0[FLAGS] & LEASED == 0 {
+            0
+        } else {
+            self.number(HEADER)
+        }
     }
 
     /// Whether this change deleted the key.
@@ -77,7 +81,11 @@ impl Record {
 
     /// The record as the message clients know; of a tombstone only key and revision are set.
     pub fn to_key_value(&self) -> KeyValue {
-        KeyValue { value: self.value().to_vec(), lease: self.lease(), ..self.to_key_only() }
+        KeyValue {
+            value: self.value().to_vec(),
+            lease: self.lease(),
+            ..self.to_key_only()
+        }
     }
 
     /// Like [`Record::to_key_value`] with neither value nor lease.
@@ -99,7 +107,10 @@ impl Record {
 
     /// Takes packed bytes back, refusing whatever no store could have written.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Record> {
-        if bytes.len() < HEADER || bytes[FLAGS] & !(TOMBSTONE | LEASED) != 0 || bytes[HEADER - 1] != 0 {
+        if bytes.len() < HEADER
+            || bytes[FLAGS] & !(TOMBSTONE | LEASED) != 0
+            || bytes[HEADER - 1] != 0
+        {
             return None;
         }
         let record = Record(Arc::from(bytes));
@@ -123,11 +134,19 @@ impl Record {
     }
 
     fn number(&self, at: usize) -> i64 {
-        i64::from_le_bytes(self.0[at..at + 8].try_into().expect("eight bytes were sliced"))
+        i64::from_le_bytes(
+            self.0[at..at + 8]
+                .try_into()
+                .expect("eight bytes were sliced"),
+        )
     }
 
     fn short(&self, at: usize) -> u32 {
-        u32::from_le_bytes(self.0[at..at + 4].try_into().expect("four bytes were sliced"))
+        u32::from_le_bytes(
+            self.0[at..at + 4]
+                .try_into()
+                .expect("four bytes were sliced"),
+        )
     }
 }
 
@@ -162,7 +181,13 @@ impl RecordPacker {
     /// The record of a put.
     pub fn put(&mut self, key: &[u8], value: &[u8], numbers: PutNumbers) -> Record {
         let flags = if numbers.lease == 0 { 0 } else { LEASED };
-        self.header(key, numbers.position, numbers.create_revision, numbers.version, flags);
+        self.header(
+            key,
+            numbers.position,
+            numbers.create_revision,
+            numbers.version,
+            flags,
+        );
         if numbers.lease != 0 {
             self.buffer.extend_from_slice(&numbers.lease.to_le_bytes());
         }
@@ -177,7 +202,10 @@ impl RecordPacker {
 
     fn header(&mut self, key: &[u8], (main, sub): Position, create: i64, version: i64, flags: u8) {
         let key_length = u32::try_from(key.len()).expect("a key is shorter than 4 GiB");
-        assert!(version >> (8 * VERSION_BYTES) == 0, "a version fits in {VERSION_BYTES} bytes");
+        assert!(
+            version >> (8 * VERSION_BYTES) == 0,
+            "a version fits in {VERSION_BYTES} bytes"
+        );
         let buffer = &mut self.buffer;
         buffer.clear();
         buffer.extend_from_slice(&main.to_le_bytes());
@@ -186,7 +214,10 @@ impl RecordPacker {
         buffer.extend_from_slice(&sub.to_le_bytes());
         buffer.extend_from_slice(&key_length.to_le_bytes());
         buffer.extend_from_slice(&[flags, 0]);
-        assert!(buffer.len() == HEADER, "the header is as long as the readers think");
+        assert!(
+            buffer.len() == HEADER,
+            "the header is as long as the readers think"
+        );
     }
 
     fn finish(&mut self, key: &[u8], value: &[u8]) -> Record {
@@ -221,7 +252,12 @@ mod tests {
     use super::*;
 
     fn numbers(lease: i64) -> PutNumbers {
-        PutNumbers { position: (7, 3), create_revision: 5, version: 2, lease }
+        PutNumbers {
+            position: (7, 3),
+            create_revision: 5,
+            version: 2,
+            lease,
+        }
     }
 
     #[test]
@@ -229,10 +265,16 @@ mod tests {
         for lease in [0, 9, -1, i64::MIN] {
             let record = RecordPacker::default().put(b"key", b"value", numbers(lease));
             assert_eq!(record.position(), (7, 3));
-            assert_eq!((record.create_revision(), record.version(), record.lease()), (5, 2, lease));
+            assert_eq!(
+                (record.create_revision(), record.version(), record.lease()),
+                (5, 2, lease)
+            );
             assert_eq!((record.key(), record.value()), (&b"key"[..], &b"value"[..]));
             assert!(!record.is_tombstone());
-            assert_eq!(Record::from_bytes(record.as_bytes()).as_ref(), Some(&record));
+            assert_eq!(
+                Record::from_bytes(record.as_bytes()).as_ref(),
+                Some(&record)
+            );
         }
     }
 
@@ -244,7 +286,10 @@ mod tests {
 
     #[test]
     fn bytes_no_store_wrote_are_refused() {
-        let good = RecordPacker::default().put(b"k", b"v", numbers(4)).as_bytes().to_vec();
+        let good = RecordPacker::default()
+            .put(b"k", b"v", numbers(4))
+            .as_bytes()
+            .to_vec();
         for length in 0..HEADER + 9 {
             assert_eq!(Record::from_bytes(&good[..length]), None, "cut to {length}");
         }

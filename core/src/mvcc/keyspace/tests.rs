@@ -12,7 +12,16 @@ fn record(key: &[u8], revision: i64, dead: bool) -> Record {
     let mut packer = RecordPacker::default();
     match dead {
         true => packer.tombstone(key, position),
-        false => packer.put(key, b"", PutNumbers { position, create_revision: 2, version: 1, lease: 0 }),
+        false => packer.put(
+            key,
+            b"",
+            PutNumbers {
+                position,
+                create_revision: 2,
+                version: 1,
+                lease: 0,
+            },
+        ),
     }
 }
 
@@ -86,7 +95,11 @@ fn keys_arriving_in_order_fill_their_leaves() {
     for number in 0..3200u32 {
         keyspace.push(record(&number.to_be_bytes(), 2 + i64::from(number), false));
     }
-    assert!(keyspace.leaves.len() <= 101, "{} leaves", keyspace.leaves.len());
+    assert!(
+        keyspace.leaves.len() <= 101,
+        "{} leaves",
+        keyspace.leaves.len()
+    );
     keyspace.validate();
 }
 
@@ -101,5 +114,9 @@ fn emptied_leaves_are_given_back() {
     }
     keyspace.validate();
     assert_eq!(keyspace.len(), 32);
-    assert!(keyspace.leaves.len() < 16, "{} leaves", keyspace.leaves.len());
+    assert!(
+        keyspace.leaves.len() < 16,
+        "{} leaves",
+        keyspace.leaves.len()
+    );
 }
