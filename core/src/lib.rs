@@ -6,4 +6,5 @@ pub mod key;
 pub mod kv_error;
 pub mod mvcc;
 pub mod raft;
+pub mod snapshot;
 pub mod txn;

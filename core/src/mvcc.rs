@@ -41,4 +41,8 @@ pub(crate) fn header(revision: i64) -> Option<ResponseHeader> {
 }
 
 #[cfg(test)]
+pub(crate) mod generate;
+#[cfg(test)]
+pub(crate) mod model;
+#[cfg(test)]
 mod tests;

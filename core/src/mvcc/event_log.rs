@@ -71,27 +71,20 @@ impl EventLog {
         assert!(!records.is_empty(), "every revision changes something");
         let at_next = |record: &Record| record.mod_revision() == self.next;
         assert!(records.iter().all(at_next), "revisions are contiguous");
-        let written = match records.len() {
-            1 => Written::One(records.swap_remove(0)),
-            _ => {
-                records.shrink_to_fit();
-                Written::Many(Arc::new(records))
-            }
-        };
-        if Arc::get_mut(&mut self.tail).is_none() {
-            // A view shares the tail. Copy it with its final capacity: the next appends must not move it again.
-            let mut tail = Vec::with_capacity(BLOCK_REVISIONS as usize);
-            tail.extend_from_slice(&self.tail);
-            self.tail = Arc::new(tail);
+        if records.len() == 1 {
+            return self.push_one(records.swap_remove(0));
         }
-        let tail = Arc::get_mut(&mut self.tail).expect("nobody shares a tail just made");
-        tail.push(written);
-        if tail.len() == BLOCK_REVISIONS as usize {
-            let full: Arc<[Written]> = Arc::from(tail.as_slice());
-            tail.clear();
-            self.full.insert(self.block_of(self.next), full);
-        }
-        self.next += 1;
+        records.shrink_to_fit();
+        self.append(Written::Many(Arc::new(records)));
+    }
+
+    /// Appends the only record of the next revision.
+    pub fn push_one(&mut self, record: Record) {
+        assert!(
+            record.mod_revision() == self.next,
+            "revisions are contiguous"
+        );
+        self.append(Written::One(record));
     }
 
     /// Frees one block that lies wholly below `revision`; answers whether there was one.
@@ -103,6 +96,23 @@ impl EventLog {
             }
             _ => false,
         }
+    }
+
+    fn append(&mut self, written: Written) {
+        if Arc::get_mut(&mut self.tail).is_none() {
+            // A view shares the tail. Copy it with its final capacity: the next appends must not move it again.
+            let mut tail = Vec::with_capacity(BLOCK);
+            tail.extend_from_slice(&self.tail);
+            self.tail = Arc::new(tail);
+        }
+        let tail = Arc::get_mut(&mut self.tail).expect("nobody shares a tail just made");
+        tail.push(written);
+        if tail.len() == BLOCK {
+            let full: Arc<[Written]> = Arc::from(tail.as_slice());
+            tail.clear();
+            self.full.insert(self.block_of(self.next), full);
+        }
+        self.next += 1;
     }
 
     fn block_of(&self, revision: i64) -> i64 {
@@ -125,7 +135,8 @@ impl Written {
 }
 
 /// A block of single-record revisions is 1 KiB.
-const BLOCK_REVISIONS: i64 = 64;
+const BLOCK: usize = 64;
+const BLOCK_REVISIONS: i64 = BLOCK as i64;
 
 #[cfg(test)]
 mod tests {

@@ -223,30 +223,36 @@ impl Keyspace {
         (bound, leaf)
     }
 
-    /// Merges a leaf that became small with its right neighbour, if the two fit with room to spare.
+    /// Merges a leaf that became small with a neighbour, if the two fit with room to spare.
     fn join(&mut self, bound: &Key) {
-        let mut pair = self
-            .leaves
-            .range::<_, [u8]>((Bound::Included(bound.as_bytes()), Bound::Unbounded));
-        let left = pair.next().expect("the bound is present").1.histories.len();
-        let right = pair
-            .next()
-            .map(|(bound, leaf)| (bound.clone(), leaf.histories.len()));
-        match right {
-            Some((right_bound, right)) if left + right <= LEAF_KEYS / 4 * 3 => {
-                let right = self
-                    .leaves
-                    .remove(&right_bound)
-                    .expect("the bound was just found");
-                let left = Arc::make_mut(self.leaves.get_mut(bound).expect("the bound is present"));
-                left.histories.extend_from_slice(&right.histories);
-                left.live += right.live;
-                left.mod_revision_max = left.mod_revision_max.max(right.mod_revision_max);
-            }
-            _ if left == 0 && !bound.as_bytes().is_empty() => {
-                self.leaves.remove(bound);
-            }
-            _ => {}
+        let from = (Bound::Included(bound.as_bytes()), Bound::Unbounded);
+        let before = (Bound::Unbounded, Bound::Excluded(bound.as_bytes()));
+        let mut here = self.leaves.range::<_, [u8]>(from);
+        let (_, leaf) = here.next().expect("the bound is present");
+        let fits =
+            |other: &Arc<Leaf>| leaf.histories.len() + other.histories.len() <= LEAF_KEYS / 4 * 3;
+        let right = here.next().filter(|(_, right)| fits(right));
+        let left = self.leaves.range::<_, [u8]>(before).next_back();
+        let pair = match (right, left.filter(|(_, left)| fits(left))) {
+            (Some((right, _)), _) => Some((bound.clone(), right.clone())),
+            (None, Some((left, _))) => Some((left.clone(), bound.clone())),
+            (None, None) => None,
+        };
+        if let Some((left, right)) = pair {
+            let right = self
+                .leaves
+                .remove(&right)
+                .expect("the bound was just found");
+            let left = Arc::make_mut(
+                self.leaves
+                    .get_mut(&left)
+                    .expect("the bound was just found"),
+            );
+            left.histories.extend_from_slice(&right.histories);
+            left.live += right.live;
+            left.mod_revision_max = left.mod_revision_max.max(right.mod_revision_max);
+        } else if leaf.histories.is_empty() && !bound.as_bytes().is_empty() {
+            self.leaves.remove(bound);
         }
     }
 }

@@ -106,14 +106,17 @@ impl<'a> Write<'a> {
 
     /// Makes the changes a revision, if there are any.
     pub(crate) fn commit(self) {
-        let records: Vec<Record> = self.changes.as_slice()[self.first..]
-            .iter()
-            .map(|change| change.record.clone())
-            .collect();
-        if !records.is_empty() {
-            self.store.view.revision += 1;
-            self.store.view.log.push(records);
+        let changes = &self.changes.as_slice()[self.first..];
+        match changes {
+            [] => return,
+            [only] => self.store.view.log.push_one(only.record.clone()),
+            all => self
+                .store
+                .view
+                .log
+                .push(all.iter().map(|change| change.record.clone()).collect()),
         }
+        self.store.view.revision += 1;
     }
 
     fn live(&self, key: &[u8]) -> Option<Record> {
