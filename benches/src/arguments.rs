@@ -189,6 +189,12 @@ pub(crate) struct Compare {
     /// How many keys the large store holds
     #[arg(long)]
     pub(crate) keys: Option<u64>,
+    /// A further argument for etcd, may be repeated
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) etcd_arg: Vec<String>,
+    /// A further argument for MetaStore, may be repeated
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) metastore_arg: Vec<String>,
     /// Where the data directories are made; the disk of this place is measured too
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
@@ -210,7 +216,10 @@ pub(crate) enum SuiteName {
 impl Load {
     /// The plan these options describe.
     pub(crate) fn plan(&self) -> io::Result<Plan> {
-        if self.rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
+        if self
+            .rate
+            .is_some_and(|rate| !(rate.is_finite() && rate > 0.0))
+        {
             return Err(invalid("the rate must be above zero"));
         }
         if self.clients == 0 {
@@ -220,7 +229,9 @@ impl Load {
             endpoint: self.target.address()?,
             connections: self.conns,
             clients: self.clients,
-            until: self.duration.map_or(Until::Total(self.total), Until::Elapsed),
+            until: self
+                .duration
+                .map_or(Until::Total(self.total), Until::Elapsed),
             rate: self.rate,
             warmup: self.warmup,
             server_pid: self.target.server_pid,
@@ -236,7 +247,9 @@ impl Load {
 impl Target {
     fn address(&self) -> io::Result<SocketAddr> {
         let mut addresses = self.endpoint.to_socket_addrs()?;
-        addresses.next().ok_or_else(|| invalid("the endpoint has no address"))
+        addresses
+            .next()
+            .ok_or_else(|| invalid("the endpoint has no address"))
     }
 
     fn workload(&self, shape: Shape, sequential: bool) -> io::Result<Workload> {
@@ -253,7 +266,11 @@ impl Target {
 
 impl Read {
     fn options(&self) -> RangeOptions {
-        RangeOptions { limit: self.limit, serializable: self.serializable, count_only: self.count_only }
+        RangeOptions {
+            limit: self.limit,
+            serializable: self.serializable,
+            count_only: self.count_only,
+        }
     }
 }
 
@@ -266,24 +283,37 @@ impl Put {
 impl Range {
     pub(crate) fn workload(&self, load: &Load) -> io::Result<Workload> {
         let Some(key) = &self.key else {
-            return load.workload(Shape::Range { keys: self.range_keys, options: self.read.options() });
+            return load.workload(Shape::Range {
+                keys: self.range_keys,
+                options: self.read.options(),
+            });
         };
         let end = self.range_end.as_deref().unwrap_or_default();
         let authority = &load.target.endpoint;
-        let message = Message::fixed_range(authority, key.as_bytes(), end.as_bytes(), self.read.options());
+        let message = Message::fixed_range(
+            authority,
+            key.as_bytes(),
+            end.as_bytes(),
+            self.read.options(),
+        );
         Ok(Workload::fixed(message))
     }
 }
 
 impl TxnPut {
     pub(crate) fn workload(&self, load: &Load) -> io::Result<Workload> {
-        load.workload(Shape::TxnPut { operations: self.txn_ops })
+        load.workload(Shape::TxnPut {
+            operations: self.txn_ops,
+        })
     }
 }
 
 impl Mixed {
     pub(crate) fn workload(&self, load: &Load) -> io::Result<Workload> {
-        load.workload(Shape::Mixed { reads: self.reads, options: self.read.options() })
+        load.workload(Shape::Mixed {
+            reads: self.reads,
+            options: self.read.options(),
+        })
     }
 }
 
@@ -303,7 +333,12 @@ impl Fill {
     }
 
     pub(crate) fn workload(&self) -> io::Result<Workload> {
-        self.target.workload(Shape::TxnPut { operations: self.txn_ops }, true)
+        self.target.workload(
+            Shape::TxnPut {
+                operations: self.txn_ops,
+            },
+            true,
+        )
     }
 }
 
@@ -313,7 +348,9 @@ fn invalid(what: &str) -> io::Error {
 
 /// A number with one of the units ms, s and m.
 fn duration(text: &str) -> Result<Duration, String> {
-    let number_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number_end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(number_end);
     let seconds_per_unit = match unit {
         "ms" => 1e-3,
@@ -321,7 +358,9 @@ fn duration(text: &str) -> Result<Duration, String> {
         "m" => 60.0,
         _ => return Err("a duration is a number with ms, s or m".to_owned()),
     };
-    let number: f64 = number.parse().map_err(|_| format!("{number:?} is no number"))?;
+    let number: f64 = number
+        .parse()
+        .map_err(|_| format!("{number:?} is no number"))?;
     Duration::try_from_secs_f64(number * seconds_per_unit).map_err(|error| error.to_string())
 }
 

@@ -66,7 +66,11 @@ pub(crate) fn run(plan: &Plan, workload: &mut Workload) -> io::Result<Measuremen
     let start = Instant::now();
     let mut tally = Tally::new();
     tally.last_answer = start;
-    driver.work(Schedule::new(start, plan.rate, plan.until), workload, &mut tally)?;
+    driver.work(
+        Schedule::new(start, plan.rate, plan.until),
+        workload,
+        &mut tally,
+    )?;
     let own_cpu = process::own_cpu() - own_before;
     // A failure of the warm-up is a failure: it must not pass unseen.
     for (failure, count) in warmup.failures {
@@ -153,37 +157,70 @@ impl Driver {
             patience: plan.patience,
         };
         let since = Instant::now();
-        driver.clients.extend((0..plan.clients).map(|client| Client { link: client % connections, since }));
+        driver
+            .clients
+            .extend((0..plan.clients).map(|client| Client {
+                link: client % connections,
+                since,
+            }));
         for index in 0..connections {
             let socket = TcpStream::connect_timeout(&plan.endpoint, plan.patience)?;
             socket.set_nodelay(true)?;
             socket.set_nonblocking(true)?;
-            epoll::add(&driver.epoll, &socket, EventData::new_u64(index as u64), EventFlags::IN)?;
+            epoll::add(
+                &driver.epoll,
+                &socket,
+                EventData::new_u64(index as u64),
+                EventFlags::IN,
+            )?;
             let connection = Connection::new();
-            driver.links.push(Link { socket, connection, dirty: true, blocked: false, open: true });
+            driver.links.push(Link {
+                socket,
+                connection,
+                dirty: true,
+                blocked: false,
+                open: true,
+            });
         }
         let mut tally = Tally::new();
-        while driver.links.iter().any(|link| link.open && !link.connection.ready()) {
+        while driver
+            .links
+            .iter()
+            .any(|link| link.open && !link.connection.ready())
+        {
             driver.flush(&mut tally)?;
             if !driver.wait(Some(plan.patience), &mut tally)? {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "the server does not speak HTTP/2"));
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the server does not speak HTTP/2",
+                ));
             }
         }
         if driver.links.iter().any(|link| !link.open) {
-            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server closed the connection"));
+            return Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the server closed the connection",
+            ));
         }
         Ok(driver)
     }
 
     /// Sends what the schedule asks for until it is over and every request has ended.
-    fn work(&mut self, mut schedule: Schedule, workload: &mut Workload, tally: &mut Tally) -> io::Result<()> {
+    fn work(
+        &mut self,
+        mut schedule: Schedule,
+        workload: &mut Workload,
+        tally: &mut Tally,
+    ) -> io::Result<()> {
         let mut heard = Instant::now();
         let mut missed_counted = false;
         loop {
             let now = Instant::now();
             let mut due = schedule.due(now);
             while let Due::Now(since) = due {
-                let Some(client) = self.free_client() else { break };
+                let Some(client) = self.free_client() else {
+                    break;
+                };
                 self.send(client, since, workload);
                 schedule.issue();
                 due = schedule.due(now);
@@ -234,7 +271,8 @@ impl Driver {
         slot.since = since;
         let link = &mut self.links[slot.link];
         let message = workload.next();
-        link.connection.request(message.headers(), message.body(), client as u64);
+        link.connection
+            .request(message.headers(), message.body(), client as u64);
         link.dirty = true;
         self.in_flight += 1;
     }
@@ -261,7 +299,10 @@ impl Driver {
 
     /// Waits for the sockets, reads what they have; answers whether anything came before `timeout`.
     fn wait(&mut self, timeout: Option<Duration>, tally: &mut Tally) -> io::Result<bool> {
-        let empty = epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
+        let empty = epoll::Event {
+            flags: EventFlags::empty(),
+            data: EventData::new_u64(0),
+        };
         let mut events = [empty; 64];
         let timeout = timeout.map(|timeout| timeout.try_into().expect("a wait is not eternal"));
         let count = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
@@ -291,14 +332,24 @@ impl Driver {
         }
         let lost = match link.socket.read(&mut self.buffer) {
             Ok(0) => Some("closed by the server".to_owned()),
-            Ok(length) => match link.connection.receive(&self.buffer[..length], &mut self.replies) {
+            Ok(length) => match link
+                .connection
+                .receive(&self.buffer[..length], &mut self.replies)
+            {
                 Ok(()) => {
                     link.dirty |= !link.connection.outbound().is_empty();
                     None
                 }
                 Err(error) => Some(error.0.to_owned()),
             },
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => None,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                None
+            }
             Err(error) => Some(error.to_string()),
         };
         if !self.replies.is_empty() {
@@ -319,7 +370,9 @@ impl Driver {
                 Ok(()) => {
                     tally.succeeded += 1;
                     tally.response_bytes += reply.data_bytes;
-                    tally.latency.record(now.saturating_duration_since(self.clients[client].since));
+                    tally
+                        .latency
+                        .record(now.saturating_duration_since(self.clients[client].since));
                 }
                 Err(failure) => tally.fail(failure),
             }
@@ -334,7 +387,9 @@ impl Driver {
         link.connection.lose(reason, &mut self.replies);
         // Closed sockets stay readable: without this, waiting would return at once for ever.
         if epoll::delete(&self.epoll, &link.socket).is_err() {
-            tally.fail(Failure::ConnectionLost("the socket cannot be let go".to_owned()));
+            tally.fail(Failure::ConnectionLost(
+                "the socket cannot be let go".to_owned(),
+            ));
         }
         if self.replies.is_empty() {
             tally.fail(Failure::ConnectionLost(reason.to_owned()));
@@ -343,7 +398,12 @@ impl Driver {
     }
 
     fn interest(&self, index: usize, flags: EventFlags) -> io::Result<()> {
-        Ok(epoll::modify(&self.epoll, &self.links[index].socket, EventData::new_u64(index as u64), flags)?)
+        Ok(epoll::modify(
+            &self.epoll,
+            &self.links[index].socket,
+            EventData::new_u64(index as u64),
+            flags,
+        )?)
     }
 }
 

@@ -44,14 +44,18 @@ impl Kind {
 
 /// Cuts the first frame from `bytes` and answers it with its whole length; `None` while it is not complete.
 pub(crate) fn split(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, ProtocolError> {
-    let Some((&[a, b, c, kind, flags, s, t, u, v], rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+    let Some((&[a, b, c, kind, flags, s, t, u, v], rest)) =
+        bytes.split_first_chunk::<HEADER_BYTES>()
+    else {
         return Ok(None);
     };
     let length = u32::from_be_bytes([0, a, b, c]) as usize;
     if length > PAYLOAD_BYTES_MAX {
         return Err(ProtocolError("a frame is larger than announced as allowed"));
     }
-    let Some(payload) = rest.get(..length) else { return Ok(None) };
+    let Some(payload) = rest.get(..length) else {
+        return Ok(None);
+    };
     let frame = Frame {
         kind: Kind::ALL.get(usize::from(kind)).copied(),
         flags,
@@ -62,8 +66,16 @@ pub(crate) fn split(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Protocol
 }
 
 /// Appends the nine bytes before a payload of `length` bytes.
-pub(crate) fn push_header(outbound: &mut Vec<u8>, length: usize, kind: Kind, flags: u8, stream: u32) {
-    let length = u32::try_from(length).ok().filter(|length| *length < 1 << 24);
+pub(crate) fn push_header(
+    outbound: &mut Vec<u8>,
+    length: usize,
+    kind: Kind,
+    flags: u8,
+    stream: u32,
+) {
+    let length = u32::try_from(length)
+        .ok()
+        .filter(|length| *length < 1 << 24);
     let [_, a, b, c] = length.expect("no payload reaches 2^24 bytes").to_be_bytes();
     let [s, t, u, v] = stream.to_be_bytes();
     outbound.extend_from_slice(&[a, b, c, kind as u8, flags, s, t, u, v]);
@@ -87,20 +99,32 @@ impl<'a> Frame<'a> {
             return Ok(self.payload);
         }
         let (&padding, rest) = self.payload.split_first().ok_or(TOO_SHORT)?;
-        let length = rest.len().checked_sub(usize::from(padding)).ok_or(TOO_SHORT)?;
+        let length = rest
+            .len()
+            .checked_sub(usize::from(padding))
+            .ok_or(TOO_SHORT)?;
         Ok(&rest[..length])
     }
 
     /// The header block fragment of a HEADERS frame.
     pub(crate) fn without_padding_and_priority(&self) -> Result<&'a [u8], ProtocolError> {
         let content = self.without_padding()?;
-        if self.has(PRIORITY) { content.get(5..).ok_or(TOO_SHORT) } else { Ok(content) }
+        if self.has(PRIORITY) {
+            content.get(5..).ok_or(TOO_SHORT)
+        } else {
+            Ok(content)
+        }
     }
 
     /// The 32-bit number at byte `at` of the payload.
     pub(crate) fn number(&self, at: usize) -> Result<u32, ProtocolError> {
-        let bytes = self.payload.get(at..).and_then(|rest| rest.first_chunk::<4>());
-        bytes.map(|bytes| u32::from_be_bytes(*bytes)).ok_or(TOO_SHORT)
+        let bytes = self
+            .payload
+            .get(at..)
+            .and_then(|rest| rest.first_chunk::<4>());
+        bytes
+            .map(|bytes| u32::from_be_bytes(*bytes))
+            .ok_or(TOO_SHORT)
     }
 }
 
@@ -134,7 +158,12 @@ mod tests {
         for length in 0..12 {
             assert_eq!(split(&bytes[..length]), Ok(None), "after {length} bytes");
         }
-        let frame = Frame { kind: Some(Kind::Data), flags: 1, stream: 7, payload: b"abc" };
+        let frame = Frame {
+            kind: Some(Kind::Data),
+            flags: 1,
+            stream: 7,
+            payload: b"abc",
+        };
         assert_eq!(split(&bytes), Ok(Some((frame, 12))));
     }
 
@@ -149,17 +178,33 @@ mod tests {
 
     #[test]
     fn padding_and_priority_are_taken_off() {
-        let padded = Frame { kind: Some(Kind::Data), flags: PADDED, stream: 1, payload: b"\x02abXX" };
+        let padded = Frame {
+            kind: Some(Kind::Data),
+            flags: PADDED,
+            stream: 1,
+            payload: b"\x02abXX",
+        };
         assert_eq!(padded.without_padding(), Ok(b"ab".as_slice()));
-        let both = Frame { flags: PADDED | PRIORITY, payload: b"\x01ppppwabX", ..padded };
+        let both = Frame {
+            flags: PADDED | PRIORITY,
+            payload: b"\x01ppppwabX",
+            ..padded
+        };
         assert_eq!(both.without_padding_and_priority(), Ok(b"ab".as_slice()));
-        let broken = Frame { flags: PADDED, payload: b"\x09ab", ..both };
+        let broken = Frame {
+            flags: PADDED,
+            payload: b"\x09ab",
+            ..both
+        };
         assert!(broken.without_padding().is_err());
     }
 
     #[test]
     fn a_frame_beyond_the_announced_size_is_refused() {
         let outcome = split(&[1, 0, 0, 0, 0, 0, 0, 0, 1]);
-        assert_eq!(outcome, Err(ProtocolError("a frame is larger than announced as allowed")));
+        assert_eq!(
+            outcome,
+            Err(ProtocolError("a frame is larger than announced as allowed"))
+        );
     }
 }

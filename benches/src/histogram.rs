@@ -12,20 +12,21 @@ pub(crate) struct Histogram {
 
 impl Histogram {
     pub(crate) fn new() -> Self {
-        Self { counts: vec![0; BUCKETS].into_boxed_slice(), total: 0, max_ns: 0 }
+        Self {
+            counts: vec![0; BUCKETS].into_boxed_slice(),
+            total: 0,
+            max_ns: 0,
+        }
     }
 
     /// Counts one duration.
     pub(crate) fn record(&mut self, duration: Duration) {
-        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(NS_MAX);
+        let ns = u64::try_from(duration.as_nanos())
+            .unwrap_or(u64::MAX)
+            .min(NS_MAX);
         self.counts[bucket(ns)] += 1;
         self.total += 1;
         self.max_ns = self.max_ns.max(ns);
-    }
-
-    /// How many durations were counted.
-    pub(crate) fn count(&self) -> u64 {
-        self.total
     }
 
     /// The longest duration, exactly.
@@ -35,8 +36,15 @@ impl Histogram {
 
     /// The smallest duration that at least the share `quantile` (0 to 1) of all does not exceed; zero when empty.
     pub(crate) fn quantile(&self, quantile: f64) -> Duration {
-        assert!((0.0..=1.0).contains(&quantile), "a quantile is a share of the whole");
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        assert!(
+            (0.0..=1.0).contains(&quantile),
+            "a quantile is a share of the whole"
+        );
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss
+        )]
         let rank = ((self.total as f64 * quantile).ceil() as u64).max(1);
         let mut seen = 0;
         for (index, count) in self.counts.iter().enumerate() {
@@ -79,7 +87,11 @@ mod tests {
     use crate::random::Random;
 
     fn exact(sorted: &[u64], quantile: f64) -> u64 {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss
+        )]
         let rank = (sorted.len() as f64 * quantile).ceil() as usize;
         sorted[rank.max(1) - 1]
     }
@@ -89,7 +101,9 @@ mod tests {
         let mut random = Random::new(7);
         let mut histogram = Histogram::new();
         // Durations of every magnitude, from nanoseconds to minutes.
-        let mut all: Vec<u64> = (0..100_000).map(|_| random.next() >> (24 + random.below(40))).collect();
+        let mut all: Vec<u64> = (0..100_000)
+            .map(|_| random.next() >> (24 + random.below(40)))
+            .collect();
         for ns in &all {
             histogram.record(Duration::from_nanos(*ns));
         }
@@ -97,10 +111,16 @@ mod tests {
         for quantile in [0.0, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0] {
             let (measured, truth) = (histogram.quantile(quantile), exact(&all, quantile));
             let measured = u64::try_from(measured.as_nanos()).expect("fits, as all values do");
-            assert!(measured >= truth, "quantile {quantile}: {measured} is below {truth}");
-            assert!(measured - truth <= truth / 128, "quantile {quantile}: {measured} is not near {truth}");
+            assert!(
+                measured >= truth,
+                "quantile {quantile}: {measured} is below {truth}"
+            );
+            assert!(
+                measured - truth <= truth / 128,
+                "quantile {quantile}: {measured} is not near {truth}"
+            );
         }
-        assert_eq!(histogram.count(), 100_000);
+        assert_eq!(histogram.total, 100_000);
         assert_eq!(u128::from(all[99_999]), histogram.max().as_nanos());
     }
 

@@ -11,11 +11,17 @@ use crate::huffman;
 #[derive(Debug)]
 pub(crate) struct Decoder {
     /// Newest first, as the indices count.
-    entries: VecDeque<(Box<[u8]>, Box<[u8]>)>,
+    entries: VecDeque<Entry>,
     size_bytes: usize,
     size_limit_bytes: usize,
     name: Vec<u8>,
     value: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: Box<[u8]>,
+    value: Box<[u8]>,
 }
 
 /// Whether a block changed the table; the same bytes mean the same headers only until one does.
@@ -80,7 +86,10 @@ impl Decoder {
                 continue;
             }
             let index = integer(&mut block, if insert { 6 } else { 4 })?;
-            let (mut name, mut value) = (std::mem::take(&mut self.name), std::mem::take(&mut self.value));
+            let (mut name, mut value) = (
+                std::mem::take(&mut self.name),
+                std::mem::take(&mut self.value),
+            );
             name.clear();
             value.clear();
             if index == 0 {
@@ -105,7 +114,9 @@ impl Decoder {
             return Ok((name.as_bytes(), value.as_bytes()));
         }
         let entry = self.entries.get(position - STATIC_TABLE.len());
-        entry.map(|(name, value)| (&**name, &**value)).ok_or(HeaderError::NoSuchIndex)
+        entry
+            .map(|(name, value)| (&**name, &**value))
+            .ok_or(HeaderError::NoSuchIndex)
     }
 
     fn insert(&mut self, name: &[u8], value: &[u8]) {
@@ -113,17 +124,25 @@ impl Decoder {
         self.evict(size);
         // An entry larger than the table empties it and is not kept.
         if size <= self.size_limit_bytes {
-            self.entries.push_front((name.into(), value.into()));
+            self.entries.push_front(Entry {
+                name: name.into(),
+                value: value.into(),
+            });
             self.size_bytes += size;
         }
     }
 
     fn evict(&mut self, room_bytes: usize) {
         while self.size_bytes + room_bytes > self.size_limit_bytes {
-            let Some((name, value)) = self.entries.pop_back() else { break };
+            let Some(Entry { name, value }) = self.entries.pop_back() else {
+                break;
+            };
             self.size_bytes -= name.len() + value.len() + ENTRY_OVERHEAD_BYTES;
         }
-        assert!(!self.entries.is_empty() || self.size_bytes == 0, "an empty table has no size");
+        assert!(
+            !self.entries.is_empty() || self.size_bytes == 0,
+            "an empty table has no size"
+        );
     }
 }
 
@@ -161,7 +180,9 @@ fn integer(block: &mut &[u8], prefix_bits: u32) -> Result<usize, HeaderError> {
 fn string(block: &mut &[u8], text: &mut Vec<u8>) -> Result<(), HeaderError> {
     let huffman = *block.first().ok_or(HeaderError::Truncated)? & 0x80 != 0;
     let length = integer(block, 7)?;
-    let (encoded, rest) = block.split_at_checked(length).ok_or(HeaderError::Truncated)?;
+    let (encoded, rest) = block
+        .split_at_checked(length)
+        .ok_or(HeaderError::Truncated)?;
     *block = rest;
     if huffman {
         huffman::decode(encoded, text).map_err(|huffman::InvalidCode| HeaderError::InvalidHuffman)

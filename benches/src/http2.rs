@@ -81,7 +81,10 @@ impl Connection {
         let mut outbound = Vec::with_capacity(64 << 10);
         outbound.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         frame::push_header(&mut outbound, 12, Kind::Settings, 0, 0);
-        for (setting, value) in [(frame::ENABLE_PUSH, 0), (frame::INITIAL_WINDOW_SIZE, WINDOW_BYTES_MAX)] {
+        for (setting, value) in [
+            (frame::ENABLE_PUSH, 0),
+            (frame::INITIAL_WINDOW_SIZE, WINDOW_BYTES_MAX),
+        ] {
             outbound.extend_from_slice(&setting.to_be_bytes());
             outbound.extend_from_slice(&value.to_be_bytes());
         }
@@ -121,16 +124,27 @@ impl Connection {
     ///
     /// May only be called while [`accepts`](Self::accepts) holds.
     pub(crate) fn request(&mut self, headers: &[u8], body: &[u8], tag: u64) {
-        assert!(self.accepts(), "no request goes to a connection that takes none");
+        assert!(
+            self.accepts(),
+            "no request goes to a connection that takes none"
+        );
         if self.streams.len() >= self.peer.streams_max || !self.waiting.is_empty() {
-            self.waiting.push_back(Waiting { tag, headers: headers.to_vec(), body: body.to_vec() });
+            self.waiting.push_back(Waiting {
+                tag,
+                headers: headers.to_vec(),
+                body: body.to_vec(),
+            });
             return;
         }
         self.open(headers, body, tag);
     }
 
     /// Takes bytes from the socket, cut anywhere, and appends the requests they end to `replies`.
-    pub(crate) fn receive(&mut self, bytes: &[u8], replies: &mut Vec<Reply>) -> Result<(), ProtocolError> {
+    pub(crate) fn receive(
+        &mut self,
+        bytes: &[u8],
+        replies: &mut Vec<Reply>,
+    ) -> Result<(), ProtocolError> {
         if self.inbound.is_empty() {
             let used = self.frames(bytes, replies)?;
             self.inbound.extend_from_slice(&bytes[used..]);
@@ -164,15 +178,28 @@ impl Connection {
         self.refuses_requests = true;
         let open = self.streams.drain().map(|(_, stream)| stream.tag);
         for tag in open.chain(self.waiting.drain(..).map(|waiting| waiting.tag)) {
-            replies.push(Reply { tag, data_bytes: 0, outcome: Err(Failure::ConnectionLost(reason.to_owned())) });
+            replies.push(Reply {
+                tag,
+                data_bytes: 0,
+                outcome: Err(Failure::ConnectionLost(reason.to_owned())),
+            });
         }
     }
 
     fn open(&mut self, headers: &[u8], body: &[u8], tag: u64) {
         let id = self.next_stream;
         self.next_stream += 2;
-        assert!(headers.len() <= 16 << 10, "a prepared header block fits one frame");
-        frame::push_header(&mut self.outbound, headers.len(), Kind::Headers, frame::END_HEADERS, id);
+        assert!(
+            headers.len() <= 16 << 10,
+            "a prepared header block fits one frame"
+        );
+        frame::push_header(
+            &mut self.outbound,
+            headers.len(),
+            Kind::Headers,
+            frame::END_HEADERS,
+            id,
+        );
         self.outbound.extend_from_slice(headers);
         let mut stream = Stream {
             tag,
@@ -182,14 +209,25 @@ impl Connection {
             send_window: self.peer.stream_window,
         };
         let length = i64::try_from(body.len()).expect("a body fits the memory");
-        let fits = length <= self.send_window.min(stream.send_window) && body.len() <= self.peer.frame_bytes_max;
+        let fits = length <= self.send_window.min(stream.send_window)
+            && body.len() <= self.peer.frame_bytes_max;
         if fits && self.unsent.is_empty() {
             self.send_window -= length;
             stream.send_window -= length;
-            frame::push_header(&mut self.outbound, body.len(), Kind::Data, frame::END_STREAM, id);
+            frame::push_header(
+                &mut self.outbound,
+                body.len(),
+                Kind::Data,
+                frame::END_STREAM,
+                id,
+            );
             self.outbound.extend_from_slice(body);
         } else {
-            self.unsent.push_back(Unsent { stream: id, body: body.to_vec(), sent: 0 });
+            self.unsent.push_back(Unsent {
+                stream: id,
+                body: body.to_vec(),
+                sent: 0,
+            });
         }
         self.streams.insert(id, stream);
         if !self.unsent.is_empty() {
@@ -199,7 +237,9 @@ impl Connection {
 
     fn open_waiting(&mut self) {
         while self.accepts() && self.streams.len() < self.peer.streams_max {
-            let Some(waiting) = self.waiting.pop_front() else { break };
+            let Some(waiting) = self.waiting.pop_front() else {
+                break;
+            };
             self.open(&waiting.headers, &waiting.body, waiting.tag);
         }
     }
@@ -208,17 +248,26 @@ impl Connection {
     fn send_unsent(&mut self) {
         let mut blocked = VecDeque::new();
         while let Some(mut unsent) = self.unsent.pop_front() {
-            let Some(stream) = self.streams.get_mut(&unsent.stream) else { continue };
+            let Some(stream) = self.streams.get_mut(&unsent.stream) else {
+                continue;
+            };
             while unsent.sent < unsent.body.len() {
                 let window = usize::try_from(self.send_window.min(stream.send_window)).unwrap_or(0);
-                let length = (unsent.body.len() - unsent.sent).min(window).min(self.peer.frame_bytes_max);
+                let length = (unsent.body.len() - unsent.sent)
+                    .min(window)
+                    .min(self.peer.frame_bytes_max);
                 if length == 0 {
                     break;
                 }
                 let end = unsent.sent + length;
-                let flags = if end == unsent.body.len() { frame::END_STREAM } else { 0 };
+                let flags = if end == unsent.body.len() {
+                    frame::END_STREAM
+                } else {
+                    0
+                };
                 frame::push_header(&mut self.outbound, length, Kind::Data, flags, unsent.stream);
-                self.outbound.extend_from_slice(&unsent.body[unsent.sent..end]);
+                self.outbound
+                    .extend_from_slice(&unsent.body[unsent.sent..end]);
                 unsent.sent = end;
                 let length = i64::try_from(length).expect("a frame is small");
                 self.send_window -= length;
@@ -243,13 +292,22 @@ impl Connection {
 
     fn frame(&mut self, frame: &Frame<'_>, replies: &mut Vec<Reply>) -> Result<(), ProtocolError> {
         if self.partial_headers.is_some() && frame.kind != Some(Kind::Continuation) {
-            return Err(ProtocolError("a header block was interrupted by another frame"));
+            return Err(ProtocolError(
+                "a header block was interrupted by another frame",
+            ));
         }
         match frame.kind {
             Some(Kind::Data) => self.data(frame, replies),
             Some(Kind::Headers) => {
                 let block = frame.without_padding_and_priority()?;
-                self.header_fragment(frame, frame.stream, frame.has(frame::END_STREAM), Vec::new(), block, replies)
+                self.header_fragment(
+                    frame,
+                    frame.stream,
+                    frame.has(frame::END_STREAM),
+                    Vec::new(),
+                    block,
+                    replies,
+                )
             }
             Some(Kind::Continuation) => match self.partial_headers.take() {
                 Some((stream, end, so_far)) if stream == frame.stream => {
@@ -362,7 +420,9 @@ impl Connection {
                 frame::INITIAL_WINDOW_SIZE => {
                     let change = i64::from(value) - self.peer.stream_window;
                     self.peer.stream_window = i64::from(value);
-                    self.streams.values_mut().for_each(|stream| stream.send_window += change);
+                    self.streams
+                        .values_mut()
+                        .for_each(|stream| stream.send_window += change);
                 }
                 frame::MAX_FRAME_SIZE => self.peer.frame_bytes_max = value as usize,
                 _ => {}
@@ -373,29 +433,58 @@ impl Connection {
         Ok(())
     }
 
-    fn go_away(&mut self, frame: &Frame<'_>, replies: &mut Vec<Reply>) -> Result<(), ProtocolError> {
+    fn go_away(
+        &mut self,
+        frame: &Frame<'_>,
+        replies: &mut Vec<Reply>,
+    ) -> Result<(), ProtocolError> {
         let (last, code) = (frame.number(0)?, frame.number(4)?);
         let reason = String::from_utf8_lossy(&frame.payload[8..]).into_owned();
         self.refuses_requests = true;
-        let unseen: Vec<u32> = self.streams.keys().copied().filter(|id| *id > last).collect();
+        let unseen: Vec<u32> = self
+            .streams
+            .keys()
+            .copied()
+            .filter(|id| *id > last)
+            .collect();
         for id in unseen {
-            self.finish(id, Some(Failure::GoAway { code, reason: reason.clone() }), replies);
+            self.finish(
+                id,
+                Some(Failure::GoAway {
+                    code,
+                    reason: reason.clone(),
+                }),
+                replies,
+            );
         }
         for waiting in self.waiting.drain(..) {
-            let outcome = Err(Failure::GoAway { code, reason: reason.clone() });
-            replies.push(Reply { tag: waiting.tag, data_bytes: 0, outcome });
+            let outcome = Err(Failure::GoAway {
+                code,
+                reason: reason.clone(),
+            });
+            replies.push(Reply {
+                tag: waiting.tag,
+                data_bytes: 0,
+                outcome,
+            });
         }
         Ok(())
     }
 
     fn finish(&mut self, stream: u32, failure: Option<Failure>, replies: &mut Vec<Reply>) {
         // A stream that is not known was already answered; a server may still reset it.
-        let Some(stream) = self.streams.remove(&stream) else { return };
+        let Some(stream) = self.streams.remove(&stream) else {
+            return;
+        };
         let outcome = match failure {
             Some(failure) => Err(failure),
             None => stream.headers.outcome(stream.data_bytes),
         };
-        replies.push(Reply { tag: stream.tag, data_bytes: stream.data_bytes, outcome });
+        replies.push(Reply {
+            tag: stream.tag,
+            data_bytes: stream.data_bytes,
+            outcome,
+        });
     }
 }
 

@@ -17,7 +17,9 @@ pub(crate) fn decode(encoded: &[u8], decoded: &mut Vec<u8>) -> Result<(), Invali
             if length > LENGTH_MAX {
                 return Err(InvalidCode);
             }
-            let Some(symbol) = CANON.symbol(code, length) else { continue };
+            let Some(symbol) = CANON.symbol(code, length) else {
+                continue;
+            };
             if symbol == END_OF_STRING {
                 return Err(InvalidCode);
             }
@@ -26,7 +28,11 @@ pub(crate) fn decode(encoded: &[u8], decoded: &mut Vec<u8>) -> Result<(), Invali
         }
     }
     // What is left is padding: fewer than eight bits, each of them one.
-    if length > 7 || !all_ones { Err(InvalidCode) } else { Ok(()) }
+    if length > 7 || !all_ones {
+        Err(InvalidCode)
+    } else {
+        Ok(())
+    }
 }
 
 /// The bytes end within a code, use the end-of-string code, or are padded with anything but ones.
@@ -67,7 +73,10 @@ impl Canon {
             length += 1;
         }
         assert!(placed == SYMBOLS, "every symbol has a code");
-        assert!(code == 1 << LENGTH_MAX, "the code is complete: no bit pattern is left without a symbol");
+        assert!(
+            code == 1 << LENGTH_MAX,
+            "the code is complete: no bit pattern is left without a symbol"
+        );
         canon
     }
 
@@ -127,11 +136,16 @@ mod tests {
     #[test]
     fn strings_of_the_rfc_examples_decode() {
         check(
-            &[0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff],
+            &[
+                0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff,
+            ],
             Ok("www.example.com"),
         );
         check(&[0xa8, 0xeb, 0x10, 0x64, 0x9c, 0xbf], Ok("no-cache"));
-        check(&[0x25, 0xa8, 0x49, 0xe9, 0x5b, 0xa9, 0x7d, 0x7f], Ok("custom-key"));
+        check(
+            &[0x25, 0xa8, 0x49, 0xe9, 0x5b, 0xa9, 0x7d, 0x7f],
+            Ok("custom-key"),
+        );
         check(&[0x64, 0x02], Ok("302"));
         check(&[], Ok(""));
     }

@@ -19,6 +19,7 @@ mod schedule;
 mod server;
 mod status;
 mod suite;
+mod table;
 mod workload;
 
 use std::io;
@@ -51,7 +52,13 @@ fn perform(verb: Verb) -> io::Result<bool> {
         Verb::Fill(fill) => {
             let plan = fill.plan()?;
             let measurement = drive::run(&plan, &mut fill.workload()?)?;
-            print!("{}", Report { name: "fill", measurement: &measurement });
+            print!(
+                "{}",
+                Report {
+                    name: "fill",
+                    measurement: &measurement
+                }
+            );
             Ok(measurement.failures.is_empty())
         }
         Verb::Compare(options) => compare::compare(&options),
@@ -60,7 +67,10 @@ fn perform(verb: Verb) -> io::Result<bool> {
 
 fn run(name: &str, load: &Load, mut workload: Workload) -> io::Result<bool> {
     let measurement = drive::run(&load.plan()?, &mut workload)?;
-    let report = Report { name, measurement: &measurement };
+    let report = Report {
+        name,
+        measurement: &measurement,
+    };
     if load.json {
         println!("{}", report.json());
     } else {

@@ -38,7 +38,12 @@ impl Message {
     }
 
     /// `KV/Range` of `keys` consecutive numbered keys.
-    pub(crate) fn range(authority: &str, key_bytes: usize, keys: u64, options: RangeOptions) -> Self {
+    pub(crate) fn range(
+        authority: &str,
+        key_bytes: usize,
+        keys: u64,
+        options: RangeOptions,
+    ) -> Self {
         let mut message = Self::new(authority, RANGE_PATH, key_bytes);
         message.key_field(1, 0);
         if keys > 1 {
@@ -49,7 +54,12 @@ impl Message {
     }
 
     /// `KV/Range` of the key `key`, or of all from it to before `end`; nothing in it is patched.
-    pub(crate) fn fixed_range(authority: &str, key: &[u8], end: &[u8], options: RangeOptions) -> Self {
+    pub(crate) fn fixed_range(
+        authority: &str,
+        key: &[u8],
+        end: &[u8],
+        options: RangeOptions,
+    ) -> Self {
         let mut message = Self::new(authority, RANGE_PATH, 0);
         push_bytes(&mut message.body, 1, key);
         push_bytes(&mut message.body, 2, end);
@@ -58,7 +68,12 @@ impl Message {
     }
 
     /// `KV/Txn` without compares that puts `operations` consecutive numbered keys.
-    pub(crate) fn txn_put(authority: &str, key_bytes: usize, value: &[u8], operations: u64) -> Self {
+    pub(crate) fn txn_put(
+        authority: &str,
+        key_bytes: usize,
+        value: &[u8],
+        operations: u64,
+    ) -> Self {
         let mut message = Self::new(authority, "/etcdserverpb.KV/Txn", key_bytes);
         let put_bytes = field_bytes(key_bytes) + field_bytes(value.len());
         for operation in 0..operations {
@@ -83,7 +98,10 @@ impl Message {
     /// Makes this the request for the key number `key` and those that follow it.
     pub(crate) fn patch(&mut self, key: u64) {
         for place in &self.keys {
-            write_key(&mut self.body[place.at..place.at + self.key_bytes], key + place.offset);
+            write_key(
+                &mut self.body[place.at..place.at + self.key_bytes],
+                key + place.offset,
+            );
         }
     }
 
@@ -94,11 +112,17 @@ impl Message {
         hpack::literal(&mut headers, ":authority", authority);
         hpack::literal(&mut headers, "content-type", "application/grpc");
         hpack::literal(&mut headers, "te", "trailers");
-        Self { headers, body: vec![0; PREFIX_BYTES], keys: Vec::new(), key_bytes }
+        Self {
+            headers,
+            body: vec![0; PREFIX_BYTES],
+            keys: Vec::new(),
+            key_bytes,
+        }
     }
 
     fn finished(mut self) -> Self {
-        let length = u32::try_from(self.body.len() - PREFIX_BYTES).expect("a message is below 4 GiB");
+        let length =
+            u32::try_from(self.body.len() - PREFIX_BYTES).expect("a message is below 4 GiB");
         self.body[1..PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
         self.patch(0);
         self
@@ -110,7 +134,11 @@ impl Message {
     }
 
     fn range_fields(&mut self, options: RangeOptions) {
-        let numbers = [(3, options.limit), (7, options.serializable.into()), (9, options.count_only.into())];
+        let numbers = [
+            (3, options.limit),
+            (7, options.serializable.into()),
+            (9, options.count_only.into()),
+        ];
         for (field, value) in numbers {
             if value != 0 {
                 push_varint(&mut self.body, field << 3);
@@ -121,7 +149,10 @@ impl Message {
 
     fn key_field(&mut self, field: u64, offset: u64) {
         push_length(&mut self.body, field, self.key_bytes);
-        self.keys.push(KeyPlace { at: self.body.len(), offset });
+        self.keys.push(KeyPlace {
+            at: self.body.len(),
+            offset,
+        });
         self.body.resize(self.body.len() + self.key_bytes, b'0');
     }
 }
@@ -137,7 +168,10 @@ pub(crate) fn write_key(place: &mut [u8], mut key: u64) {
 
 /// How many numbered keys fit `key_bytes` bytes.
 pub(crate) fn keys_max(key_bytes: usize) -> u64 {
-    u32::try_from(key_bytes).ok().and_then(|digits| 16_u64.checked_pow(digits)).unwrap_or(u64::MAX)
+    u32::try_from(key_bytes)
+        .ok()
+        .and_then(|digits| 16_u64.checked_pow(digits))
+        .unwrap_or(u64::MAX)
 }
 
 fn push_varint(body: &mut Vec<u8>, mut value: u64) {
@@ -219,9 +253,16 @@ mod tests {
     fn decoded<M: prost::Message + Default>(message: &Message) -> M {
         let (prefix, body) = message.body().split_at(5);
         assert_eq!(prefix[0], 0, "the message is not compressed");
-        assert_eq!(u32::from_be_bytes(prefix[1..].try_into().expect("four bytes")) as usize, body.len());
+        assert_eq!(
+            u32::from_be_bytes(prefix[1..].try_into().expect("four bytes")) as usize,
+            body.len()
+        );
         let decoded = M::decode(body).expect("the body is protobuf");
-        assert_eq!(decoded.encoded_len(), body.len(), "no byte is left that the message does not know");
+        assert_eq!(
+            decoded.encoded_len(),
+            body.len(),
+            "no byte is left that the message does not know"
+        );
         decoded
     }
 
@@ -232,26 +273,50 @@ mod tests {
         for key in [0, 1, 0xabc, 0xffff_ffff, u64::MAX] {
             message.patch(key);
             let put: Put = decoded(&message);
-            assert_eq!(put, Put { key: format!("{key:016x}").into_bytes(), value: value.clone() });
+            assert_eq!(
+                put,
+                Put {
+                    key: format!("{key:016x}").into_bytes(),
+                    value: value.clone()
+                }
+            );
         }
     }
 
     #[test]
     fn a_patched_range_ends_as_many_keys_later() {
-        let options = RangeOptions { limit: 1000, serializable: true, count_only: true };
+        let options = RangeOptions {
+            limit: 1000,
+            serializable: true,
+            count_only: true,
+        };
         let mut message = Message::range("localhost", 20, 100, options);
         message.patch(0xff);
         let range: Range = decoded(&message);
         assert_eq!(range.key, b"000000000000000000ff");
         assert_eq!(range.range_end, b"00000000000000000163");
-        assert_eq!((range.limit, range.serializable, range.count_only), (1000, true, true));
+        assert_eq!(
+            (range.limit, range.serializable, range.count_only),
+            (1000, true, true)
+        );
     }
 
     #[test]
     fn a_range_of_one_key_has_no_end() {
         let range: Range = decoded(&Message::range("localhost", 4, 1, RangeOptions::default()));
-        assert_eq!(range, Range { key: b"0000".to_vec(), ..Range::default() });
-        let range: Range = decoded(&Message::fixed_range("localhost", b"a", b"c", RangeOptions::default()));
+        assert_eq!(
+            range,
+            Range {
+                key: b"0000".to_vec(),
+                ..Range::default()
+            }
+        );
+        let range: Range = decoded(&Message::fixed_range(
+            "localhost",
+            b"a",
+            b"c",
+            RangeOptions::default(),
+        ));
         assert_eq!((range.key, range.range_end), (b"a".to_vec(), b"c".to_vec()));
     }
 
@@ -261,8 +326,11 @@ mod tests {
             let mut message = Message::txn_put("localhost", 8, &vec![1; value_bytes], 3);
             message.patch(0x1f);
             let txn: Txn = decoded(&message);
-            let keys: Vec<Vec<u8>> =
-                txn.success.into_iter().map(|operation| operation.put.expect("every operation puts").key).collect();
+            let keys: Vec<Vec<u8>> = txn
+                .success
+                .into_iter()
+                .map(|operation| operation.put.expect("every operation puts").key)
+                .collect();
             assert_eq!(keys, [b"0000001f", b"00000020", b"00000021"]);
         }
     }
@@ -272,7 +340,11 @@ mod tests {
         let message = Message::put("localhost:2379", 8, b"");
         let mut fields = Vec::new();
         let table = Decoder::new().decode(message.headers(), |name, value| {
-            fields.push(format!("{}={}", String::from_utf8_lossy(name), String::from_utf8_lossy(value)));
+            fields.push(format!(
+                "{}={}",
+                String::from_utf8_lossy(name),
+                String::from_utf8_lossy(value)
+            ));
         });
         assert_eq!(table, Ok(Table::Unchanged));
         assert_eq!(

@@ -23,7 +23,12 @@ pub(crate) struct Usage {
 pub(crate) fn usage(pid: u32) -> io::Result<Usage> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let malformed = || io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}: not as expected"));
+    let malformed = || {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("/proc/{pid}: not as expected"),
+        )
+    };
     let ticks = cpu_ticks(&stat).ok_or_else(malformed)?;
     Ok(Usage {
         cpu: Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()),
@@ -42,7 +47,10 @@ pub(crate) fn own_cpu() -> Duration {
 /// Asks the process to end, or with `force` ends it.
 pub(crate) fn end(pid: u32, force: bool) -> io::Result<()> {
     let signal = if force { Signal::KILL } else { Signal::TERM };
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process has a positive number");
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .expect("a process has a positive number");
     Ok(rustix::process::kill_process(pid, signal)?)
 }
 

@@ -49,6 +49,9 @@ mod tests {
         for _ in 0..100_000 {
             counts[usize::try_from(random.below(10)).expect("below ten")] += 1;
         }
-        assert!(counts.iter().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
+        assert!(
+            counts.iter().all(|count| (9_500..10_500).contains(count)),
+            "{counts:?}"
+        );
     }
 }

@@ -19,7 +19,11 @@ impl Measurement {
     pub(crate) fn throughput(&self) -> f64 {
         #[allow(clippy::cast_precision_loss)]
         let succeeded = self.succeeded as f64;
-        if self.elapsed.is_zero() { 0.0 } else { succeeded / self.elapsed.as_secs_f64() }
+        if self.elapsed.is_zero() {
+            0.0
+        } else {
+            succeeded / self.elapsed.as_secs_f64()
+        }
     }
 
     /// How many requests failed.
@@ -29,7 +33,8 @@ impl Measurement {
 
     /// Processor time of the server per successful request, µs.
     pub(crate) fn server_cpu_us(&self) -> Option<f64> {
-        self.server.map(|(before, after)| self.per_request_us(after.cpu.saturating_sub(before.cpu)))
+        self.server
+            .map(|(before, after)| self.per_request_us(after.cpu.saturating_sub(before.cpu)))
     }
 
     /// Processor time of the load generator per successful request, µs.
@@ -58,12 +63,13 @@ impl Report<'_> {
     /// The report as one line of JSON.
     pub(crate) fn json(&self) -> String {
         let run = self.measurement;
-        let failures: Vec<_> =
-            run.failures.iter().map(|(failure, count)| json!({"failure": failure.to_string(), "count": count})).collect();
+        let failures: Vec<_> = run
+            .failures
+            .iter()
+            .map(|(failure, count)| json!({"failure": failure.to_string(), "count": count}))
+            .collect();
         let us = |quantile| micros(run.latency.quantile(quantile));
-        let memory = |usage: Usage| {
-            json!({"rss": usage.rss_bytes, "anonymous": usage.anonymous_bytes, "rss_peak": usage.rss_peak_bytes})
-        };
+        let memory = |usage: Usage| json!({"rss": usage.rss_bytes, "anonymous": usage.anonymous_bytes, "rss_peak": usage.rss_peak_bytes});
         json!({
             "name": self.name,
             "succeeded": run.succeeded,
@@ -90,14 +96,28 @@ impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let run = self.measurement;
         let seconds = run.elapsed.as_secs_f64();
-        writeln!(f, "{}: {} answered in {seconds:.3} s, {:.0}/s", self.name, run.succeeded, run.throughput())?;
+        writeln!(
+            f,
+            "{}: {} answered in {seconds:.3} s, {:.0}/s",
+            self.name,
+            run.succeeded,
+            run.throughput()
+        )?;
         let mut line = String::new();
         for (name, quantile) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)] {
             write!(line, "{name} {}  ", shown(run.latency.quantile(quantile)))?;
         }
         writeln!(f, "  latency     {line}max {}", shown(run.latency.max()))?;
-        writeln!(f, "  response    {:.0} bytes on average", run.response_bytes_mean())?;
-        writeln!(f, "  generator   {:.2} µs of processor per request", run.own_cpu_us())?;
+        writeln!(
+            f,
+            "  response    {:.0} bytes on average",
+            run.response_bytes_mean()
+        )?;
+        writeln!(
+            f,
+            "  generator   {:.2} µs of processor per request",
+            run.own_cpu_us()
+        )?;
         if let (Some((before, after)), Some(cpu)) = (run.server, run.server_cpu_us()) {
             let mib = |bytes: u64| bytes >> 20;
             let (rss, rss_before) = (mib(after.rss_bytes), mib(before.rss_bytes));
@@ -109,7 +129,11 @@ impl fmt::Display for Report<'_> {
             )?;
         }
         if run.missed > 0 {
-            writeln!(f, "  too slow    {} requests were due but never sent; their waits are in the latency", run.missed)?;
+            writeln!(
+                f,
+                "  too slow    {} requests were due but never sent; their waits are in the latency",
+                run.missed
+            )?;
         }
         for (failure, count) in &run.failures {
             writeln!(f, "  FAILED      {count} × {failure}")?;
@@ -148,15 +172,30 @@ mod tests {
     fn measurement() -> Measurement {
         let mut latency = Histogram::new();
         (0..1000).for_each(|_| latency.record(Duration::from_micros(100)));
-        let after = Usage { cpu: Duration::from_millis(30), ..Usage::default() };
+        let after = Usage {
+            cpu: Duration::from_millis(30),
+            ..Usage::default()
+        };
         Measurement {
             succeeded: 1000,
-            failures: BTreeMap::from([(Failure::Status { code: 14, message: "lost".into() }, 2)]),
+            failures: BTreeMap::from([(
+                Failure::Status {
+                    code: 14,
+                    message: "lost".into(),
+                },
+                2,
+            )]),
             latency,
             missed: 0,
             elapsed: Duration::from_millis(500),
             own_cpu: Duration::from_millis(2),
-            server: Some((Usage { cpu: Duration::from_millis(10), ..Usage::default() }, after)),
+            server: Some((
+                Usage {
+                    cpu: Duration::from_millis(10),
+                    ..Usage::default()
+                },
+                after,
+            )),
             response_bytes: 33_000,
         }
     }
@@ -164,8 +203,15 @@ mod tests {
     #[test]
     fn a_report_names_every_failure_with_its_code_and_message() {
         let measurement = measurement();
-        let text = Report { name: "put", measurement: &measurement }.to_string();
-        assert!(text.contains("put: 1000 answered in 0.500 s, 2000/s"), "{text}");
+        let text = Report {
+            name: "put",
+            measurement: &measurement,
+        }
+        .to_string();
+        assert!(
+            text.contains("put: 1000 answered in 0.500 s, 2000/s"),
+            "{text}"
+        );
         assert!(text.contains("2 × grpc-status 14: lost"), "{text}");
         assert!(text.contains("20.00 µs of processor per request"), "{text}");
     }
@@ -173,7 +219,11 @@ mod tests {
     #[test]
     fn the_line_for_machines_is_json_with_the_same_numbers() {
         let measurement = measurement();
-        let line = Report { name: "put", measurement: &measurement }.json();
+        let line = Report {
+            name: "put",
+            measurement: &measurement,
+        }
+        .json();
         let value: serde_json::Value = serde_json::from_str(&line).expect("the line is JSON");
         assert_eq!(value["per_second"], 2000.0);
         assert_eq!(value["failed"], 2);

@@ -37,8 +37,16 @@ pub(crate) enum Due {
 impl Schedule {
     /// A schedule that begins at `start`; `rate` in requests per second, above zero.
     pub(crate) fn new(start: Instant, rate: Option<f64>, until: Until) -> Self {
-        assert!(rate.is_none_or(|rate| rate.is_finite() && rate > 0.0), "a rate is above zero");
-        Self { start, rate, until, issued: 0 }
+        assert!(
+            rate.is_none_or(|rate| rate.is_finite() && rate > 0.0),
+            "a rate is above zero"
+        );
+        Self {
+            start,
+            rate,
+            until,
+            issued: 0,
+        }
     }
 
     /// What is due at `now`.
@@ -69,12 +77,15 @@ impl Schedule {
             Until::Total(_) => self.start,
             Until::Elapsed(limit) => (self.start + limit).min(now),
         };
-        (self.issued..).map_while(|request| self.intended(request)).take_while(move |intended| *intended < end)
+        (self.issued..)
+            .map_while(|request| self.intended(request))
+            .take_while(move |intended| *intended < end)
     }
 
     fn intended(&self, request: u64) -> Option<Instant> {
         #[allow(clippy::cast_precision_loss)]
-        self.rate.map(|rate| self.start + Duration::from_secs_f64(request as f64 / rate))
+        self.rate
+            .map(|rate| self.start + Duration::from_secs_f64(request as f64 / rate))
     }
 }
 
@@ -121,7 +132,10 @@ mod tests {
         let start = Instant::now();
         let mut schedule = Schedule::new(start, Some(1000.0), Until::Total(100));
         for request in 0..50 {
-            assert_eq!(schedule.due(start + 50 * MS), Due::Now(start + request * MS));
+            assert_eq!(
+                schedule.due(start + 50 * MS),
+                Due::Now(start + request * MS)
+            );
             schedule.issue();
         }
         assert_eq!(schedule.due(start + 49 * MS), Due::At(start + 50 * MS));
@@ -134,7 +148,12 @@ mod tests {
         (0..4).for_each(|_| schedule.issue());
         assert_eq!(schedule.due(start + 20 * MS), Due::Over);
         let missed: Vec<Instant> = schedule.missed(start + 20 * MS).collect();
-        assert_eq!(missed, (4..10).map(|request| start + request * MS).collect::<Vec<_>>());
+        assert_eq!(
+            missed,
+            (4..10)
+                .map(|request| start + request * MS)
+                .collect::<Vec<_>>()
+        );
     }
 
     #[test]

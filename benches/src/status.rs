@@ -30,7 +30,9 @@ impl fmt::Display for Failure {
             Self::Http { status } => write!(f, "HTTP status {status}"),
             Self::Incomplete(what) => write!(f, "incomplete response: {what}"),
             Self::Reset { code } => write!(f, "stream reset with code {code}"),
-            Self::GoAway { code, reason } => write!(f, "connection refused with GOAWAY {code}: {reason}"),
+            Self::GoAway { code, reason } => {
+                write!(f, "connection refused with GOAWAY {code}: {reason}")
+            }
             Self::ConnectionLost(reason) => write!(f, "connection lost: {reason}"),
             Self::NoAnswer => write!(f, "no answer in time"),
         }
@@ -58,7 +60,10 @@ impl HeaderSummary {
     /// The end of a unary call that received `data_bytes` of prefixed message.
     pub(crate) fn outcome(&self, data_bytes: u64) -> Result<(), Failure> {
         match (self.http_status, self.grpc_status) {
-            (_, Some(code)) if code != 0 => Err(Failure::Status { code, message: self.grpc_message.clone() }),
+            (_, Some(code)) if code != 0 => Err(Failure::Status {
+                code,
+                message: self.grpc_message.clone(),
+            }),
             (Some(status), _) if status != 200 => Err(Failure::Http { status }),
             (None, _) => Err(Failure::Incomplete("no :status")),
             (_, None) => Err(Failure::Incomplete("no grpc-status")),
@@ -80,7 +85,11 @@ pub(crate) struct StatusReader {
 
 impl StatusReader {
     pub(crate) fn new() -> Self {
-        Self { decoder: Decoder::new(), known: Vec::new(), latest: HeaderSummary::default() }
+        Self {
+            decoder: Decoder::new(),
+            known: Vec::new(),
+            latest: HeaderSummary::default(),
+        }
     }
 
     /// Reads the next block of the connection.
@@ -110,17 +119,28 @@ impl StatusReader {
 
 /// A status as number; text that is none counts as a failure code that no server uses.
 fn number(value: &[u8]) -> u32 {
-    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(u32::MAX)
+    std::str::from_utf8(value)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(u32::MAX)
 }
 
 fn percent_decoded(value: &[u8]) -> String {
     let mut decoded = Vec::with_capacity(value.len());
     let mut rest = value;
     while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.first_chunk::<2>().and_then(|digits| std::str::from_utf8(digits).ok());
-        let escaped = digits.filter(|_| byte == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let digits = after
+            .first_chunk::<2>()
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits
+            .filter(|_| byte == b'%')
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
         decoded.push(escaped.unwrap_or(byte));
-        rest = if escaped.is_some() { &after[2..] } else { after };
+        rest = if escaped.is_some() {
+            &after[2..]
+        } else {
+            after
+        };
     }
     String::from_utf8_lossy(&decoded).into_owned()
 }
@@ -132,16 +152,32 @@ mod tests {
     use super::{Failure, HeaderSummary, StatusReader, percent_decoded};
 
     fn summary(http_status: Option<u32>, grpc_status: Option<u32>) -> HeaderSummary {
-        HeaderSummary { http_status, grpc_status, grpc_message: String::new() }
+        HeaderSummary {
+            http_status,
+            grpc_status,
+            grpc_message: String::new(),
+        }
     }
 
     #[test]
     fn success_needs_both_statuses_and_a_message() {
         assert_eq!(summary(Some(200), Some(0)).outcome(5), Ok(()));
-        assert_eq!(summary(Some(200), Some(0)).outcome(0), Err(Failure::Incomplete("no message")));
-        assert_eq!(summary(Some(200), None).outcome(5), Err(Failure::Incomplete("no grpc-status")));
-        assert_eq!(summary(Some(404), None).outcome(0), Err(Failure::Http { status: 404 }));
-        let refused = Failure::Status { code: 14, message: String::new() };
+        assert_eq!(
+            summary(Some(200), Some(0)).outcome(0),
+            Err(Failure::Incomplete("no message"))
+        );
+        assert_eq!(
+            summary(Some(200), None).outcome(5),
+            Err(Failure::Incomplete("no grpc-status"))
+        );
+        assert_eq!(
+            summary(Some(404), None).outcome(0),
+            Err(Failure::Http { status: 404 })
+        );
+        let refused = Failure::Status {
+            code: 14,
+            message: String::new(),
+        };
         assert_eq!(summary(Some(200), Some(14)).outcome(0), Err(refused));
     }
 
@@ -153,21 +189,33 @@ mod tests {
         let newest = [0xbe];
         reader.read(&insert(b'0')).expect("an insertion decodes");
         for _ in 0..2 {
-            assert_eq!(reader.read(&newest).expect("an index decodes").grpc_status, Some(0));
+            assert_eq!(
+                reader.read(&newest).expect("an index decodes").grpc_status,
+                Some(0)
+            );
         }
         reader.read(&insert(b'9')).expect("an insertion decodes");
-        assert_eq!(reader.read(&newest).expect("an index decodes").grpc_status, Some(9));
+        assert_eq!(
+            reader.read(&newest).expect("an index decodes").grpc_status,
+            Some(9)
+        );
     }
 
     #[test]
     fn a_status_that_is_no_number_is_a_failure() {
         let mut reader = StatusReader::new();
         let block = [&[0x00, 11][..], b"grpc-status", &[2], b"ok"].concat();
-        assert_eq!(reader.read(&block).expect("a literal decodes").grpc_status, Some(u32::MAX));
+        assert_eq!(
+            reader.read(&block).expect("a literal decodes").grpc_status,
+            Some(u32::MAX)
+        );
     }
 
     #[test]
     fn messages_are_percent_decoded() {
-        assert_eq!(percent_decoded(b"etcdserver: 100%25 %ZZ %"), "etcdserver: 100% %ZZ %");
+        assert_eq!(
+            percent_decoded(b"etcdserver: 100%25 %ZZ %"),
+            "etcdserver: 100% %ZZ %"
+        );
     }
 }

@@ -77,7 +77,11 @@ impl Workload {
             return Err(ShapeError::Empty);
         }
         // The end of a range is one key further, and may lie behind the last key.
-        if space.keys.checked_add(width).is_none_or(|end| end > keys_max(space.key_bytes)) {
+        if space
+            .keys
+            .checked_add(width)
+            .is_none_or(|end| end > keys_max(space.key_bytes))
+        {
             return Err(ShapeError::KeysTooShort);
         }
         let mut random = Random::new(space.seed);
@@ -87,9 +91,10 @@ impl Workload {
         let (first, second) = match shape {
             Shape::Put => (put(), None),
             Shape::Range { keys, options } => (range(keys, options), None),
-            Shape::TxnPut { operations } => {
-                (Message::txn_put(authority, space.key_bytes, &value, operations), None)
-            }
+            Shape::TxnPut { operations } => (
+                Message::txn_put(authority, space.key_bytes, &value, operations),
+                None,
+            ),
             Shape::Mixed { reads, options } => {
                 if !(0.0..=1.0).contains(&reads) {
                     return Err(ShapeError::NoShare);
@@ -97,14 +102,34 @@ impl Workload {
                 (put(), Some((range(1, options), reads)))
             }
         };
-        let keys = Keys { sequential: space.sequential, next: 0, width, count: space.keys };
-        Ok(Self { first, second, keys, random })
+        let keys = Keys {
+            sequential: space.sequential,
+            next: 0,
+            width,
+            count: space.keys,
+        };
+        Ok(Self {
+            first,
+            second,
+            keys,
+            random,
+        })
     }
 
     /// The workload that sends the same message again and again.
     pub(crate) fn fixed(message: Message) -> Self {
-        let keys = Keys { sequential: true, next: 0, width: 1, count: 1 };
-        Self { first: message, second: None, keys, random: Random::new(0) }
+        let keys = Keys {
+            sequential: true,
+            next: 0,
+            width: 1,
+            count: 1,
+        };
+        Self {
+            first: message,
+            second: None,
+            keys,
+            random: Random::new(0),
+        }
     }
 
     /// The next request.
@@ -156,13 +181,21 @@ mod tests {
     use super::{Shape, ShapeError, Space, Workload};
     use crate::message::RangeOptions;
 
-    const SPACE: Space = Space { key_bytes: 8, value_bytes: 20, keys: 1000, sequential: false, seed: 1 };
+    const SPACE: Space = Space {
+        key_bytes: 8,
+        value_bytes: 20,
+        keys: 1000,
+        sequential: false,
+        seed: 1,
+    };
     const KEY_AT: std::ops::Range<usize> = 7..15;
 
     fn keys(shape: Shape, space: Space, count: usize) -> Vec<u64> {
         let mut workload = Workload::new("a", shape, space).expect("the workload is well formed");
         let key = |body: &[u8]| {
-            let digits = std::str::from_utf8(&body[KEY_AT]).expect("keys are digits").to_owned();
+            let digits = std::str::from_utf8(&body[KEY_AT])
+                .expect("keys are digits")
+                .to_owned();
             u64::from_str_radix(&digits, 16).expect("keys are hexadecimal")
         };
         (0..count).map(|_| key(workload.next().body())).collect()
@@ -171,38 +204,71 @@ mod tests {
     #[test]
     fn equal_seeds_ask_for_equal_keys() {
         assert_eq!(keys(Shape::Put, SPACE, 50), keys(Shape::Put, SPACE, 50));
-        assert_ne!(keys(Shape::Put, SPACE, 50), keys(Shape::Put, Space { seed: 2, ..SPACE }, 50));
+        assert_ne!(
+            keys(Shape::Put, SPACE, 50),
+            keys(Shape::Put, Space { seed: 2, ..SPACE }, 50)
+        );
         assert!(keys(Shape::Put, SPACE, 5000).iter().all(|key| *key < 1000));
     }
 
     #[test]
     fn sequential_keys_begin_again_after_the_last() {
-        let space = Space { keys: 3, sequential: true, ..SPACE };
+        let space = Space {
+            keys: 3,
+            sequential: true,
+            ..SPACE
+        };
         assert_eq!(keys(Shape::Put, space, 5), [0, 1, 2, 0, 1]);
     }
 
     #[test]
     fn a_wide_range_stays_within_the_space() {
-        let shape = Shape::Range { keys: 100, options: RangeOptions::default() };
+        let shape = Shape::Range {
+            keys: 100,
+            options: RangeOptions::default(),
+        };
         let drawn = keys(shape, SPACE, 10_000);
         assert_eq!(drawn.iter().max(), Some(&900));
     }
 
     #[test]
     fn a_mixture_has_the_share_of_reads_it_was_asked_for() {
-        let shape = Shape::Mixed { reads: 0.9, options: RangeOptions::default() };
+        let shape = Shape::Mixed {
+            reads: 0.9,
+            options: RangeOptions::default(),
+        };
         let mut workload = Workload::new("a", shape, SPACE).expect("the workload is well formed");
-        let puts = (0..10_000).filter(|_| workload.next().body().len() > 15).count();
+        let puts = (0..10_000)
+            .filter(|_| workload.next().body().len() > 15)
+            .count();
         assert!((900..1100).contains(&puts), "{puts} of 10,000 are puts");
     }
 
     #[test]
     fn impossible_workloads_are_refused() {
         let refused = |shape, space| Workload::new("a", shape, space).err();
-        assert_eq!(refused(Shape::Put, Space { key_bytes: 2, ..SPACE }), Some(ShapeError::KeysTooShort));
-        assert_eq!(refused(Shape::Put, Space { keys: 0, ..SPACE }), Some(ShapeError::Empty));
-        assert_eq!(refused(Shape::TxnPut { operations: 0 }, SPACE), Some(ShapeError::Empty));
-        let shape = Shape::Mixed { reads: 1.5, options: RangeOptions::default() };
+        assert_eq!(
+            refused(
+                Shape::Put,
+                Space {
+                    key_bytes: 2,
+                    ..SPACE
+                }
+            ),
+            Some(ShapeError::KeysTooShort)
+        );
+        assert_eq!(
+            refused(Shape::Put, Space { keys: 0, ..SPACE }),
+            Some(ShapeError::Empty)
+        );
+        assert_eq!(
+            refused(Shape::TxnPut { operations: 0 }, SPACE),
+            Some(ShapeError::Empty)
+        );
+        let shape = Shape::Mixed {
+            reads: 1.5,
+            options: RangeOptions::default(),
+        };
         assert_eq!(refused(shape, SPACE), Some(ShapeError::NoShare));
     }
 }
