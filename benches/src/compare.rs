@@ -269,7 +269,12 @@ fn notes(options: &Compare, directory: &Path) -> io::Result<Vec<String>> {
     let load = load.split_whitespace().next().unwrap_or_default();
     let mut notes = vec![
         format!("{cores} cores, shared by server and load generator; load average at the start {load}"),
-        format!("disk of the data directories: append of 4 KiB with fdatasync takes {}", shown(sync_time(directory)?)),
+        format!(
+            "disk of the data directories: 4 KiB and fdatasync take {} at the end of a growing file, \
+             {} in a file of fixed length",
+            shown(sync_time(directory, 0)?),
+            shown(sync_time(directory, SYNC_WRITES * SYNC_BYTES)?),
+        ),
         "medians over the rounds; servers take turns, one member each, default settings but for the quota".to_owned(),
     ];
     for (side, binary) in [("etcd", &options.etcd), ("metastore", &options.metastore)] {
@@ -280,17 +285,23 @@ fn notes(options: &Compare, directory: &Path) -> io::Result<Vec<String>> {
     Ok(notes)
 }
 
-/// Median time of a synced append, the floor of every put that is not batched with others.
-fn sync_time(directory: &Path) -> io::Result<Duration> {
-    let mut file = File::create(directory.join("sync"))?;
+/// Median time of a synced write to a file that begins with `length` bytes on the disk.
+///
+/// It is the floor of every put that is not batched with others; growing a file costs a further write.
+fn sync_time(directory: &Path, length: usize) -> io::Result<Duration> {
+    let path = directory.join("sync");
+    std::fs::write(&path, vec![0; length])?;
+    let mut file = File::options().write(true).open(&path)?;
+    file.sync_all()?;
     let mut times = Vec::new();
-    for _ in 0..101 {
+    for _ in 0..SYNC_WRITES {
         let start = Instant::now();
-        file.write_all(&[0x5a; 4096])?;
+        file.write_all(&[0x5a; SYNC_BYTES])?;
         file.sync_data()?;
         times.push(start.elapsed());
     }
     times.sort_unstable();
+    std::fs::remove_file(&path)?;
     Ok(times[times.len() / 2])
 }
 
@@ -315,6 +326,8 @@ fn per_key(after: u64, before: u64, keys: u64) -> f64 {
     after.saturating_sub(before) as f64 / keys as f64
 }
 
+const SYNC_WRITES: usize = 101;
+const SYNC_BYTES: usize = 4096;
 const FILL_OPERATIONS: u64 = 100;
 const PATIENCE: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_secs(2);

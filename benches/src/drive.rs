@@ -54,6 +54,12 @@ pub(crate) struct Measurement {
 
 /// Connects, warms up, measures.
 pub(crate) fn run(plan: &Plan, workload: &mut Workload) -> io::Result<Measurement> {
+    // With a rate, being late would be charged to the server; without one, the load follows the server anyway.
+    let _yielding = plan
+        .rate
+        .is_none()
+        .then(process::Yielding::begin)
+        .transpose()?;
     let mut driver = Driver::connect(plan)?;
     let mut warmup = Tally::new();
     if !plan.warmup.is_zero() {
@@ -235,7 +241,15 @@ impl Driver {
             }
             self.flush(tally)?;
             let idle = self.in_flight == 0;
-            if idle && (due == Due::Over || self.links.iter().all(|link| !link.open)) {
+            if idle && due == Due::Over {
+                return Ok(());
+            }
+            if idle && self.free.is_empty() {
+                // A run that ends early has failed, even if every request so far was answered.
+                if tally.failures.is_empty() {
+                    let reason = "no connection takes requests any more";
+                    tally.fail(Failure::ConnectionLost(reason.to_owned()));
+                }
                 return Ok(());
             }
             let next = match due {
@@ -423,3 +437,6 @@ impl Link {
 }
 
 const READ_BYTES: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests;

@@ -115,7 +115,7 @@ impl Decoder {
         }
         let entry = self.entries.get(position - STATIC_TABLE.len());
         entry
-            .map(|(name, value)| (&**name, &**value))
+            .map(|entry| (&*entry.name, &*entry.value))
             .ok_or(HeaderError::NoSuchIndex)
     }
 

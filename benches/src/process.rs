@@ -44,6 +44,35 @@ pub(crate) fn own_cpu() -> Duration {
     Duration::try_from(time).expect("processor time is not negative")
 }
 
+/// While it lives, the thread that made it waits its turn instead of taking the processor from whoever runs when
+/// an answer arrives.
+///
+/// Where server and load generator share processors, this keeps the load from interrupting the work it measures,
+/// and lets answers come in groups. A server must not be started meanwhile: it would inherit the policy.
+pub(crate) struct Yielding(());
+
+impl Yielding {
+    pub(crate) fn begin() -> io::Result<Self> {
+        schedule_as(libc::SCHED_BATCH)?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Yielding {
+    fn drop(&mut self) {
+        schedule_as(libc::SCHED_OTHER).expect("a thread may always return to the default policy");
+    }
+}
+
+fn schedule_as(policy: i32) -> io::Result<()> {
+    let priority = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameter is a whole structure that outlives the call, which only reads it.
+    match unsafe { libc::sched_setscheduler(0, policy, &raw const priority) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Asks the process to end, or with `force` ends it.
 pub(crate) fn end(pid: u32, force: bool) -> io::Result<()> {
     let signal = if force { Signal::KILL } else { Signal::TERM };
@@ -70,7 +99,7 @@ fn memory_bytes(status: &str, field: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{cpu_ticks, memory_bytes, own_cpu, usage};
+    use super::{Yielding, cpu_ticks, memory_bytes, own_cpu, usage};
 
     #[test]
     fn processor_ticks_are_found_behind_a_name_with_parentheses() {
@@ -91,6 +120,24 @@ mod tests {
         let usage = usage(std::process::id()).expect("this process is there");
         assert!(usage.rss_bytes > 0 && usage.rss_peak_bytes >= usage.rss_bytes);
         assert!(usage.anonymous_bytes < usage.rss_bytes);
+    }
+
+    #[test]
+    fn yielding_ends_with_its_guard() {
+        let policy = || {
+            let stat =
+                std::fs::read_to_string("/proc/thread-self/stat").expect("this thread is there");
+            let after_name = stat.rsplit_once(')').expect("a stat has a name").1;
+            after_name
+                .split_whitespace()
+                .nth(38)
+                .expect("a stat has a policy")
+                .parse::<i32>()
+        };
+        let yielding = Yielding::begin().expect("a thread may always ask for less");
+        assert_eq!(policy(), Ok(libc::SCHED_BATCH));
+        drop(yielding);
+        assert_eq!(policy(), Ok(libc::SCHED_OTHER));
     }
 
     #[test]
