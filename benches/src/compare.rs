@@ -272,11 +272,16 @@ fn notes(options: &Compare, directory: &Path) -> io::Result<Vec<String>> {
         format!(
             "disk of the data directories: 4 KiB and fdatasync take {} at the end of a growing file, \
              {} in a file of fixed length",
-            shown(sync_time(directory, 0)?),
-            shown(sync_time(directory, SYNC_WRITES * SYNC_BYTES)?),
+            sync_times(directory, 0)?,
+            sync_times(directory, SYNC_WRITES * SYNC_BYTES)?,
         ),
         "medians over the rounds; servers take turns, one member each, default settings but for the quota".to_owned(),
     ];
+    if load.parse::<f64>().is_ok_and(|load| load > LOAD_MAX) {
+        notes.push(
+            "OTHER WORK RUNS ON THIS MACHINE: the numbers below are not to be relied on".to_owned(),
+        );
+    }
     for (side, binary) in [("etcd", &options.etcd), ("metastore", &options.metastore)] {
         if let Some(binary) = binary {
             notes.push(format!("{side}: {}", binary.display()));
@@ -285,10 +290,11 @@ fn notes(options: &Compare, directory: &Path) -> io::Result<Vec<String>> {
     Ok(notes)
 }
 
-/// Median time of a synced write to a file that begins with `length` bytes on the disk.
+/// Times of a synced write to a file that begins with `length` bytes on the disk: the fastest tenth, and the median.
 ///
-/// It is the floor of every put that is not batched with others; growing a file costs a further write.
-fn sync_time(directory: &Path, length: usize) -> io::Result<Duration> {
+/// They are the floor of every put that is not batched with others; growing a file costs a further write.
+/// The two lie far apart where something else keeps the processors busy.
+fn sync_times(directory: &Path, length: usize) -> io::Result<String> {
     let path = directory.join("sync");
     std::fs::write(&path, vec![0; length])?;
     let mut file = File::options().write(true).open(&path)?;
@@ -302,7 +308,11 @@ fn sync_time(directory: &Path, length: usize) -> io::Result<Duration> {
     }
     times.sort_unstable();
     std::fs::remove_file(&path)?;
-    Ok(times[times.len() / 2])
+    Ok(format!(
+        "{} (median {})",
+        shown(times[times.len() / 10]),
+        shown(times[times.len() / 2])
+    ))
 }
 
 fn name(side: Side) -> &'static str {
@@ -326,6 +336,8 @@ fn per_key(after: u64, before: u64, keys: u64) -> f64 {
     after.saturating_sub(before) as f64 / keys as f64
 }
 
+/// Load average above which a machine is not at rest.
+const LOAD_MAX: f64 = 0.7;
 const SYNC_WRITES: usize = 101;
 const SYNC_BYTES: usize = 4096;
 const FILL_OPERATIONS: u64 = 100;
