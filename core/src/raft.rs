@@ -1,3 +1,24 @@
-//! Consensus: openraft, driven one step at a time inside the core.
+//! Consensus: openraft on a stepped executor. openraft ends at this folder's door.
+//!
+//! openraft is written against an asynchronous runtime, a log store, a state machine and a network. All
+//! four are values on the member's thread: [`executor`] polls its tasks only when told to, with the time it
+//! is told; [`log_store`] and [`machine`] hold the log and the state; [`network`] writes letters. So the
+//! whole of consensus is a machine like the others: put something in, run until idle, take things out.
 
 pub mod executor;
+pub mod log_store;
+pub mod machine;
+pub mod message;
+pub mod network;
+pub(crate) mod outbox;
+pub(crate) mod proposer;
+pub(crate) mod reception;
+pub mod types;
+
+pub use log_store::RecoveredLog;
+pub use message::PeerMessage;
+
+/// The log position that a checkpoint's description names: where the log after it begins.
+pub fn position_of(description: &[u8]) -> Result<Option<types::LogId>, machine::BadDescription> {
+    machine::position_of(description)
+}

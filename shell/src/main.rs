@@ -1,2 +1,78 @@
-//! metastore
-fn main() {}
+//! The `metastore` binary: flags, start, stop.
+
+use std::env;
+use std::fs;
+use std::io::Write;
+use std::process::ExitCode;
+
+use metastore::config::{self, Action, Config};
+use metastore::logging;
+use metastore::server::{Server, Stopped};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let variables = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let startup = match config::parse(env::args_os().skip(1), variables, |path| {
+        fs::read_to_string(path)
+    }) {
+        Ok(startup) => startup,
+        Err(error) => {
+            complain(&error.to_string());
+            if error.wants_usage() {
+                complain(&config::usage());
+            }
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    match startup.action {
+        Action::Help(text) | Action::Version(text) => {
+            // A reader that has gone away has seen enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Action::Run(config) => serve(&config, &startup.warnings),
+    }
+}
+
+fn serve(config: &Config, warnings: &[String]) -> ExitCode {
+    if let Err(error) = logging::init(&config.log) {
+        complain(&error.to_string());
+        return ExitCode::FAILURE;
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!(name = config.name, data_dir = %config.data_dir.display(), "starting a member");
+    let server = match Server::start(config) {
+        Ok(server) => server,
+        Err(error) => {
+            complain(&error.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
+    for url in &config.listen_client_urls {
+        tracing::warn!(traffic = "grpc+http", address = %url, "serving client traffic insecurely; this is strongly discouraged!");
+    }
+    tracing::info!("ready to serve client requests");
+    match server.run() {
+        Stopped::Signal(signal) => {
+            // The parent sees which signal it was, as if nobody had handled it.
+            if let Err(error) = signal_hook::low_level::emulate_default_handler(signal) {
+                complain(&format!("cannot end by signal {signal}: {error}"));
+            }
+            ExitCode::SUCCESS
+        }
+        Stopped::DiskFailed(reason) => {
+            complain(&format!("the disk failed: {reason}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line on standard error, whatever the log does.
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "metastore: {line}");
+}

@@ -1,0 +1,552 @@
+//! One member of a cluster as a value: the one door of the core.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::{Config, SnapshotPolicy};
+
+use crate::input::{Input, Proposal};
+use crate::mvcc::{Store, Sweep};
+use crate::output::{DiskOp, MemberInfo, Outcome, Output, Published, Refusal};
+use crate::pending::{Pending, PendingProposals};
+use crate::raft::executor::Executor;
+use crate::raft::log_store::LogStore;
+use crate::raft::machine::{BadDescription, Machine, Replica};
+use crate::raft::message::{Body, PeerMessage};
+use crate::raft::network::Network;
+use crate::raft::outbox::{Ended, Outbox, SharedOutbox};
+use crate::raft::reception;
+use crate::raft::types::{PeerUrls, Raft};
+use crate::raft::{RecoveredLog, proposer};
+
+/// A cluster member: consensus, the replicated state, and the clients that wait, without any IO.
+///
+/// The contract, in the order of its use:
+/// 1. [`Member::handle`] takes one [`Input`] and the time; time never goes backwards.
+/// 2. [`Member::poll_output`] is called until it returns `None`; each [`Output`] is performed in order.
+///    Only then comes the next input.
+/// 3. [`Member::poll_timeout`] tells when to come back with [`Input::Tick`] if nothing else happens.
+///
+/// Equal inputs at equal times give equal outputs, in any process.
+///
+/// A member is not `Send`: it lives on one thread (or in one simulated node) from its creation on.
+pub struct Member {
+    id: u64,
+    settings: Settings,
+    executor: Executor,
+    raft: Raft,
+    outbox: SharedOutbox,
+    replica: Rc<RefCell<Replica>>,
+    proposer: proposer::Queue,
+    pending: PendingProposals,
+    barriers: Barriers,
+    outputs: VecDeque<Output>,
+    /// Answers to physical compactions, until the sweep is done.
+    until_swept: Vec<(u64, Outcome)>,
+    sweeping: bool,
+    checkpoints: Checkpoints,
+    published: Published,
+    now: Duration,
+}
+
+/// What a member is told at its start, for good.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The member's id, unique in the cluster for all time.
+    pub id: u64,
+    /// All first members with their peer URLs, for a cluster that has no log yet; empty to wait to be added.
+    pub initial_members: BTreeMap<u64, Vec<String>>,
+    /// The leader's heartbeat.
+    pub heartbeat: Duration,
+    /// How long a follower waits for a heartbeat; at least five heartbeats.
+    pub election_timeout: Duration,
+    /// Whether a candidate asks first whether it could win.
+    pub pre_vote: bool,
+    /// How long a request may take before it is answered with [`Refusal::TimedOut`].
+    pub request_timeout: Duration,
+    /// Entries between two snapshots in memory, after which the log in memory is cut.
+    pub snapshot_entries: u64,
+    /// Entries kept in memory behind the snapshot, for followers that lag a little.
+    pub catch_up_entries: u64,
+    /// Bytes of log that force a new checkpoint on the disk.
+    pub checkpoint_log_bytes: u64,
+    /// Seeds the member's dice (election jitter); different per member and per start.
+    pub seed: u64,
+    /// The number of this start, so that replies to an earlier life are not mistaken.
+    pub incarnation: u32,
+}
+
+/// What the disk held when the member was started.
+#[derive(Default)]
+pub struct Recovered {
+    /// The newest checkpoint: its keys and its description.
+    pub checkpoint: Option<(Store, Vec<u8>)>,
+    /// The log after it.
+    pub log: RecoveredLog,
+}
+
+/// Reads that wait for the quorum's word; all that arrive while one barrier is under way share the next.
+#[derive(Default)]
+struct Barriers {
+    waiting: Vec<u64>,
+    under_way: Vec<u64>,
+    result: Rc<RefCell<Option<Result<(), Refusal>>>>,
+}
+
+/// When to write the state to the disk.
+#[derive(Default)]
+struct Checkpoints {
+    running: bool,
+    log_bytes: u64,
+    last_bytes: u64,
+}
+
+/// Proposals that may be under way at once; more are refused at once rather than queued.
+pub const PROPOSALS_MAX: usize = 16_384;
+
+/// Changes looked at in one slice of the sweep after a compaction.
+const SWEEP_CHANGES: usize = 64;
+
+impl Member {
+    /// Starts a member from what its disk held.
+    ///
+    /// # Errors
+    /// When the checkpoint cannot be read.
+    pub fn new(
+        settings: Settings,
+        recovered: Recovered,
+        now: Duration,
+    ) -> Result<Self, BadDescription> {
+        let mut executor = Executor::new(settings.seed, now);
+        let outbox: SharedOutbox = Rc::new(RefCell::new(Outbox::new(settings.incarnation)));
+        let replica = match recovered.checkpoint {
+            Some((store, description)) => Replica::restore(store, &description)?,
+            None => Replica::new(),
+        };
+        let fresh = replica.last_applied.is_none() && recovered.log.entries.is_empty();
+        let replica = Rc::new(RefCell::new(replica));
+        let log = LogStore::new(recovered.log, outbox.clone());
+        let machine = Machine::new(replica.clone(), outbox.clone());
+        let network = Network::new(outbox.clone());
+        let config = Arc::new(consensus_config(&settings));
+        let id = settings.id;
+        let started = executor.block_on(Raft::new(id, config, network, log, machine));
+        let raft =
+            started.expect("consensus starts: its settings are checked and its log is contiguous");
+        let proposer = proposer::Queue::default();
+        executor.enter(|| proposer.run(&executor, raft.clone(), outbox.clone()));
+        let state = replica.borrow().state.view();
+        let mut member = Self {
+            id,
+            executor,
+            raft,
+            proposer,
+            pending: PendingProposals::default(),
+            barriers: Barriers::default(),
+            outputs: VecDeque::new(),
+            until_swept: Vec::new(),
+            sweeping: false,
+            checkpoints: Checkpoints::default(),
+            published: Published {
+                view: state.kv,
+                bytes_in_use: state.bytes_in_use,
+                applied: 0,
+                committed: 0,
+                term: 0,
+                leader: None,
+                reads_need_no_quorum: false,
+                members: Arc::new([]),
+            },
+            outbox,
+            replica,
+            settings,
+            now,
+        };
+        member.executor.run_until_idle(now);
+        member.bootstrap(fresh);
+        member.turn(now);
+        Ok(member)
+    }
+
+    /// Takes one input at a time `now`, which counts from an origin of the caller's choice.
+    ///
+    /// # Panics
+    /// If `now` lies before the time of an earlier call.
+    pub fn handle(&mut self, now: Duration, input: Input) {
+        assert!(now >= self.now, "time never goes backwards");
+        self.now = now;
+        match input {
+            Input::Tick => {}
+            Input::Propose(proposals) => self.propose(proposals),
+            Input::Barrier { tokens } => self.barriers.waiting.extend(tokens),
+            Input::Peer { from, message } => self.receive(from, message),
+            Input::PeerUnreachable { message, reason } => self.executor.enter(|| {
+                if let Body::Request(_) = message.body {
+                    self.outbox
+                        .borrow_mut()
+                        .finish_call(message.call, Err(reason));
+                }
+            }),
+            Input::Written { up_to, result } => {
+                self.executor
+                    .enter(|| self.outbox.borrow_mut().confirm_writes(up_to, &result));
+            }
+            Input::Checkpointed { index, result } => self.checkpointed(index, result),
+        }
+        self.turn(now);
+    }
+
+    /// The next thing to do, until there is none.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Member::handle`] again if no input comes before.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        if self.sweeping {
+            return Some(self.now);
+        }
+        let raft = self.executor.next_deadline().map(|at| at.to_epoch());
+        raft.into_iter().chain(self.pending.deadline()).min()
+    }
+
+    /// What readers see now.
+    pub fn published(&self) -> &Published {
+        &self.published
+    }
+
+    /// The fingerprint of the replicated state, see [`crate::state::State::hash`].
+    pub fn state_hash(&self) -> u64 {
+        self.replica.borrow().state.hash()
+    }
+
+    /// Checks the invariants of the replicated state.
+    ///
+    /// # Panics
+    /// In words, when one is broken.
+    pub fn validate(&self) {
+        self.replica.borrow().state.validate();
+    }
+
+    fn bootstrap(&mut self, fresh: bool) {
+        let raft = self.raft.clone();
+        if fresh && !self.settings.initial_members.is_empty() {
+            let members: BTreeMap<u64, PeerUrls> = self
+                .settings
+                .initial_members
+                .iter()
+                .map(|(id, urls)| (*id, PeerUrls(urls.clone())))
+                .collect();
+            assert!(
+                members.contains_key(&self.id),
+                "a member starts only a cluster that it belongs to"
+            );
+            drop(
+                self.executor
+                    .spawn(async move { raft.initialize(members).await }),
+            );
+        } else if self.is_only_voter() {
+            // Nobody else can lead, so waiting for an election timeout would only be a delay.
+            drop(
+                self.executor
+                    .spawn(async move { raft.trigger().elect(false).await }),
+            );
+        }
+    }
+
+    fn is_only_voter(&self) -> bool {
+        let mut voters = self.raft.voter_ids();
+        voters.next() == Some(self.id) && voters.next().is_none()
+    }
+
+    fn propose(&mut self, proposals: Vec<Proposal>) {
+        let deadline = self.now + self.settings.request_timeout;
+        for Proposal { token, command } in proposals {
+            if self.pending.len() >= PROPOSALS_MAX {
+                self.outputs.push_back(Output::Answer {
+                    token,
+                    answer: Err(Refusal::TooManyRequests),
+                });
+                continue;
+            }
+            let number = self.pending.add(Pending {
+                token,
+                deadline,
+                command: command.clone(),
+            });
+            self.executor.enter(|| self.proposer.push(number, command));
+        }
+    }
+
+    fn receive(&mut self, from: u64, message: PeerMessage) {
+        match message.body {
+            Body::Reply(reply) => {
+                self.executor.enter(|| {
+                    self.outbox
+                        .borrow_mut()
+                        .finish_call(message.call, Ok(reply))
+                });
+            }
+            Body::Request(request) => {
+                let (raft, outbox, call) = (self.raft.clone(), self.outbox.clone(), message.call);
+                drop(self.executor.spawn(async move {
+                    let reply = reception::serve(&raft, request).await;
+                    outbox.borrow_mut().reply(from, call, reply);
+                }));
+            }
+        }
+    }
+
+    fn checkpointed(&mut self, index: u64, result: Result<u64, String>) {
+        self.checkpoints.running = false;
+        let confirmed = result.as_ref().map(|_| ()).map_err(Clone::clone);
+        self.executor
+            .enter(|| self.outbox.borrow_mut().confirm_checkpoint(&confirmed));
+        if let Ok(bytes) = result {
+            self.checkpoints.last_bytes = bytes;
+            self.outputs
+                .push_back(Output::Disk(DiskOp::DropCovered { index }));
+        }
+    }
+
+    /// Lets everything that can happen at this time happen, and collects what came of it.
+    fn turn(&mut self, now: Duration) {
+        self.start_barrier();
+        self.executor.run_until_idle(now);
+        if self.sweeping {
+            self.sweep();
+        }
+        let ended = self.collect_ended();
+        self.collect_messages();
+        self.publish();
+        self.answer(ended);
+        self.finish_barrier();
+        self.expire();
+        self.consider_checkpoint();
+    }
+
+    fn start_barrier(&mut self) {
+        if !self.barriers.under_way.is_empty() || self.barriers.waiting.is_empty() {
+            return;
+        }
+        std::mem::swap(&mut self.barriers.waiting, &mut self.barriers.under_way);
+        let (raft, result) = (self.raft.clone(), self.barriers.result.clone());
+        drop(self.executor.spawn(async move {
+            let passed = reception::barrier(&raft).await;
+            *result.borrow_mut() = Some(passed);
+        }));
+    }
+
+    fn finish_barrier(&mut self) {
+        let Some(result) = self.barriers.result.borrow_mut().take() else {
+            return;
+        };
+        let tokens = std::mem::take(&mut self.barriers.under_way);
+        self.outputs
+            .push_back(Output::BarrierPassed { tokens, result });
+        if !self.barriers.waiting.is_empty() {
+            self.start_barrier();
+            self.executor.run_until_idle(self.now);
+        }
+    }
+
+    fn collect_messages(&mut self) {
+        loop {
+            let disk = self.outbox.borrow_mut().next_disk();
+            let Some(op) = disk else { break };
+            if let DiskOp::Write { records, .. } = &op {
+                self.checkpoints.log_bytes +=
+                    records.iter().map(|r| r.encoded_len() as u64).sum::<u64>();
+            }
+            self.outputs.push_back(Output::Disk(op));
+        }
+        while let Some(letter) = { self.outbox.borrow_mut().next_letter() } {
+            self.outputs.push_back(Output::Send {
+                to: letter.to,
+                message: letter.message,
+            });
+        }
+    }
+
+    fn collect_ended(&mut self) -> Vec<(u64, Result<Outcome, Refusal>)> {
+        let mut answers = Vec::new();
+        loop {
+            let next = self.outbox.borrow_mut().next_ended();
+            let Some((number, ended)) = next else {
+                return answers;
+            };
+            let result = match ended {
+                Ended::TooEarly => {
+                    if let Some(pending) = self.pending.get(number) {
+                        self.proposer
+                            .push_later(&self.executor, number, pending.command.clone());
+                    }
+                    continue;
+                }
+                Ended::Applied(result) => result.map_err(Refusal::Kv),
+                Ended::Refused(refusal) => Err(refusal),
+            };
+            // A proposal that is not pending any more has been answered as timed out.
+            if let Some(pending) = self.pending.remove(number) {
+                answers.push((pending.token, result));
+            }
+        }
+    }
+
+    fn answer(&mut self, ended: Vec<(u64, Result<Outcome, Refusal>)>) {
+        for (token, answer) in ended {
+            if let Ok(Outcome::Compact { physical, .. }) = &answer {
+                self.sweeping = true;
+                if *physical {
+                    self.until_swept
+                        .extend(answer.ok().map(|outcome| (token, outcome)));
+                    continue;
+                }
+            }
+            self.outputs.push_back(Output::Answer { token, answer });
+        }
+    }
+
+    fn sweep(&mut self) {
+        match self.replica.borrow_mut().state.sweep(SWEEP_CHANGES) {
+            Sweep::More => {}
+            Sweep::Done => {
+                self.sweeping = false;
+                for (token, outcome) in self.until_swept.drain(..) {
+                    self.outputs.push_back(Output::Answer {
+                        token,
+                        answer: Ok(outcome),
+                    });
+                }
+            }
+        }
+    }
+
+    fn expire(&mut self) {
+        while let Some(pending) = self.pending.take_expired(self.now) {
+            self.outputs.push_back(Output::Answer {
+                token: pending.token,
+                answer: Err(Refusal::TimedOut),
+            });
+        }
+    }
+
+    /// Publishes what has changed since the last time.
+    fn publish(&mut self) {
+        let metrics = self.raft.metrics();
+        let metrics = openraft::async_runtime::watch::WatchReceiver::borrow_watched(&metrics);
+        let replica = self.replica.borrow();
+        let applied = replica.last_applied.map_or(0, |id| id.index());
+        let term = metrics.current_term;
+        let leader = metrics.current_leader;
+        let committed = metrics
+            .local_committed
+            .map_or(0, |id| id.index())
+            .max(applied);
+        let membership = metrics.membership_config.membership();
+        let only_voter = {
+            let mut voters = membership.voter_ids();
+            voters.next() == Some(self.id) && voters.next().is_none()
+        };
+        let caught_up = replica
+            .last_applied
+            .is_some_and(|id| id.committed_leader_id().term == term);
+        let reads_need_no_quorum = only_voter && leader == Some(self.id) && caught_up;
+        let old = &self.published;
+        let revision_moved = replica.state.kv().revision() != old.view.revision()
+            || replica.state.kv().compact_revision() != old.view.compact_revision();
+        if !revision_moved
+            && (applied, committed, term, leader, reads_need_no_quorum)
+                == (
+                    old.applied,
+                    old.committed,
+                    old.term,
+                    old.leader,
+                    old.reads_need_no_quorum,
+                )
+        {
+            return;
+        }
+        let view = replica.state.view();
+        let members: Vec<MemberInfo> = membership
+            .nodes()
+            .map(|(id, urls)| {
+                let attributes = view.members.get(id);
+                MemberInfo {
+                    id: *id,
+                    name: attributes.map(|a| a.name.clone()).unwrap_or_default(),
+                    peer_urls: urls.0.clone(),
+                    client_urls: attributes
+                        .map(|a| a.client_urls.clone())
+                        .unwrap_or_default(),
+                    is_learner: !membership.voter_ids().any(|voter| voter == *id),
+                }
+            })
+            .collect();
+        let members = if *members == *old.members {
+            old.members.clone()
+        } else {
+            members.into()
+        };
+        self.published = Published {
+            view: view.kv,
+            bytes_in_use: view.bytes_in_use,
+            applied,
+            committed,
+            term,
+            leader,
+            reads_need_no_quorum,
+            members,
+        };
+        self.outputs
+            .push_back(Output::Publish(Arc::new(self.published.clone())));
+    }
+
+    fn consider_checkpoint(&mut self) {
+        let due = self
+            .settings
+            .checkpoint_log_bytes
+            .max(self.checkpoints.last_bytes / 4);
+        if self.checkpoints.running || self.checkpoints.log_bytes < due {
+            return;
+        }
+        if let Some(checkpoint) = self.replica.borrow().checkpoint() {
+            self.checkpoints.running = true;
+            self.checkpoints.log_bytes = 0;
+            self.outputs
+                .push_back(Output::Disk(DiskOp::Checkpoint(checkpoint)));
+        }
+    }
+}
+
+fn consensus_config(settings: &Settings) -> Config {
+    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let election = millis(settings.election_timeout);
+    let config = Config {
+        cluster_name: "metastore".into(),
+        heartbeat_interval: millis(settings.heartbeat),
+        election_timeout_min: election,
+        election_timeout_max: election * 2,
+        install_snapshot_timeout: 60_000,
+        max_payload_entries: 4096,
+        replication_lag_threshold: settings.snapshot_entries.max(1) + settings.catch_up_entries,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(settings.snapshot_entries.max(1)),
+        max_in_snapshot_log_to_keep: settings.catch_up_entries,
+        purge_batch_size: 256,
+        enable_pre_vote: Some(settings.pre_vote),
+        backoff: "50ms,100ms,200ms".into(),
+        // A leader that lost its unsynced tail in a crash would come back as leader of the same term and
+        // write other entries at the indexes its followers already hold.
+        enable_leader_restore: Some(false),
+        ..Config::default()
+    };
+    config
+        .validate()
+        .expect("the settings were checked by whoever made them")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,485 @@
+//! Members on a pretend wire with a pretend disk: no sockets, no sleeping, the clock jumps to the next alarm.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use metastore_proto::etcdserverpb::{CompactionRequest, PutRequest};
+
+use super::*;
+use crate::codec;
+use crate::command::Request;
+use crate::raft::types::{Entry, Vote};
+use crate::wal::Record;
+
+/// What a disk holds durably, as a restart would find it.
+#[derive(Default, Clone)]
+struct Disk {
+    vote: Option<Vote>,
+    entries: BTreeMap<u64, Entry>,
+}
+
+impl Disk {
+    fn write(&mut self, records: Vec<Record>) {
+        for record in records {
+            match record {
+                Record::Entry { index, payload } => {
+                    self.entries.insert(
+                        index,
+                        codec::decode(&payload).expect("an entry that this test wrote"),
+                    );
+                }
+                Record::Vote(vote) => {
+                    self.vote = Some(codec::decode(&vote).expect("a vote that this test wrote"))
+                }
+                Record::TruncateAfter { index } => drop(self.entries.split_off(&(index + 1))),
+                Record::Committed(_) | Record::Purge { .. } | Record::Opened | Record::Closed => {}
+            }
+        }
+    }
+
+    fn recovered(&self) -> Recovered {
+        let entries = self.entries.values().cloned().collect();
+        Recovered {
+            checkpoint: None,
+            log: RecoveredLog {
+                vote: self.vote,
+                entries,
+                ..RecoveredLog::default()
+            },
+        }
+    }
+}
+
+/// A cluster in one value: members, their disks, the letters between them, and one clock.
+struct World {
+    now: Duration,
+    members: BTreeMap<u64, Member>,
+    disks: BTreeMap<u64, Disk>,
+    wire: VecDeque<(u64, u64, PeerMessage)>,
+    cut_off: Vec<u64>,
+    answers: BTreeMap<u64, Result<Outcome, Refusal>>,
+    barriers: BTreeMap<u64, Result<(), Refusal>>,
+}
+
+fn settings(id: u64, of: u64, incarnation: u32) -> Settings {
+    Settings {
+        id,
+        initial_members: (1..=of)
+            .map(|id| (id, vec![format!("http://127.0.0.1:{id}")]))
+            .collect(),
+        heartbeat: Duration::from_millis(100),
+        election_timeout: Duration::from_secs(1),
+        pre_vote: true,
+        request_timeout: Duration::from_secs(7),
+        snapshot_entries: 100,
+        catch_up_entries: 50,
+        checkpoint_log_bytes: 1 << 30,
+        seed: id * 1000 + u64::from(incarnation),
+        incarnation,
+    }
+}
+
+impl World {
+    fn new(size: u64) -> Self {
+        let mut world = Self {
+            now: Duration::ZERO,
+            members: BTreeMap::new(),
+            disks: (1..=size).map(|id| (id, Disk::default())).collect(),
+            wire: VecDeque::new(),
+            cut_off: Vec::new(),
+            answers: BTreeMap::new(),
+            barriers: BTreeMap::new(),
+        };
+        for id in 1..=size {
+            world.start(id, size, 0);
+        }
+        world
+    }
+
+    fn start(&mut self, id: u64, of: u64, incarnation: u32) {
+        let recovered = self.disks[&id].recovered();
+        let member = Member::new(settings(id, of, incarnation), recovered, self.now)
+            .expect("a good checkpoint");
+        self.members.insert(id, member);
+        self.settle();
+    }
+
+    fn handle(&mut self, id: u64, input: Input) {
+        let now = self.now;
+        if let Some(member) = self.members.get_mut(&id) {
+            member.handle(now, input);
+        }
+        self.settle();
+    }
+
+    /// Performs all outputs and delivers all letters until the world is quiet.
+    fn settle(&mut self) {
+        loop {
+            let ids: Vec<u64> = self.members.keys().copied().collect();
+            let busy = ids
+                .into_iter()
+                .fold(false, |busy, id| self.drain(id) || busy);
+            let Some((from, to, message)) = self.wire.pop_front() else {
+                if busy || self.blink() {
+                    continue;
+                }
+                return;
+            };
+            let lost = self.cut_off.contains(&from) || self.cut_off.contains(&to);
+            let now = self.now;
+            match self.members.get_mut(&to) {
+                Some(member) if !lost => member.handle(now, Input::Peer { from, message }),
+                _ => {
+                    if let Some(sender) = self.members.get_mut(&from) {
+                        sender.handle(
+                            now,
+                            Input::PeerUnreachable {
+                                message,
+                                reason: "cut off".into(),
+                            },
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// Consensus gathers confirmations for a microsecond: lets that alarm ring, and none that is further off.
+    fn blink(&mut self) -> bool {
+        let soon = self.now + Duration::from_micros(1);
+        let next = self
+            .members
+            .values()
+            .filter_map(Member::poll_timeout)
+            .filter(|at| *at > self.now)
+            .min();
+        let Some(next) = next.filter(|at| *at <= soon) else {
+            return false;
+        };
+        self.now = next;
+        for member in self.members.values_mut() {
+            member.handle(next, Input::Tick);
+        }
+        true
+    }
+
+    fn drain(&mut self, id: u64) -> bool {
+        let mut busy = false;
+        while let Some(output) = self.members.get_mut(&id).and_then(Member::poll_output) {
+            busy = true;
+            match output {
+                Output::Disk(DiskOp::Write {
+                    ticket, records, ..
+                }) => {
+                    self.disks.entry(id).or_default().write(records);
+                    let now = self.now;
+                    let written = Input::Written {
+                        up_to: ticket,
+                        result: Ok(()),
+                    };
+                    self.members
+                        .get_mut(&id)
+                        .expect("it has just spoken")
+                        .handle(now, written);
+                }
+                Output::Disk(DiskOp::Checkpoint(checkpoint)) => {
+                    let now = self.now;
+                    let durable = Input::Checkpointed {
+                        index: checkpoint.index,
+                        result: Ok(1),
+                    };
+                    self.members
+                        .get_mut(&id)
+                        .expect("it has just spoken")
+                        .handle(now, durable);
+                }
+                Output::Disk(DiskOp::DropCovered { .. }) | Output::Publish(_) => {}
+                Output::Send { to, message } => self.wire.push_back((id, to, message)),
+                Output::Answer { token, answer } => {
+                    assert!(
+                        self.answers.insert(token, answer).is_none(),
+                        "one answer per token"
+                    );
+                }
+                Output::BarrierPassed { tokens, result } => {
+                    self.barriers
+                        .extend(tokens.into_iter().map(|token| (token, result.clone())));
+                }
+            }
+        }
+        busy
+    }
+
+    /// Lets virtual time pass, alarm by alarm.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let next = self
+                .members
+                .values()
+                .filter_map(Member::poll_timeout)
+                .min()
+                .unwrap_or(end);
+            self.now = next.clamp(self.now, end);
+            let now = self.now;
+            for member in self.members.values_mut() {
+                if member.poll_timeout().is_some_and(|at| at <= now) {
+                    member.handle(now, Input::Tick);
+                }
+            }
+            self.settle();
+            if self.now == end {
+                return;
+            }
+        }
+    }
+
+    fn leader(&self) -> Option<u64> {
+        let connected = self
+            .members
+            .iter()
+            .filter(|(id, _)| !self.cut_off.contains(id));
+        connected
+            .filter(|(id, m)| m.published().leader == Some(**id))
+            .map(|(id, _)| *id)
+            .next()
+    }
+
+    fn put(&mut self, at: u64, token: u64, key: &str) {
+        let put = PutRequest {
+            key: key.into(),
+            value: b"v".to_vec(),
+            ..PutRequest::default()
+        };
+        let command = Request::Put(put).into();
+        self.handle(at, Input::Propose(vec![Proposal { token, command }]));
+    }
+}
+
+#[test]
+fn a_lone_member_leads_and_answers_within_microseconds() {
+    let mut world = World::new(1);
+    assert_eq!(world.leader(), Some(1));
+    assert!(world.now < Duration::from_micros(10));
+    assert!(world.members[&1].published().reads_need_no_quorum);
+    world.put(1, 7, "a");
+    assert!(matches!(world.answers.get(&7), Some(Ok(Outcome::Put(_)))));
+    assert_eq!(world.members[&1].published().view.revision(), 2);
+}
+
+#[test]
+fn a_restarted_member_has_every_acknowledged_write_and_continues_the_revisions() {
+    let mut world = World::new(1);
+    for token in 0..250 {
+        world.put(1, token, &format!("k{token}"));
+    }
+    let hash = world.members[&1].state_hash();
+    let published = world.members[&1].published().clone();
+    world.members.remove(&1);
+    world.start(1, 1, 1);
+    assert_eq!(world.leader(), Some(1));
+    assert_eq!(world.members[&1].state_hash(), hash);
+    assert!(world.members[&1].published().term > published.term);
+    world.put(1, 1000, "after");
+    assert_eq!(
+        world.members[&1].published().view.revision(),
+        published.view.revision() + 1
+    );
+}
+
+#[test]
+fn nothing_is_answered_before_the_disk_confirms() {
+    let mut world = World::new(1);
+    let put = PutRequest {
+        key: b"a".to_vec(),
+        ..PutRequest::default()
+    };
+    let member = world.members.get_mut(&1).expect("it was started");
+    let now = world.now;
+    member.handle(
+        now,
+        Input::Propose(vec![Proposal {
+            token: 1,
+            command: Request::Put(put).into(),
+        }]),
+    );
+    let mut ticket = None;
+    while let Some(output) = member.poll_output() {
+        match output {
+            Output::Disk(DiskOp::Write {
+                ticket: t,
+                sync: true,
+                ..
+            }) => ticket = Some(t),
+            Output::Answer { .. } => panic!("an answer before its write was durable"),
+            _ => {}
+        }
+    }
+    assert_eq!(member.published().view.revision(), 1);
+    let up_to = ticket.expect("a put is written");
+    member.handle(
+        now,
+        Input::Written {
+            up_to,
+            result: Ok(()),
+        },
+    );
+    member.handle(now + Duration::from_micros(1), Input::Tick);
+    let outputs: Vec<Output> = std::iter::from_fn(|| member.poll_output()).collect();
+    let publish = outputs
+        .iter()
+        .position(|o| matches!(o, Output::Publish(_)))
+        .expect("a view is published");
+    let answer = outputs
+        .iter()
+        .position(|o| matches!(o, Output::Answer { token: 1, .. }))
+        .expect("an answer");
+    assert!(
+        publish < answer,
+        "readers see a write before its writer hears of it"
+    );
+}
+
+#[test]
+fn a_proposal_without_an_end_is_answered_at_its_deadline() {
+    let mut world = World::new(3);
+    world.pass(Duration::from_secs(5));
+    let leader = world
+        .leader()
+        .expect("three connected members elect a leader");
+    let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    world.cut_off = others;
+    world.put(leader, 5, "a");
+    world.pass(Duration::from_millis(6_900));
+    assert_eq!(world.answers.get(&5), None);
+    world.pass(Duration::from_millis(200));
+    assert!(matches!(
+        world.answers.get(&5),
+        Some(Err(Refusal::TimedOut | Refusal::LeaderChanged))
+    ));
+}
+
+#[test]
+fn three_members_agree_and_a_cut_off_leader_is_replaced() {
+    let mut world = World::new(3);
+    world.pass(Duration::from_secs(5));
+    let first = world
+        .leader()
+        .expect("three connected members elect a leader");
+    assert!(!world.members[&first].published().reads_need_no_quorum);
+    for token in 0..50 {
+        world.put(first, token, &format!("k{token}"));
+    }
+    assert!((0..50).all(|token| matches!(world.answers.get(&token), Some(Ok(Outcome::Put(_))))));
+
+    world.cut_off = vec![first];
+    world.pass(Duration::from_secs(8));
+    let second = world.leader().expect("the majority elects another leader");
+    assert_ne!(first, second);
+    world.put(second, 100, "more");
+    assert!(matches!(world.answers.get(&100), Some(Ok(_))));
+
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(8));
+    let hashes: Vec<u64> = world.members.values().map(Member::state_hash).collect();
+    assert!(
+        hashes.iter().all(|hash| *hash == hashes[0]),
+        "members at one index hold one state: {hashes:x?}"
+    );
+    assert!(
+        world
+            .members
+            .values()
+            .all(|m| m.published().view.revision() == 52)
+    );
+}
+
+#[test]
+fn a_member_that_missed_more_than_the_log_holds_catches_up_by_snapshot() {
+    let mut world = World::new(3);
+    world.pass(Duration::from_secs(5));
+    let leader = world.leader().expect("a leader");
+    let behind = (1..=3).find(|id| *id != leader).expect("a follower");
+    world.cut_off = vec![behind];
+    for token in 0..1000 {
+        world.put(leader, token, &format!("k{}", token % 10));
+    }
+    world.pass(Duration::from_secs(1));
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.members[&behind].published().view.revision(), 1001);
+    assert_eq!(
+        world.members[&behind].state_hash(),
+        world.members[&leader].state_hash()
+    );
+}
+
+#[test]
+fn a_barrier_passes_on_a_leader_and_is_refused_on_a_follower() {
+    let mut world = World::new(3);
+    world.pass(Duration::from_secs(5));
+    let leader = world.leader().expect("a leader");
+    let follower = (1..=3).find(|id| *id != leader).expect("a follower");
+    world.handle(leader, Input::Barrier { tokens: vec![1, 2] });
+    world.handle(follower, Input::Barrier { tokens: vec![3] });
+    world.pass(Duration::from_millis(500));
+    assert_eq!(world.barriers.get(&1), Some(&Ok(())));
+    assert_eq!(world.barriers.get(&2), Some(&Ok(())));
+    assert_eq!(
+        world.barriers.get(&3),
+        Some(&Err(Refusal::NotLeader {
+            leader: Some(leader)
+        }))
+    );
+}
+
+#[test]
+fn a_physical_compaction_is_answered_when_the_old_records_are_gone() {
+    let mut world = World::new(1);
+    for token in 0..500 {
+        world.put(1, token, &format!("k{}", token % 100));
+    }
+    let compact = CompactionRequest {
+        revision: 400,
+        physical: true,
+    };
+    let command = Request::Compact(compact).into();
+    world.handle(
+        1,
+        Input::Propose(vec![Proposal {
+            token: 900,
+            command,
+        }]),
+    );
+    assert_eq!(
+        world.answers.get(&900),
+        None,
+        "a hundred keys take several slices"
+    );
+    world.pass(Duration::from_millis(1));
+    assert!(matches!(
+        world.answers.get(&900),
+        Some(Ok(Outcome::Compact { .. }))
+    ));
+    world.members[&1].validate();
+}
+
+#[test]
+fn equal_inputs_give_equal_outputs() {
+    let run = || {
+        let mut world = World::new(3);
+        world.pass(Duration::from_secs(3));
+        let leader = world.leader();
+        for token in 0..20 {
+            world.put(leader.unwrap_or(1), token, "k");
+        }
+        world.pass(Duration::from_secs(1));
+        let disks: Vec<String> = world
+            .disks
+            .values()
+            .map(|d| format!("{:?}{:?}", d.vote, d.entries))
+            .collect();
+        (leader, world.now, disks, world.answers)
+    };
+    assert_eq!(run(), run());
+}

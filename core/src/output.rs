@@ -1,0 +1,168 @@
+//! What a member asks of the world: a closed list, each item to be performed in the order it comes out.
+
+use std::fmt;
+use std::sync::Arc;
+
+use metastore_proto::etcdserverpb::{
+    CompactionResponse, DeleteRangeResponse, PutResponse, TxnResponse,
+};
+
+use crate::kv_error::KvError;
+use crate::mvcc::View;
+use crate::raft::PeerMessage;
+use crate::wal::Record;
+
+/// One thing to do.
+pub enum Output {
+    /// Work for the disk, strictly first in, first out.
+    Disk(DiskOp),
+    /// A message for another member. It may be lost; a send that is known to have failed should come back
+    /// as [`crate::input::Input::PeerUnreachable`].
+    Send {
+        /// The member to send to.
+        to: u64,
+        /// What to send.
+        message: PeerMessage,
+    },
+    /// The state that readers may see from now on; always before the answers that depend on it.
+    Publish(Arc<Published>),
+    /// The end of a proposal.
+    Answer {
+        /// The token it was proposed with.
+        token: u64,
+        /// What came of it.
+        answer: Result<Outcome, Refusal>,
+    },
+    /// The end of a read barrier: from now on the published view holds every write that was acknowledged
+    /// before the barrier was asked for.
+    BarrierPassed {
+        /// The tokens of all reads that shared the barrier.
+        tokens: Vec<u64>,
+        /// Whether the quorum confirmed it.
+        result: Result<(), Refusal>,
+    },
+}
+
+/// Work for the disk.
+pub enum DiskOp {
+    /// Append records to the log. Confirmed by ticket, in order; one confirmation may cover many tickets.
+    Write {
+        /// Ascending, without gaps.
+        ticket: u64,
+        /// What to write.
+        records: Vec<Record>,
+        /// Whether the records must be durable before they are confirmed. Others go with the next write.
+        sync: bool,
+    },
+    /// Write the state to a file, beside the log, while the log goes on; confirmed on its own.
+    Checkpoint(Checkpoint),
+    /// A checkpoint at this index is durable: segments of the log that hold nothing later may go.
+    DropCovered {
+        /// The last entry that is not needed any more.
+        index: u64,
+    },
+}
+
+/// A state to be written to the disk: everything a restart needs but the log after it.
+#[derive(Clone)]
+pub struct Checkpoint {
+    /// The last entry whose effect it holds.
+    pub index: u64,
+    /// The keys, shared with the living state.
+    pub view: View,
+    /// All else, encoded.
+    pub description: Vec<u8>,
+}
+
+/// What readers see: the keys at one index and where the member stands, published as one value.
+#[derive(Clone)]
+pub struct Published {
+    /// The keys and their history.
+    pub view: View,
+    /// Bytes that the keys and their history take, roughly.
+    pub bytes_in_use: u64,
+    /// The last entry applied, 0 before the first.
+    pub applied: u64,
+    /// The last entry known to be committed.
+    pub committed: u64,
+    /// The current term.
+    pub term: u64,
+    /// The leader, as far as this member knows.
+    pub leader: Option<u64>,
+    /// Whether this view is itself a linearizable read: this member is the only voter and leads, so no
+    /// write can be acknowledged anywhere before it is in a view published here.
+    pub reads_need_no_quorum: bool,
+    /// The members, by id.
+    pub members: Arc<[MemberInfo]>,
+}
+
+/// One member of the cluster, as the member list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberInfo {
+    /// Its id.
+    pub id: u64,
+    /// Its name; empty until it has started once.
+    pub name: String,
+    /// Where the others reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it; empty until it has started once.
+    pub client_urls: Vec<String>,
+    /// Whether it does not vote.
+    pub is_learner: bool,
+}
+
+/// What a committed command answered.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Of a put.
+    Put(PutResponse),
+    /// Of a delete.
+    DeleteRange(DeleteRangeResponse),
+    /// Of a transaction.
+    Txn(TxnResponse),
+    /// Of a compaction.
+    Compact {
+        /// The answer.
+        response: CompactionResponse,
+        /// Whether the caller also waits for the old records to be gone.
+        physical: bool,
+    },
+    /// Of a member's publication of itself.
+    Published,
+}
+
+/// Why a proposal or a barrier did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The command was applied and refused by the state; nothing changed.
+    Kv(KvError),
+    /// Another member leads, or none.
+    NotLeader {
+        /// Who does, if known.
+        leader: Option<u64>,
+    },
+    /// Leadership moved while the request was under way; a write may or may not have happened.
+    LeaderChanged,
+    /// Too many requests are under way; nothing happened.
+    TooManyRequests,
+    /// No end within the request timeout; a write may or may not have happened.
+    TimedOut,
+    /// The member is stopping; a write may or may not have happened.
+    Stopped,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kv(error) => error.fmt(f),
+            Self::NotLeader {
+                leader: Some(leader),
+            } => write!(f, "not the leader, which is {leader:x}"),
+            Self::NotLeader { leader: None } => f.write_str("there is no leader"),
+            Self::LeaderChanged => f.write_str("the leader changed"),
+            Self::TooManyRequests => f.write_str("too many requests"),
+            Self::TimedOut => f.write_str("the request timed out"),
+            Self::Stopped => f.write_str("the member is stopping"),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The proposals that have no end yet, in the order of their deadlines.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::command::Command;
+
+/// One proposal under way.
+pub(crate) struct Pending {
+    pub(crate) token: u64,
+    pub(crate) deadline: Duration,
+    /// Kept for a second try where consensus was not ready for the first.
+    pub(crate) command: Command,
+}
+
+/// A ring over consecutive numbers: adding, finding and removing are O(1), and because every proposal gets
+/// the same time, the oldest is the first to expire.
+#[derive(Default)]
+pub(crate) struct PendingProposals {
+    first: u64,
+    ring: VecDeque<Option<Pending>>,
+    live: usize,
+}
+
+impl PendingProposals {
+    /// Takes a proposal in and numbers it.
+    pub(crate) fn add(&mut self, pending: Pending) -> u64 {
+        let number = self.first + self.ring.len() as u64;
+        self.ring.push_back(Some(pending));
+        self.live += 1;
+        number
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<&Pending> {
+        self.ring.get(self.slot(number)?)?.as_ref()
+    }
+
+    /// Takes a proposal out; none if it has ended before.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<Pending> {
+        let slot = self.slot(number)?;
+        let pending = self.ring.get_mut(slot)?.take()?;
+        self.live -= 1;
+        self.drop_ended();
+        Some(pending)
+    }
+
+    /// Takes out one proposal whose deadline has come.
+    pub(crate) fn take_expired(&mut self, now: Duration) -> Option<Pending> {
+        match self.deadline() {
+            Some(deadline) if deadline <= now => self.remove(self.first),
+            _ => None,
+        }
+    }
+
+    /// The deadline of the oldest.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.ring
+            .front()
+            .and_then(|front| front.as_ref())
+            .map(|pending| pending.deadline)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.live
+    }
+
+    fn slot(&self, number: u64) -> Option<usize> {
+        usize::try_from(number.checked_sub(self.first)?).ok()
+    }
+
+    /// Keeps the front of the ring a live one.
+    fn drop_ended(&mut self) {
+        while matches!(self.ring.front(), Some(None)) {
+            self.ring.pop_front();
+            self.first += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{MemberAttributes, Request};
+
+    fn pending(token: u64, deadline_ms: u64) -> Pending {
+        let command = Request::Publish(MemberAttributes::default()).into();
+        Pending {
+            token,
+            deadline: Duration::from_millis(deadline_ms),
+            command,
+        }
+    }
+
+    #[test]
+    fn proposals_end_in_any_order_and_only_once() {
+        let mut all = PendingProposals::default();
+        let numbers: Vec<u64> = (0..4).map(|i| all.add(pending(i, 10 + i))).collect();
+        assert_eq!(all.remove(numbers[2]).map(|p| p.token), Some(2));
+        assert_eq!(all.remove(numbers[0]).map(|p| p.token), Some(0));
+        assert!(all.remove(numbers[2]).is_none());
+        assert_eq!(all.len(), 2);
+        assert_eq!(all.deadline(), Some(Duration::from_millis(11)));
+        assert_eq!(all.add(pending(9, 20)), 4);
+    }
+
+    #[test]
+    fn the_oldest_expires_first_and_not_before_its_time() {
+        let mut all = PendingProposals::default();
+        all.add(pending(1, 10));
+        all.add(pending(2, 20));
+        assert!(all.take_expired(Duration::from_millis(9)).is_none());
+        assert_eq!(
+            all.take_expired(Duration::from_millis(15)).map(|p| p.token),
+            Some(1)
+        );
+        assert!(all.take_expired(Duration::from_millis(15)).is_none());
+    }
+}

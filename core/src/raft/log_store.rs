@@ -1,0 +1,280 @@
+//! The log as consensus sees it: recent entries in memory, every change also told to the disk, in order.
+//!
+//! The disk's log and this one are cut independently. Consensus forgets entries that its in-memory
+//! snapshot covers; the disk keeps all that its last *checkpoint* does not cover, because that is what a
+//! restart replays.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::rc::Rc;
+
+use openraft::entry::RaftEntry;
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::{LogState, OptionalSend, RaftLogReader};
+
+use super::outbox::SharedOutbox;
+use super::types::{Entry, LogId, TypeConfig, Vote};
+use crate::codec;
+use crate::wal::Record;
+
+/// Bytes of entries that one read for a peer returns at most, and at least one entry.
+const READ_BYTES_MAX: usize = 1 << 20;
+
+/// The log: one writer (consensus), any number of readers (replication), all on the member's thread.
+#[derive(Clone)]
+pub struct LogStore {
+    log: Rc<RefCell<Log>>,
+    outbox: SharedOutbox,
+}
+
+/// What a restart finds on the disk, and the log starts from.
+#[derive(Debug, Default)]
+pub struct RecoveredLog {
+    /// The vote last made durable.
+    pub vote: Option<Vote>,
+    /// The commit position last noted; it may lag.
+    pub committed: Option<LogId>,
+    /// The position that the checkpoint covers; entries begin right after it.
+    pub purged: Option<LogId>,
+    /// The entries after it, contiguous.
+    pub entries: Vec<Entry>,
+}
+
+struct Log {
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+    purged: Option<LogId>,
+    /// Contiguous; the first follows `purged`.
+    entries: VecDeque<Stored>,
+}
+
+struct Stored {
+    entry: Entry,
+    bytes: usize,
+}
+
+impl LogStore {
+    pub(crate) fn new(recovered: RecoveredLog, outbox: SharedOutbox) -> Self {
+        let mut next = recovered.purged.as_ref().map_or(0, |id| id.index() + 1);
+        for entry in &recovered.entries {
+            assert_eq!(
+                entry.index(),
+                next,
+                "recovered entries are contiguous and follow the checkpoint"
+            );
+            next += 1;
+        }
+        let entries = recovered.entries.into_iter().map(|entry| Stored {
+            bytes: entry_bytes(&entry),
+            entry,
+        });
+        let log = Log {
+            vote: recovered.vote,
+            committed: recovered.committed,
+            purged: recovered.purged,
+            entries: entries.collect(),
+        };
+        Self {
+            log: Rc::new(RefCell::new(log)),
+            outbox,
+        }
+    }
+}
+
+impl Log {
+    fn first_index(&self) -> u64 {
+        self.purged.as_ref().map_or(0, |id| id.index() + 1)
+    }
+
+    fn last_log_id(&self) -> Option<LogId> {
+        self.entries
+            .back()
+            .map(|stored| stored.entry.log_id())
+            .or(self.purged)
+    }
+
+    /// The entries with indexes in `[start, end)` that are here.
+    fn range(&self, start: u64, end: u64) -> impl Iterator<Item = &Stored> {
+        let first = self.first_index();
+        let skip = usize::try_from(start.saturating_sub(first)).unwrap_or(usize::MAX);
+        let take = usize::try_from(end.saturating_sub(start.max(first))).unwrap_or(usize::MAX);
+        self.entries.iter().skip(skip).take(take)
+    }
+}
+
+/// Roughly what an entry weighs in a message, without encoding it.
+fn entry_bytes(entry: &Entry) -> usize {
+    const FRAME: usize = 32;
+    match &entry.payload {
+        openraft::EntryPayload::Normal(command) => command.encoded_len() + FRAME,
+        _ => FRAME,
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let start = match range.start_bound() {
+            Bound::Included(&start) => start,
+            Bound::Excluded(&before) => before + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(&last) => last + 1,
+            Bound::Excluded(&end) => end,
+            Bound::Unbounded => u64::MAX,
+        };
+        Ok(self
+            .log
+            .borrow()
+            .range(start, end)
+            .map(|stored| stored.entry.clone())
+            .collect())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.log.borrow().vote)
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let log = self.log.borrow();
+        let mut room = READ_BYTES_MAX;
+        let mut entries = Vec::new();
+        for stored in log.range(start, end) {
+            if !entries.is_empty() && stored.bytes > room {
+                break;
+            }
+            room = room.saturating_sub(stored.bytes);
+            entries.push(stored.entry.clone());
+        }
+        Ok(entries)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let log = self.log.borrow();
+        Ok(LogState {
+            last_purged_log_id: log.purged,
+            last_log_id: log.last_log_id(),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.log.borrow_mut().vote = Some(*vote);
+        let durable = self
+            .outbox
+            .borrow_mut()
+            .write_awaited(vec![Record::Vote(codec::encode(vote))]);
+        durable.await.unwrap_or_else(|_| {
+            Err(io::Error::other(
+                "the member stopped before its vote was durable",
+            ))
+        })
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        self.log.borrow_mut().committed = committed;
+        if let Some(committed) = committed {
+            self.outbox
+                .borrow_mut()
+                .write_lazily(vec![Record::Committed(codec::encode(&committed))]);
+        }
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.log.borrow().committed)
+    }
+
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<TypeConfig>,
+    ) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut log = self.log.borrow_mut();
+        let mut records = Vec::new();
+        for entry in entries {
+            let expected = log.last_log_id().map_or(0, |id| id.index() + 1);
+            assert_eq!(entry.index(), expected, "entries are appended without gaps");
+            let payload = codec::encode(&entry);
+            let bytes = payload.len();
+            records.push(Record::Entry {
+                index: entry.index(),
+                payload,
+            });
+            log.entries.push_back(Stored { entry, bytes });
+        }
+        self.outbox.borrow_mut().write_flushed(records, callback);
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        let mut log = self.log.borrow_mut();
+        let keep = last_log_id.map_or(0, |id| id.index() + 1);
+        let first = log.first_index();
+        assert!(
+            keep >= first,
+            "entries below the checkpoint are committed and never truncated"
+        );
+        log.entries
+            .truncate(usize::try_from(keep - first).unwrap_or(usize::MAX));
+        // The first entry is the same on all members: it is never part of a conflict.
+        let last = last_log_id.map_or(0, |id| id.index());
+        self.outbox
+            .borrow_mut()
+            .write_lazily(vec![Record::TruncateAfter { index: last }]);
+        Ok(())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        let mut log = self.log.borrow_mut();
+        if log
+            .purged
+            .as_ref()
+            .is_some_and(|purged| purged.index() >= log_id.index())
+        {
+            return Ok(());
+        }
+        let beyond_the_end = log
+            .last_log_id()
+            .is_none_or(|last| last.index() < log_id.index());
+        while log
+            .entries
+            .front()
+            .is_some_and(|stored| stored.entry.index() <= log_id.index())
+        {
+            log.entries.pop_front();
+        }
+        log.purged = Some(log_id);
+        // The disk learns of a purge only when the log restarts after an installed snapshot. Otherwise the
+        // purged entries may still be needed: they are covered by a snapshot in memory, which a crash loses.
+        if beyond_the_end {
+            let record = Record::Purge {
+                index: log_id.index(),
+                payload: codec::encode(&log_id),
+            };
+            self.outbox.borrow_mut().write_lazily(vec![record]);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,239 @@
+//! Consensus' state machine: feeds committed entries to the replicated state, one index at a time.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+
+use futures_util::{Stream, StreamExt};
+use openraft::entry::RaftEntry;
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use prost::Message;
+
+use super::outbox::SharedOutbox;
+use super::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::codec;
+use crate::command::MemberAttributes;
+use crate::mvcc::Store;
+use crate::output::Checkpoint;
+use crate::state::{State, StateView};
+
+/// The replicated state with its place in the log.
+pub(crate) struct Replica {
+    pub(crate) state: State,
+    pub(crate) last_applied: Option<LogId>,
+    pub(crate) membership: StoredMembership,
+}
+
+/// A replica frozen at one index: what a snapshot carries, in memory.
+#[derive(Clone)]
+pub struct Image {
+    pub(crate) view: StateView,
+}
+
+/// Why a checkpoint's description of itself cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadDescription(pub(crate) String);
+
+impl fmt::Display for BadDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the checkpoint does not describe itself: {}", self.0)
+    }
+}
+
+impl std::error::Error for BadDescription {}
+
+/// What a checkpoint holds beside the keys.
+#[derive(Clone, PartialEq, Message)]
+struct Description {
+    #[prost(bytes = "vec", tag = "1")]
+    meta: Vec<u8>,
+    #[prost(message, repeated, tag = "2")]
+    members: Vec<MemberAttributes>,
+}
+
+impl Replica {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: State::new(),
+            last_applied: None,
+            membership: StoredMembership::default(),
+        }
+    }
+
+    /// The replica that a checkpoint holds.
+    pub(crate) fn restore(store: Store, description: &[u8]) -> Result<Self, BadDescription> {
+        let description =
+            Description::decode(description).map_err(|e| BadDescription(e.to_string()))?;
+        let meta: SnapshotMeta =
+            codec::decode(&description.meta).map_err(|e| BadDescription(e.to_string()))?;
+        let applied = meta.last_log_id.as_ref().map(LogId::index);
+        let state = State::restore(store, applied, description.members);
+        Ok(Self {
+            state,
+            last_applied: meta.last_log_id,
+            membership: meta.last_membership,
+        })
+    }
+
+    /// A copy of the replica for the disk, made in O(1): the keys are shared, not copied.
+    pub(crate) fn checkpoint(&self) -> Option<Checkpoint> {
+        let last = self.last_applied?;
+        Some(describe(&self.meta(), self.state.view(), last.index()))
+    }
+
+    fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta {
+            last_log_id: self.last_applied,
+            last_membership: self.membership.clone(),
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            meta: self.meta(),
+            snapshot: Image {
+                view: self.state.view(),
+            },
+        }
+    }
+}
+
+pub(crate) fn position_of(description: &[u8]) -> Result<Option<LogId>, BadDescription> {
+    let description =
+        Description::decode(description).map_err(|e| BadDescription(e.to_string()))?;
+    let meta: SnapshotMeta =
+        codec::decode(&description.meta).map_err(|e| BadDescription(e.to_string()))?;
+    Ok(meta.last_log_id)
+}
+
+fn describe(meta: &SnapshotMeta, view: StateView, index: u64) -> Checkpoint {
+    let description = Description {
+        meta: codec::encode(meta),
+        members: view.members.values().cloned().collect(),
+    };
+    Checkpoint {
+        index,
+        view: view.kv,
+        description: description.encode_to_vec(),
+    }
+}
+
+/// The adapter that consensus drives.
+pub struct Machine {
+    replica: Rc<RefCell<Replica>>,
+    outbox: SharedOutbox,
+    /// The snapshot that consensus knows of; log entries up to it may be forgotten in memory.
+    current: Rc<RefCell<Option<Snapshot>>>,
+}
+
+/// Builds a snapshot: one copy of the root, whatever the size.
+pub struct Builder {
+    replica: Rc<RefCell<Replica>>,
+    current: Rc<RefCell<Option<Snapshot>>>,
+}
+
+impl Machine {
+    pub(crate) fn new(replica: Rc<RefCell<Replica>>, outbox: SharedOutbox) -> Self {
+        let restored = replica
+            .borrow()
+            .last_applied
+            .map(|_| replica.borrow().snapshot());
+        Self {
+            replica,
+            outbox,
+            current: Rc::new(RefCell::new(restored)),
+        }
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = Image;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let snapshot = self.replica.borrow().snapshot();
+        *self.current.borrow_mut() = Some(snapshot.clone());
+        Ok(snapshot)
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = Image;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let replica = self.replica.borrow();
+        Ok((replica.last_applied, replica.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let mut replica = self.replica.borrow_mut();
+            let log_id = entry.log_id();
+            replica.last_applied = Some(log_id);
+            match &entry.payload {
+                EntryPayload::Normal(command) => {
+                    let outcome = replica.state.apply(log_id.index(), command);
+                    self.outbox.borrow_mut().set_outcome(outcome);
+                }
+                EntryPayload::Blank => replica.state.skip(log_id.index()),
+                EntryPayload::Membership(membership) => {
+                    replica.state.skip(log_id.index());
+                    replica.membership = StoredMembership::new(Some(log_id), membership.clone());
+                }
+            }
+            drop(replica);
+            if let Some(responder) = responder {
+                responder.send(());
+            }
+            self.outbox.borrow_mut().clear_outcome();
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            replica: self.replica.clone(),
+            current: self.current.clone(),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        image: Image,
+    ) -> Result<(), io::Error> {
+        let index = meta
+            .last_log_id
+            .map(|id| id.index())
+            .ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
+        let durable =
+            self.outbox
+                .borrow_mut()
+                .checkpoint_awaited(describe(meta, image.view.clone(), index));
+        durable.await.unwrap_or_else(|_| {
+            Err(io::Error::other(
+                "the member stopped before the snapshot was durable",
+            ))
+        })?;
+        *self.replica.borrow_mut() = Replica {
+            state: State::from_view(&image.view, index),
+            last_applied: meta.last_log_id,
+            membership: meta.last_membership.clone(),
+        };
+        *self.current.borrow_mut() = Some(Snapshot {
+            meta: meta.clone(),
+            snapshot: image,
+        });
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        Ok(self.current.borrow().clone())
+    }
+}

@@ -1,0 +1,145 @@
+//! Consensus' network: every call becomes a letter in the outbox, every reply ends a call.
+
+use std::future::Future;
+
+use openraft::OptionalSend;
+use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::RPCOption;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{AnyError, RaftNetworkFactory, RaftNetworkV2};
+
+use super::machine::Image;
+use super::outbox::SharedOutbox;
+use super::types::{PeerUrls, Snapshot, TypeConfig, Vote};
+
+/// What one member asks of another.
+#[derive(Clone)]
+pub(crate) enum Request {
+    Append(AppendEntriesRequest<TypeConfig>),
+    Vote(VoteRequest<TypeConfig>),
+    PreVote(VoteRequest<TypeConfig>),
+    Snapshot { vote: Vote, snapshot: Snapshot },
+    Transfer(TransferLeaderRequest<TypeConfig>),
+}
+
+/// What the other answers.
+#[derive(Clone)]
+pub(crate) enum Reply {
+    Append(AppendEntriesResponse<TypeConfig>),
+    Vote(VoteResponse<TypeConfig>),
+    Snapshot(SnapshotResponse<TypeConfig>),
+    Transfer(TransferLeaderResponse<TypeConfig>),
+    /// The peer could not serve the request at all.
+    Failed(String),
+}
+
+/// Makes a link to each peer that consensus names.
+pub struct Network {
+    outbox: SharedOutbox,
+}
+
+/// The way to one peer.
+pub struct Link {
+    target: u64,
+    outbox: SharedOutbox,
+}
+
+impl Network {
+    pub(crate) fn new(outbox: SharedOutbox) -> Self {
+        Self { outbox }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Link;
+
+    async fn new_client(&mut self, target: u64, _node: &PeerUrls) -> Link {
+        Link {
+            target,
+            outbox: self.outbox.clone(),
+        }
+    }
+}
+
+impl Link {
+    async fn call(&self, request: Request) -> Result<Reply, Unreachable<TypeConfig>> {
+        let reply = self.outbox.borrow_mut().call(self.target, request);
+        match reply.await {
+            Ok(Ok(Reply::Failed(reason)) | Err(reason)) => Err(unreachable_peer(reason)),
+            Ok(Ok(reply)) => Ok(reply),
+            Err(_) => Err(unreachable_peer("the member is stopping".into())),
+        }
+    }
+}
+
+fn unreachable_peer(reason: String) -> Unreachable<TypeConfig> {
+    Unreachable::new(&AnyError::error(reason))
+}
+
+fn mismatched() -> Unreachable<TypeConfig> {
+    unreachable_peer("the peer answered another question".into())
+}
+
+impl RaftNetworkV2<TypeConfig> for Link {
+    type SnapshotData = Image;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        match self.call(Request::Append(rpc)).await? {
+            Reply::Append(reply) => Ok(reply),
+            _ => Err(mismatched().into()),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        match self.call(Request::Vote(rpc)).await? {
+            Reply::Vote(reply) => Ok(reply),
+            _ => Err(mismatched().into()),
+        }
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        match self.call(Request::PreVote(rpc)).await? {
+            Reply::Vote(reply) => Ok(reply),
+            _ => Err(mismatched().into()),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        match self.call(Request::Snapshot { vote, snapshot }).await? {
+            Reply::Snapshot(reply) => Ok(reply),
+            _ => Err(mismatched().into()),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        match self.call(Request::Transfer(req)).await? {
+            Reply::Transfer(reply) => Ok(reply),
+            _ => Err(mismatched().into()),
+        }
+    }
+}

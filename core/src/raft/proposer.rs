@@ -1,0 +1,81 @@
+//! The one task that hands commands to consensus: a queue in front of it instead of a task per proposal.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use openraft::AsyncRuntime;
+
+use super::executor::{Executor, Stepped};
+use super::outbox::SharedOutbox;
+use super::types::{Raft, Respond};
+use crate::command::Command;
+
+/// How long a fresh leader gets before a proposal that came too early is tried again.
+const TOO_EARLY_PAUSE: Duration = Duration::from_millis(5);
+
+/// Numbered commands on their way into consensus, in order.
+#[derive(Clone, Default)]
+pub(crate) struct Queue(Rc<RefCell<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    commands: VecDeque<(u64, Command)>,
+    waker: Option<Waker>,
+}
+
+impl Queue {
+    /// Adds a command; it goes in when the executor next runs.
+    pub(crate) fn push(&self, number: u64, command: Command) {
+        let mut waiting = self.0.borrow_mut();
+        waiting.commands.push_back((number, command));
+        if let Some(waker) = waiting.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Adds a command after a short pause.
+    pub(crate) fn push_later(&self, executor: &Executor, number: u64, command: Command) {
+        let queue = self.clone();
+        drop(executor.spawn(async move {
+            Stepped::sleep(TOO_EARLY_PAUSE).await;
+            queue.push(number, command);
+        }));
+    }
+
+    /// Starts the task that empties the queue into consensus, until consensus stops.
+    pub(crate) fn run(&self, executor: &Executor, raft: Raft, outbox: SharedOutbox) {
+        let queue = self.clone();
+        drop(executor.spawn(async move {
+            loop {
+                let (number, command) = queue.next().await;
+                let responder = Respond::new(outbox.clone(), number);
+                if raft
+                    .client_write_ff(command, Some(responder))
+                    .await
+                    .is_err()
+                {
+                    // Consensus has stopped for good; those that wait are answered by their deadline.
+                    return;
+                }
+            }
+        }));
+    }
+
+    async fn next(&self) -> (u64, Command) {
+        poll_fn(|cx| {
+            let mut waiting = self.0.borrow_mut();
+            match waiting.commands.pop_front() {
+                Some(next) => Poll::Ready(next),
+                None => {
+                    waiting.waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}

@@ -1,0 +1,155 @@
+//! All replicated truth: a function of the log, and of nothing else.
+//!
+//! Two members that applied the same entries hold equal states, and [`State::hash`] proves it. What a
+//! member knows for itself alone (timers, clients that wait, files) lives elsewhere.
+
+use std::collections::BTreeMap;
+
+use sha1::{Digest, Sha1};
+
+use crate::command::{Command, MemberAttributes, Request};
+use crate::kv_error::KvError;
+use crate::mvcc::{Changes, Store, Sweep, View};
+use crate::output::Outcome;
+
+/// The replicated state of a cluster at one log index.
+pub struct State {
+    kv: Store,
+    members: BTreeMap<u64, MemberAttributes>,
+    /// The index of the last entry applied; none on an empty log.
+    applied: Option<u64>,
+}
+
+/// A state frozen at one index; taking it is O(1) in the number of keys.
+#[derive(Clone)]
+pub struct StateView {
+    /// The keys and their history.
+    pub kv: View,
+    /// Bytes that the keys take, roughly.
+    pub bytes_in_use: u64,
+    /// What the members published of themselves, by member id.
+    pub members: BTreeMap<u64, MemberAttributes>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl State {
+    /// The state before the first entry.
+    pub fn new() -> Self {
+        Self {
+            kv: Store::new(),
+            members: BTreeMap::new(),
+            applied: None,
+        }
+    }
+
+    /// The state that a checkpoint describes.
+    pub fn restore(kv: Store, applied: Option<u64>, members: Vec<MemberAttributes>) -> Self {
+        Self {
+            kv,
+            members: members.into_iter().map(|m| (m.member_id, m)).collect(),
+            applied,
+        }
+    }
+
+    /// The state that a snapshot in memory holds.
+    pub fn from_view(view: &StateView, applied: u64) -> Self {
+        Self {
+            kv: Store::from_view(view.kv.clone(), view.bytes_in_use),
+            members: view.members.clone(),
+            applied: Some(applied),
+        }
+    }
+
+    /// Applies the entry at `index`. An error is an outcome like any other: every member gets the same one,
+    /// and nothing has changed.
+    ///
+    /// # Panics
+    /// If `index` does not follow the last one: each apply moves the applied index by one.
+    pub fn apply(&mut self, index: u64, command: &Command) -> Result<Outcome, KvError> {
+        self.skip(index);
+        let mut changes = Changes::default();
+        match command.request() {
+            Request::Put(put) => self.kv.put(put, &mut changes).map(Outcome::Put),
+            Request::DeleteRange(delete) => self
+                .kv
+                .delete_range(delete, &mut changes)
+                .map(Outcome::DeleteRange),
+            Request::Txn(txn) => self.kv.txn(txn, &mut changes).map(Outcome::Txn),
+            Request::Compact(compact) => {
+                let response = self.kv.compact(compact)?;
+                Ok(Outcome::Compact {
+                    response,
+                    physical: compact.physical,
+                })
+            }
+            Request::Publish(attributes) => {
+                self.members
+                    .insert(attributes.member_id, attributes.clone());
+                Ok(Outcome::Published)
+            }
+        }
+    }
+
+    /// Passes an entry that asks nothing of the state (a leader's blank entry, a membership).
+    ///
+    /// # Panics
+    /// As [`State::apply`].
+    pub fn skip(&mut self, index: u64) {
+        let expected = self.applied.map_or(0, |applied| applied + 1);
+        assert_eq!(index, expected, "each apply moves the applied index by one");
+        self.applied = Some(index);
+    }
+
+    /// The index of the last entry applied.
+    pub fn applied(&self) -> Option<u64> {
+        self.applied
+    }
+
+    /// The keys.
+    pub fn kv(&self) -> &Store {
+        &self.kv
+    }
+
+    /// Frees what compaction has given up, looking at `changes_max` changes; local work that no answer shows.
+    pub fn sweep(&mut self, changes_max: usize) -> Sweep {
+        self.kv.sweep(changes_max)
+    }
+
+    /// A frozen copy.
+    pub fn view(&self) -> StateView {
+        StateView {
+            kv: self.kv.view(),
+            bytes_in_use: self.kv.bytes_in_use(),
+            members: self.members.clone(),
+        }
+    }
+
+    /// A fingerprint of all replicated content: equal on every member at one index.
+    pub fn hash(&self) -> u64 {
+        let mut bytes = self.kv.state_hash().to_le_bytes().to_vec();
+        for attributes in self.members.values() {
+            bytes.extend(prost::Message::encode_length_delimited_to_vec(attributes));
+        }
+        let digest = Sha1::digest(&bytes);
+        u64::from_be_bytes(std::array::from_fn(|i| digest[i]))
+    }
+
+    /// Checks what must always hold across the rooms.
+    ///
+    /// # Panics
+    /// In words, when something does not.
+    pub fn validate(&self) {
+        self.kv.validate();
+        for (id, attributes) in &self.members {
+            assert_eq!(
+                *id, attributes.member_id,
+                "a member is filed under its own id"
+            );
+        }
+    }
+}

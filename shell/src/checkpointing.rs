@@ -1,0 +1,49 @@
+//! The thread that writes checkpoints, beside the log and without hurry.
+
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::thread::{self, JoinHandle};
+
+use metastore_core::output::Checkpoint;
+use metastore_core::snapshot::Encoder;
+
+use crate::disk::checkpoint_file::{CheckpointError, CheckpointFile, Checkpoints, Pace};
+use crate::disk::files::RealFiles;
+use crate::node::Call;
+
+/// Starts the thread; it ends when its sender is gone.
+pub(crate) fn spawn(
+    files: Checkpoints<RealFiles>,
+    work: Receiver<Checkpoint>,
+    calls: SyncSender<Call>,
+) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("checkpoint".into()).spawn(move || {
+        for checkpoint in work {
+            let index = checkpoint.index;
+            let result = match write(&files, checkpoint) {
+                Ok(file) => {
+                    tracing::info!(index, bytes = file.bytes, "wrote a checkpoint");
+                    Ok(file.bytes)
+                }
+                Err(error) => {
+                    // The log goes on and keeps what the checkpoint would have covered.
+                    tracing::error!(error = %error, index, "cannot write a checkpoint; the log keeps growing");
+                    Err(error.to_string())
+                }
+            };
+            if calls.send(Call::Checkpointed { index, result }).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+fn write(
+    files: &Checkpoints<RealFiles>,
+    checkpoint: Checkpoint,
+) -> Result<CheckpointFile, CheckpointError> {
+    let chunks = Encoder::new(checkpoint.view, &checkpoint.description);
+    let file = files.write(checkpoint.index, Pace::Gentle, chunks)?;
+    files.remove_older_than(&file)?;
+    Ok(file)
+}

@@ -1,0 +1,266 @@
+//! The connection threads: each runs one single-threaded runtime, and a connection stays on its thread.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use http::{Request, Response, header};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, watch};
+use tonic::body::Body;
+
+use crate::grpc::{Context, Services};
+use crate::http as plain;
+use crate::waiting::{self, Mailbox};
+
+/// How connections are kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Transport {
+    /// HTTP/2 streams that one connection may have open.
+    pub(crate) streams_max: u32,
+    /// Ping a connection that is silent for so long.
+    pub(crate) keepalive_interval: Option<Duration>,
+    /// Close it when the ping is not answered in this time.
+    pub(crate) keepalive_timeout: Duration,
+}
+
+/// What a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Serves {
+    /// gRPC and plain HTTP, told apart by the content type.
+    All,
+    /// gRPC only.
+    GrpcOnly,
+    /// Plain HTTP only.
+    HttpOnly,
+}
+
+/// The running threads.
+pub(crate) struct Connections {
+    threads: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+}
+
+/// Connections that may wait to be picked up by their thread.
+const HAND_OVER_MAX: usize = 1024;
+
+/// How long open requests may take to end when the server stops.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Flow-control windows: room for the largest request, so that it never waits for an update.
+const WINDOW_BYTES: u32 = 2 << 20;
+
+impl Connections {
+    /// Starts one thread per mailbox. The first also accepts.
+    pub(crate) fn start(
+        listeners: Vec<(TcpListener, Serves)>,
+        mailboxes: Vec<Mailbox>,
+        context: &Context,
+        transport: &Transport,
+    ) -> io::Result<Self> {
+        let (stop, stopping) = watch::channel(false);
+        let mut threads = Vec::new();
+        let mut hand_over = Vec::new();
+        let mut listeners = Some(listeners);
+        let mut first = None;
+        for (index, mailbox) in mailboxes.into_iter().enumerate() {
+            let (sender, receiver) = mpsc::channel(HAND_OVER_MAX);
+            hand_over.push(sender);
+            let thread = ConnectionThread {
+                index,
+                mailbox,
+                arrivals: receiver,
+                context: context.clone(),
+                transport: transport.clone(),
+                stopping: stopping.clone(),
+            };
+            if index == 0 {
+                first = Some(thread);
+            } else {
+                threads.push(spawn(thread, vec![], vec![])?);
+            }
+        }
+        if let Some(thread) = first {
+            threads.push(spawn(
+                thread,
+                listeners.take().unwrap_or_default(),
+                hand_over,
+            )?);
+        }
+        Ok(Self { threads, stop })
+    }
+
+    /// Stops accepting, lets open requests end for a moment, and waits for the threads.
+    pub(crate) fn stop(self) {
+        // Without receivers the threads have ended already.
+        let _ = self.stop.send(true);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a connection thread panicked");
+            }
+        }
+    }
+}
+
+struct ConnectionThread {
+    index: usize,
+    mailbox: Mailbox,
+    arrivals: mpsc::Receiver<(Arrival, Serves)>,
+    context: Context,
+    transport: Transport,
+    stopping: watch::Receiver<bool>,
+}
+
+/// A socket on its way to its thread: not yet tied to any runtime.
+type Arrival = std::net::TcpStream;
+
+fn spawn(
+    thread: ConnectionThread,
+    listeners: Vec<(TcpListener, Serves)>,
+    hand_over: Vec<mpsc::Sender<(Arrival, Serves)>>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new()
+        .name(format!("conn-{}", thread.index))
+        .spawn(move || run(&runtime, thread, listeners, hand_over))
+}
+
+fn run(
+    runtime: &Runtime,
+    mut thread: ConnectionThread,
+    listeners: Vec<(TcpListener, Serves)>,
+    hand_over: Vec<mpsc::Sender<(Arrival, Serves)>>,
+) {
+    runtime.block_on(async move {
+        tokio::spawn(waiting::hand_out(thread.index, thread.mailbox.clone()));
+        for (listener, serves) in listeners {
+            tokio::spawn(accept(listener, serves, hand_over.clone(), thread.stopping.clone()));
+        }
+        drop(hand_over);
+        let services = Services::new(&thread.context);
+        let mut open = tokio::task::JoinSet::new();
+        let mut stopping = thread.stopping.clone();
+        loop {
+            tokio::select! {
+                arrival = thread.arrivals.recv() => match arrival {
+                    Some((socket, serves)) => {
+                        let (services, context) = (services.clone(), thread.context.clone());
+                        let connection = serve(socket, serves, services, context, thread.transport.clone(), thread.stopping.clone());
+                        open.spawn(connection);
+                    }
+                    None => break,
+                },
+                () = told_to_stop(&mut stopping) => break,
+                Some(_) = open.join_next() => {}
+            }
+        }
+        // What is still open after the drain is cut.
+        let _ = tokio::time::timeout(DRAIN, async { while open.join_next().await.is_some() {} }).await;
+    });
+}
+
+/// Returns when the server stops.
+async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the server is gone altogether.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// Accepts for all threads and deals the connections out in turn.
+async fn accept(
+    listener: TcpListener,
+    serves: Serves,
+    hand_over: Vec<mpsc::Sender<(Arrival, Serves)>>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(error = %error, "cannot accept connections"),
+    };
+    for thread in (0..hand_over.len()).cycle() {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = told_to_stop(&mut stopping) => return,
+        };
+        match accepted.and_then(|(socket, _)| socket.into_std()) {
+            Ok(socket) => {
+                if hand_over[thread].send((socket, serves)).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "cannot accept a connection");
+                // Most likely out of file descriptors: give others time to close theirs.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn serve(
+    socket: Arrival,
+    serves: Serves,
+    services: Services,
+    context: Context,
+    transport: Transport,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let socket = match socket
+        .set_nodelay(true)
+        .and_then(|()| TcpStream::from_std(socket))
+    {
+        Ok(socket) => socket,
+        Err(error) => return tracing::debug!(error = %error, "a connection ended before it began"),
+    };
+    let service =
+        service_fn(move |request| answer(serves, services.clone(), context.clone(), request));
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(transport.streams_max)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES * 4)
+        .keep_alive_interval(transport.keepalive_interval)
+        .keep_alive_timeout(transport.keepalive_timeout);
+    builder.http1().timer(TokioTimer::new());
+    let connection = builder.serve_connection(TokioIo::new(socket), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = told_to_stop(&mut stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = %error, "a connection broke");
+    }
+}
+
+async fn answer(
+    serves: Serves,
+    mut services: Services,
+    context: Context,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let grpc = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    Ok(match (grpc, serves) {
+        (true, Serves::All | Serves::GrpcOnly) => services.call(request).await,
+        (false, Serves::All | Serves::HttpOnly) => plain::serve(&context, &request).await,
+        _ => {
+            let mut refused = Response::new(Body::empty());
+            *refused.status_mut() = http::StatusCode::NOT_FOUND;
+            refused
+        }
+    })
+}

@@ -1,0 +1,260 @@
+//! The loop on the member thread: wait, feed what came, perform what is asked, sleep until the next alarm.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use metastore_core::command::Command;
+use metastore_core::input::{Input, Proposal};
+use metastore_core::member::Member;
+use metastore_core::output::{Checkpoint, DiskOp, Outcome, Output, Published, Refusal};
+use metastore_core::raft::machine::BadDescription;
+
+use crate::disk::log_thread::LogOp;
+use crate::node::Call;
+use crate::waiting::{Answer, Mailbox, Token};
+
+/// Calls taken into one step at most, so that a flood of requests cannot keep answers back.
+const STEP_CALLS_MAX: usize = 1024;
+
+/// The token of the announcement; no connection thread has it.
+const ANNOUNCEMENT: u64 = u64::MAX;
+
+/// Everything the member thread owns or sends to.
+pub(crate) struct Driver {
+    pub(crate) member: Member,
+    pub(crate) calls: Receiver<Call>,
+    pub(crate) log: SyncSender<LogOp>,
+    pub(crate) checkpoints: SyncSender<Checkpoint>,
+    pub(crate) published: Arc<ArcSwap<Published>>,
+    /// Where replaced views go to be dropped: freeing a large tree would hold up the next write.
+    pub(crate) replaced: Sender<Arc<Published>>,
+    pub(crate) mailboxes: Vec<Mailbox>,
+    /// The origin of the member's time.
+    pub(crate) origin: Instant,
+    pub(crate) announcement: Announcement,
+}
+
+/// What a member tells the cluster when it starts: its name and where clients reach it.
+pub(crate) struct Announcement {
+    command: Command,
+    proposed: bool,
+    /// Told when the announcement is committed.
+    ready: Option<Ready>,
+}
+
+/// Gets the place where views are published, or why there will be none.
+pub(crate) type Ready = SyncSender<Result<Arc<ArcSwap<Published>>, BadDescription>>;
+
+impl Announcement {
+    pub(crate) fn new(command: Command, ready: Ready) -> Self {
+        Self {
+            command,
+            proposed: false,
+            ready: Some(ready),
+        }
+    }
+}
+
+/// Why the loop ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// The log cannot be written any more: nothing more can be acknowledged.
+    LogFailed(String),
+}
+
+/// What one step collected from the channel.
+#[derive(Default)]
+struct Step {
+    proposals: Vec<Proposal>,
+    barriers: Vec<u64>,
+    confirmations: Vec<Input>,
+    stop: bool,
+}
+
+impl Driver {
+    /// Runs until stopped or until the disk fails.
+    pub(crate) fn run(mut self) -> Ended {
+        let mut outgoing: Vec<Vec<(Token, Answer)>> =
+            self.mailboxes.iter().map(|_| Vec::new()).collect();
+        self.perform(&mut outgoing);
+        loop {
+            self.announce(&mut outgoing);
+            let step = match self.wait() {
+                Some(step) => step,
+                None => return Ended::Stopped,
+            };
+            if let Some(reason) = step.log_failure() {
+                return Ended::LogFailed(reason);
+            }
+            if step.stop {
+                return Ended::Stopped;
+            }
+            for input in step.into_inputs() {
+                self.member.handle(self.origin.elapsed(), input);
+                self.perform(&mut outgoing);
+            }
+        }
+    }
+
+    /// Proposes the announcement as soon as there is a leader to take it.
+    fn announce(&mut self, outgoing: &mut [Vec<(Token, Answer)>]) {
+        if self.announcement.proposed
+            || self.announcement.ready.is_none()
+            || self.member.published().leader.is_none()
+        {
+            return;
+        }
+        self.announcement.proposed = true;
+        let proposal = Proposal {
+            token: ANNOUNCEMENT,
+            command: self.announcement.command.clone(),
+        };
+        self.member
+            .handle(self.origin.elapsed(), Input::Propose(vec![proposal]));
+        self.perform(outgoing);
+    }
+
+    /// Committed means that this member has a leader and all its data. Otherwise it is tried again.
+    fn announced(&mut self, answer: &Result<Outcome, Refusal>) {
+        self.announcement.proposed = false;
+        if answer.is_ok()
+            && let Some(ready) = self.announcement.ready.take()
+        {
+            tracing::info!("published local member to cluster through raft");
+            // Whoever started this member has given up.
+            let _ = ready.send(Ok(Arc::clone(&self.published)));
+        }
+    }
+
+    /// Waits for a call or an alarm, then takes whatever else is there.
+    fn wait(&self) -> Option<Step> {
+        let mut step = Step::default();
+        let first = match self.member.poll_timeout() {
+            None => self.calls.recv().ok(),
+            Some(at) => match self
+                .calls
+                .recv_timeout(at.saturating_sub(self.origin.elapsed()).max(Duration::ZERO))
+            {
+                Ok(call) => Some(call),
+                Err(RecvTimeoutError::Timeout) => return Some(step),
+                Err(RecvTimeoutError::Disconnected) => None,
+            },
+        };
+        step.take(first?);
+        for _ in 1..STEP_CALLS_MAX {
+            match self.calls.try_recv() {
+                Ok(call) => step.take(call),
+                Err(_) => break,
+            }
+        }
+        Some(step)
+    }
+
+    fn perform(&mut self, outgoing: &mut [Vec<(Token, Answer)>]) {
+        while let Some(output) = self.member.poll_output() {
+            match output {
+                Output::Disk(op) => self.perform_disk(op),
+                Output::Publish(published) => {
+                    let replaced = self.published.swap(published);
+                    // Without the dropping thread (at the very end) it is dropped here.
+                    let _ = self.replaced.send(replaced);
+                }
+                Output::Answer {
+                    token: ANNOUNCEMENT,
+                    answer,
+                } => self.announced(&answer),
+                Output::Answer { token, answer } => {
+                    let token = Token::from_raw(token);
+                    outgoing[token.thread()].push((token, Answer::Proposed(answer)));
+                }
+                Output::BarrierPassed { tokens, result } => {
+                    for token in tokens.into_iter().map(Token::from_raw) {
+                        outgoing[token.thread()].push((token, Answer::Barrier(result.clone())));
+                    }
+                }
+                Output::Send { to, .. } => {
+                    unreachable!("a cluster of one has no peer {to:x} to send to");
+                }
+            }
+        }
+        for (mailbox, batch) in self.mailboxes.iter().zip(outgoing) {
+            if !batch.is_empty() {
+                mailbox.deliver(batch);
+            }
+        }
+    }
+
+    fn perform_disk(&self, op: DiskOp) {
+        // A send fails only when the receiving thread has ended after a failure that it has reported in a
+        // call of its own, which ends this loop.
+        let sent = match op {
+            DiskOp::Write {
+                ticket,
+                records,
+                sync,
+            } => self
+                .log
+                .send(LogOp::Write {
+                    ticket,
+                    records,
+                    sync,
+                })
+                .is_ok(),
+            DiskOp::DropCovered { index } => self.log.send(LogOp::DropCovered { index }).is_ok(),
+            DiskOp::Checkpoint(checkpoint) => self.checkpoints.send(checkpoint).is_ok(),
+        };
+        if !sent {
+            tracing::debug!("a disk thread has ended");
+        }
+    }
+}
+
+impl Step {
+    fn take(&mut self, call: Call) {
+        match call {
+            Call::Propose(token, command) => self.proposals.push(Proposal {
+                token: token.raw(),
+                command,
+            }),
+            Call::Barrier(token) => self.barriers.push(token.raw()),
+            Call::Written { up_to, result } => {
+                self.confirmations.push(Input::Written { up_to, result })
+            }
+            Call::Checkpointed { index, result } => self
+                .confirmations
+                .push(Input::Checkpointed { index, result }),
+            Call::Stop => self.stop = true,
+        }
+    }
+
+    fn log_failure(&self) -> Option<String> {
+        self.confirmations.iter().find_map(|input| match input {
+            Input::Written {
+                result: Err(reason),
+                ..
+            } => Some(reason.clone()),
+            _ => None,
+        })
+    }
+
+    /// Confirmations first: they release answers. Nothing at all means that an alarm rang.
+    fn into_inputs(self) -> Vec<Input> {
+        let mut inputs = self.confirmations;
+        if !self.proposals.is_empty() {
+            inputs.push(Input::Propose(self.proposals));
+        }
+        if !self.barriers.is_empty() {
+            inputs.push(Input::Barrier {
+                tokens: self.barriers,
+            });
+        }
+        if inputs.is_empty() {
+            inputs.push(Input::Tick);
+        }
+        inputs
+    }
+}

@@ -1,0 +1,185 @@
+//! The gRPC services: each handler decodes nothing and decides nothing; it checks what is cheap to check,
+//! calls the member, and stamps the header.
+
+mod cluster;
+mod health;
+mod kv;
+mod maintenance;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use metastore_core::check::Limits;
+use metastore_core::output::Published;
+use metastore_proto::etcdserverpb::ResponseHeader;
+use metastore_proto::etcdserverpb::cluster_server::ClusterServer;
+use metastore_proto::etcdserverpb::kv_server::KvServer;
+use metastore_proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use metastore_proto::health::health_server::HealthServer;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower_service::Service;
+
+use crate::node::Node;
+
+/// What every handler knows: the member, who it is, and the limits on requests.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) node: Node,
+    pub(crate) identity: Identity,
+    pub(crate) limits: RequestLimits,
+}
+
+/// The ids in every response header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) cluster_id: u64,
+    pub(crate) member_id: u64,
+}
+
+/// Bounds on what one request may ask.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestLimits {
+    /// Bytes of a replicated request.
+    pub(crate) request_bytes_max: u64,
+    /// Rules on the shape of transactions.
+    pub(crate) shape: Limits,
+    /// Bytes of the store above which nothing may be added; none for no limit.
+    pub(crate) quota_bytes: Option<u64>,
+}
+
+/// What the gRPC layer takes on top of `request_bytes_max` before it refuses a frame unread.
+const FRAME_OVERHEAD_BYTES: u64 = 512 * 1024;
+
+impl Context {
+    /// A header that says where this member stands now, at this revision.
+    pub(crate) fn header(&self, revision: i64) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.identity.cluster_id,
+            member_id: self.identity.member_id,
+            revision,
+            raft_term: self.node.published().term,
+        }
+    }
+
+    /// Completes the header that the core began with the revision alone.
+    pub(crate) fn stamp(&self, header: &mut Option<ResponseHeader>) {
+        let revision = header.as_ref().map_or(0, |h| h.revision);
+        *header = Some(self.header(revision));
+    }
+
+    pub(crate) fn published(&self) -> arc_swap::Guard<Arc<Published>> {
+        self.node.published()
+    }
+}
+
+/// All services of one member, as one function from request to response.
+#[derive(Clone)]
+pub(crate) struct Services {
+    kv: KvServer<kv::KvService>,
+    cluster: ClusterServer<cluster::ClusterService>,
+    maintenance: MaintenanceServer<maintenance::MaintenanceService>,
+    health: HealthServer<health::HealthService>,
+}
+
+impl Services {
+    pub(crate) fn new(context: &Context) -> Self {
+        let frame_max = context
+            .limits
+            .request_bytes_max
+            .saturating_add(FRAME_OVERHEAD_BYTES);
+        let frame_max = usize::try_from(frame_max).unwrap_or(usize::MAX);
+        Self {
+            kv: KvServer::new(kv::KvService::new(context.clone()))
+                .max_decoding_message_size(frame_max)
+                .max_encoding_message_size(usize::MAX),
+            cluster: ClusterServer::new(cluster::ClusterService::new(context.clone())),
+            maintenance: MaintenanceServer::new(maintenance::MaintenanceService::new(
+                context.clone(),
+            )),
+            health: HealthServer::new(health::HealthService),
+        }
+    }
+
+    /// Serves one call; a service that is not built yet answers UNIMPLEMENTED.
+    pub(crate) async fn call(&mut self, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path();
+        let service = path
+            .get(1..)
+            .and_then(|path| path.split('/').next())
+            .unwrap_or_default();
+        let response = match service {
+            "etcdserverpb.KV" => self.kv.call(request).await,
+            "etcdserverpb.Cluster" => self.cluster.call(request).await,
+            "etcdserverpb.Maintenance" => self.maintenance.call(request).await,
+            "grpc.health.v1.Health" => self.health.call(request).await,
+            unknown => Ok(Status::unimplemented(format!("unknown service {unknown}")).into_http()),
+        };
+        let mut response = response.unwrap_or_else(|never: Infallible| match never {});
+        rename_oversized(response.headers_mut());
+        response
+    }
+}
+
+/// A frame over the limit is refused by the transport in its own words; clients know etcd's.
+fn rename_oversized(headers: &mut HeaderMap) {
+    // Only a refusal carries its status in the headers: an answer carries it in the trailers.
+    if !headers.contains_key("grpc-status") {
+        return;
+    }
+    let Some(status) =
+        Status::from_header_map(headers).filter(|status| status.code() == Code::OutOfRange)
+    else {
+        return;
+    };
+    if let Some((found, limit)) = oversized(status.message()) {
+        let status = Status::resource_exhausted(format!(
+            "grpc: received message larger than max ({found} vs. {limit})"
+        ));
+        headers.remove("grpc-message");
+        // The text is plain ASCII, which a header always takes.
+        let _ = status.add_header(headers);
+    }
+}
+
+/// The two numbers of the transport's own refusal.
+fn oversized(message: &str) -> Option<(u64, u64)> {
+    let rest = message.strip_prefix("Error, decoded message length too large: found ")?;
+    let (found, rest) = rest.split_once(" bytes, the limit is: ")?;
+    let limit = rest.strip_suffix(" bytes")?;
+    Some((found.parse().ok()?, limit.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_over_the_limit_is_refused_in_the_words_clients_know() {
+        let mut headers = HeaderMap::new();
+        let theirs = "Error, decoded message length too large: found 2097200 bytes, the limit is: 2097152 bytes";
+        Status::out_of_range(theirs)
+            .add_header(&mut headers)
+            .expect("plain text");
+        rename_oversized(&mut headers);
+        let status = Status::from_header_map(&headers).expect("a status");
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(
+            status.message(),
+            "grpc: received message larger than max (2097200 vs. 2097152)"
+        );
+    }
+
+    #[test]
+    fn another_refusal_keeps_its_words() {
+        let mut headers = HeaderMap::new();
+        Status::out_of_range("etcdserver: mvcc: required revision has been compacted")
+            .add_header(&mut headers)
+            .expect("plain");
+        let before = headers.clone();
+        rename_oversized(&mut headers);
+        assert_eq!(headers, before);
+    }
+}

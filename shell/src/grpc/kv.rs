@@ -1,0 +1,258 @@
+//! The KV service: keys, transactions and compaction.
+
+use std::pin::Pin;
+
+use futures_util::{Stream, stream};
+use metastore_core::check;
+use metastore_core::command::{Command, Request as Replicated};
+use metastore_core::output::Outcome;
+use metastore_core::txn;
+use metastore_proto::etcdserverpb::kv_server::Kv;
+use metastore_proto::etcdserverpb::request_op::Request as Op;
+use metastore_proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
+    PutResponse, RangeRequest, RangeResponse, RangeStreamResponse, RequestOp, TxnRequest,
+    TxnResponse,
+};
+use tonic::{Request, Response, Status};
+
+use super::Context;
+use crate::status;
+
+/// See the module.
+pub(crate) struct KvService {
+    context: Context,
+}
+
+/// A range that may return more keys than this is computed away from the connection thread, so that the
+/// other requests there do not wait for it.
+const SHORT_RANGE_KEYS: i64 = 128;
+
+/// What a put is charged against the quota beside its key and value, in bytes.
+const PUT_OVERHEAD_BYTES: u64 = 256;
+
+impl KvService {
+    pub(crate) fn new(context: Context) -> Self {
+        Self { context }
+    }
+
+    /// Replicates a request, unless it is too large or would overfill the store.
+    async fn replicate(&self, request: Replicated) -> Result<Outcome, Status> {
+        let charge = charge(&request);
+        let command = Command::from(request);
+        let limits = &self.context.limits;
+        if command.encoded_len() as u64 > limits.request_bytes_max {
+            return Err(status::request_too_large());
+        }
+        if charge > 0
+            && limits
+                .quota_bytes
+                .is_some_and(|quota| self.context.published().bytes_in_use + charge >= quota)
+        {
+            return Err(status::space_exceeded());
+        }
+        self.context
+            .node
+            .propose(command)
+            .await
+            .map_err(|refusal| status::from_refusal(&refusal))
+    }
+
+    /// Waits, where the read has to be linearizable, until the published view may answer it.
+    async fn read_barrier(&self, serializable: bool) -> Result<(), Status> {
+        if serializable {
+            return Ok(());
+        }
+        self.context
+            .node
+            .barrier()
+            .await
+            .map_err(|refusal| status::from_refusal(&refusal))
+    }
+
+    fn stamp_txn(&self, response: &mut TxnResponse) {
+        self.context.stamp(&mut response.header);
+    }
+}
+
+#[tonic::async_trait]
+impl Kv for KvService {
+    async fn range(
+        &self,
+        request: Request<RangeRequest>,
+    ) -> Result<Response<RangeResponse>, Status> {
+        let request = request.into_inner();
+        check::range(&request, &self.context.limits.shape).map_err(|e| status::from_kv(&e))?;
+        self.read_barrier(request.serializable).await?;
+        let short = request.range_end.is_empty() || (1..=SHORT_RANGE_KEYS).contains(&request.limit);
+        let answer = if short {
+            self.context.published().view.range(&request)
+        } else {
+            let view = self.context.published().view.clone();
+            match tokio::task::spawn_blocking(move || view.range(&request)).await {
+                Ok(answer) => answer,
+                Err(error) => return Err(Status::internal(error.to_string())),
+            }
+        };
+        let mut response = answer.map_err(|e| status::from_kv(&e))?;
+        self.context.stamp(&mut response.header);
+        Ok(Response::new(response))
+    }
+
+    type RangeStreamStream =
+        Pin<Box<dyn Stream<Item = Result<RangeStreamResponse, Status>> + Send>>;
+
+    async fn range_stream(
+        &self,
+        request: Request<RangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        let request = request.into_inner();
+        check::range_stream(&request, &self.context.limits.shape)
+            .map_err(|e| status::from_kv(&e))?;
+        self.read_barrier(request.serializable).await?;
+        let chunk_bytes =
+            usize::try_from(self.context.limits.request_bytes_max).unwrap_or(usize::MAX);
+        let view = self.context.published().view.clone();
+        let chunks = view
+            .range_stream(&request, chunk_bytes)
+            .map_err(|e| status::from_kv(&e))?;
+        let context = self.context.clone();
+        let responses = chunks.map(move |mut chunk| {
+            if chunk.header.is_some() {
+                context.stamp(&mut chunk.header);
+            }
+            Ok(RangeStreamResponse {
+                range_response: Some(chunk),
+            })
+        });
+        Ok(Response::new(Box::pin(stream::iter(responses))))
+    }
+
+    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let request = request.into_inner();
+        check::put(&request, &self.context.limits.shape).map_err(|e| status::from_kv(&e))?;
+        match self.replicate(Replicated::Put(request)).await? {
+            Outcome::Put(mut response) => {
+                self.context.stamp(&mut response.header);
+                Ok(Response::new(response))
+            }
+            other => unreachable!("a put answered {other:?}"),
+        }
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<DeleteRangeRequest>,
+    ) -> Result<Response<DeleteRangeResponse>, Status> {
+        let request = request.into_inner();
+        check::delete_range(&request, &self.context.limits.shape)
+            .map_err(|e| status::from_kv(&e))?;
+        match self.replicate(Replicated::DeleteRange(request)).await? {
+            Outcome::DeleteRange(mut response) => {
+                self.context.stamp(&mut response.header);
+                Ok(Response::new(response))
+            }
+            other => unreachable!("a delete answered {other:?}"),
+        }
+    }
+
+    async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        let request = request.into_inner();
+        check::txn(&request, &self.context.limits.shape).map_err(|e| status::from_kv(&e))?;
+        if txn::is_read_only(&request) {
+            self.read_barrier(txn::is_serializable(&request)).await?;
+            let view = self.context.published().view.clone();
+            let mut response = view
+                .txn_read_only(&request)
+                .map_err(|e| status::from_kv(&e))?;
+            self.stamp_txn(&mut response);
+            return Ok(Response::new(response));
+        }
+        match self.replicate(Replicated::Txn(request)).await? {
+            Outcome::Txn(mut response) => {
+                self.stamp_txn(&mut response);
+                Ok(Response::new(response))
+            }
+            other => unreachable!("a transaction answered {other:?}"),
+        }
+    }
+
+    async fn compact(
+        &self,
+        request: Request<CompactionRequest>,
+    ) -> Result<Response<CompactionResponse>, Status> {
+        match self
+            .replicate(Replicated::Compact(request.into_inner()))
+            .await?
+        {
+            Outcome::Compact { mut response, .. } => {
+                self.context.stamp(&mut response.header);
+                Ok(Response::new(response))
+            }
+            other => unreachable!("a compaction answered {other:?}"),
+        }
+    }
+}
+
+/// What a request may add to the store, in bytes.
+fn charge(request: &Replicated) -> u64 {
+    match request {
+        Replicated::Put(put) => charge_put(put),
+        Replicated::Txn(txn) => charge_txn(txn),
+        _ => 0,
+    }
+}
+
+fn charge_put(put: &PutRequest) -> u64 {
+    PUT_OVERHEAD_BYTES + (put.key.len() + put.value.len()) as u64
+}
+
+fn charge_txn(txn: &TxnRequest) -> u64 {
+    let branch = |ops: &[RequestOp]| -> u64 {
+        ops.iter()
+            .map(|op| match &op.request {
+                Some(Op::RequestPut(put)) => charge_put(put),
+                Some(Op::RequestTxn(nested)) => charge_txn(nested),
+                _ => 0,
+            })
+            .sum()
+    };
+    branch(&txn.success).max(branch(&txn.failure))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn op(request: Op) -> RequestOp {
+        RequestOp {
+            request: Some(request),
+        }
+    }
+
+    fn put(value: usize) -> RequestOp {
+        op(Op::RequestPut(PutRequest {
+            key: b"a".to_vec(),
+            value: vec![0; value],
+            ..PutRequest::default()
+        }))
+    }
+
+    #[test]
+    fn a_transaction_is_charged_for_its_dearer_branch_nested_ones_included() {
+        let nested = op(Op::RequestTxn(TxnRequest {
+            success: vec![put(10)],
+            ..TxnRequest::default()
+        }));
+        let txn = TxnRequest {
+            success: vec![put(1)],
+            failure: vec![
+                put(100),
+                nested,
+                op(Op::RequestRange(RangeRequest::default())),
+            ],
+            ..TxnRequest::default()
+        };
+        assert_eq!(charge_txn(&txn), (256 + 1 + 100) + (256 + 1 + 10));
+    }
+}

@@ -1,0 +1,124 @@
+//! The Maintenance service: the state of this member. The rest is not built yet.
+
+use std::pin::Pin;
+
+use futures_util::Stream;
+use metastore_proto::etcdserverpb::alarm_request::AlarmAction;
+use metastore_proto::etcdserverpb::maintenance_server::Maintenance;
+use metastore_proto::etcdserverpb::{
+    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo,
+    DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse,
+    MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest,
+    StatusResponse,
+};
+use tonic::{Request, Response, Status};
+
+use super::Context;
+use crate::version;
+
+/// See the module.
+pub(crate) struct MaintenanceService {
+    context: Context,
+}
+
+impl MaintenanceService {
+    pub(crate) fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+fn not_built<T>(what: &str) -> Result<Response<T>, Status> {
+    Err(Status::unimplemented(format!(
+        "{what} is not implemented yet"
+    )))
+}
+
+#[tonic::async_trait]
+impl Maintenance for MaintenanceService {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let published = self.context.published();
+        let is_learner = published
+            .members
+            .iter()
+            .any(|m| m.id == self.context.identity.member_id && m.is_learner);
+        let errors = match published.leader {
+            Some(_) => vec![],
+            None => vec!["etcdserver: no leader".to_owned()],
+        };
+        let size = i64::try_from(published.bytes_in_use).unwrap_or(i64::MAX);
+        Ok(Response::new(StatusResponse {
+            header: Some(self.context.header(published.view.revision())),
+            version: version::ETCD.to_owned(),
+            db_size: size,
+            leader: published.leader.unwrap_or(0),
+            raft_index: published.committed,
+            raft_term: published.term,
+            raft_applied_index: published.applied,
+            errors,
+            db_size_in_use: size,
+            is_learner,
+            storage_version: version::ETCD.to_owned(),
+            db_size_quota: self
+                .context
+                .limits
+                .quota_bytes
+                .map_or(0, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
+            downgrade_info: Some(DowngradeInfo::default()),
+        }))
+    }
+
+    async fn alarm(
+        &self,
+        request: Request<AlarmRequest>,
+    ) -> Result<Response<AlarmResponse>, Status> {
+        if request.into_inner().action != AlarmAction::Get as i32 {
+            return not_built("raising and clearing alarms");
+        }
+        // Nothing raises an alarm yet, so there is none to list.
+        let header = self
+            .context
+            .header(self.context.published().view.revision());
+        Ok(Response::new(AlarmResponse {
+            header: Some(header),
+            alarms: vec![],
+        }))
+    }
+
+    async fn defragment(
+        &self,
+        _: Request<DefragmentRequest>,
+    ) -> Result<Response<DefragmentResponse>, Status> {
+        not_built("defragment")
+    }
+
+    async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+        not_built("hash")
+    }
+
+    async fn hash_kv(&self, _: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
+        not_built("hash of the keys")
+    }
+
+    type SnapshotStream = Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;
+
+    async fn snapshot(
+        &self,
+        _: Request<SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        not_built("snapshot")
+    }
+
+    async fn move_leader(
+        &self,
+        _: Request<MoveLeaderRequest>,
+    ) -> Result<Response<MoveLeaderResponse>, Status> {
+        not_built("leader transfer")
+    }
+
+    async fn downgrade(
+        &self,
+        _: Request<DowngradeRequest>,
+    ) -> Result<Response<DowngradeResponse>, Status> {
+        not_built("downgrade")
+    }
+}

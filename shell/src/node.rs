@@ -1,0 +1,89 @@
+//! A handler's way to the member: propose, pass a barrier, see what is published.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError};
+
+use arc_swap::{ArcSwap, Guard};
+use metastore_core::command::Command;
+use metastore_core::output::{Outcome, Published, Refusal};
+
+use crate::waiting::{Answer, Token, Wait};
+
+/// Requests that may wait for the member thread; one more is refused.
+pub(crate) const REQUESTS_MAX: usize = 8192;
+
+/// What reaches the member thread.
+pub(crate) enum Call {
+    /// Propose a command.
+    Propose(Token, Command),
+    /// Tell when a linearizable read may take the published view.
+    Barrier(Token),
+    /// The log thread confirms writes.
+    Written {
+        /// The last ticket confirmed.
+        up_to: u64,
+        /// Why the log cannot be written any more.
+        result: Result<(), String>,
+    },
+    /// The checkpoint thread is done.
+    Checkpointed {
+        /// The index of the checkpoint.
+        index: u64,
+        /// Bytes of its file.
+        result: Result<u64, String>,
+    },
+    /// Stop after what is under way.
+    Stop,
+}
+
+/// The member as the connection threads see it; cloning copies pointers.
+#[derive(Clone)]
+pub(crate) struct Node {
+    calls: SyncSender<Call>,
+    published: Arc<ArcSwap<Published>>,
+}
+
+impl Node {
+    pub(crate) fn new(calls: SyncSender<Call>, published: Arc<ArcSwap<Published>>) -> Self {
+        Self { calls, published }
+    }
+
+    /// Replicates a command and returns what came of it.
+    pub(crate) async fn propose(&self, command: Command) -> Result<Outcome, Refusal> {
+        let wait = self.send(|token| Call::Propose(token, command))?;
+        match wait.await {
+            Answer::Proposed(result) => result,
+            Answer::Barrier(_) => unreachable!("a proposal is answered as one"),
+        }
+    }
+
+    /// Returns when the published view holds every write acknowledged, anywhere, before this call.
+    pub(crate) async fn barrier(&self) -> Result<(), Refusal> {
+        if self.published.load().reads_need_no_quorum {
+            return Ok(());
+        }
+        match self.send(Call::Barrier)?.await {
+            Answer::Barrier(result) => result,
+            Answer::Proposed(_) => unreachable!("a barrier is answered as one"),
+        }
+    }
+
+    /// What this member shows now.
+    pub(crate) fn published(&self) -> Guard<Arc<Published>> {
+        self.published.load()
+    }
+
+    fn send(&self, call: impl FnOnce(Token) -> Call) -> Result<Wait, Refusal> {
+        let wait = Wait::new();
+        match self.calls.try_send(call(wait.token())) {
+            Ok(()) => Ok(wait),
+            Err(error) => {
+                wait.forget();
+                Err(match error {
+                    TrySendError::Full(_) => Refusal::TooManyRequests,
+                    TrySendError::Disconnected(_) => Refusal::Stopped,
+                })
+            }
+        }
+    }
+}

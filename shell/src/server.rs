@@ -1,0 +1,407 @@
+//! Assembles one member: opens its data, starts its threads, and takes it down again.
+//!
+//! The threads, all of them:
+//!
+//! | thread | what it does |
+//! |---|---|
+//! | main | waits for a signal or for a thread that cannot go on |
+//! | `member` | the core, see [`crate::driver`] |
+//! | `wal` | the log's writes, see [`crate::disk::log_thread`] |
+//! | `checkpoint` | writes the state beside the log, see [`crate::checkpointing`] |
+//! | `drop` | frees replaced views |
+//! | `conn-N` | connections, see [`crate::connections`] |
+//! | `signals` | turns signals into messages |
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use metastore_core::check::Limits;
+use metastore_core::command::{Command, MemberAttributes, Request};
+use metastore_core::member::{Member, Settings};
+use metastore_core::raft::machine::BadDescription;
+use metastore_core::wal::LogIdentity;
+
+use crate::checkpointing;
+use crate::config::{Config, ConfigError, Url};
+use crate::connections::{Connections, Serves, Transport};
+use crate::disk::data_dir::{DataDir, DataDirError, MemberIdentity};
+use crate::disk::log_thread::{LogLimits, LogThread};
+use crate::disk::wal_file::WalOptions;
+use crate::driver::{Announcement, Driver, Ended, Ready};
+use crate::grpc::{Context, Identity, RequestLimits};
+use crate::identity;
+use crate::node::{Call, Node, REQUESTS_MAX};
+use crate::recovery::{self, Directories, RecoveryError};
+use crate::waiting::Mailbox;
+
+/// Why a server cannot start. Each text is one line that says what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another process has the port, or the address is not this machine's.
+    #[error("cannot listen on {url}: {source}; stop what uses the port or change {flag}")]
+    Listen {
+        /// Where.
+        url: String,
+        /// The flag that says so.
+        flag: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The configuration does not describe a cluster that can be started.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The data in it cannot be used.
+    #[error("{0}")]
+    Data(String),
+    /// The system refused a thread or a runtime.
+    #[error("cannot start a thread: {0}; raise the limit on processes or memory")]
+    Thread(#[from] io::Error),
+}
+
+impl From<RecoveryError> for StartError {
+    fn from(error: RecoveryError) -> Self {
+        Self::Data(error.to_string())
+    }
+}
+
+impl From<BadDescription> for StartError {
+    fn from(error: BadDescription) -> Self {
+        Self::Data(error.to_string())
+    }
+}
+
+/// Why a running server ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// By this signal.
+    Signal(i32),
+    /// The disk failed; nothing more could be acknowledged.
+    DiskFailed(String),
+}
+
+/// A running member.
+pub struct Server {
+    connections: Connections,
+    calls: SyncSender<Call>,
+    member: JoinHandle<()>,
+    log: LogThread,
+    ends: Receiver<Stopped>,
+    /// Held for its lock.
+    _data: DataDir,
+}
+
+/// Log entries of a batch, and operations that may wait for the log thread.
+const LOG_LIMITS: LogLimits = LogLimits {
+    queue_ops_max: 4096,
+    batch_bytes_max: 8 << 20,
+    lazy_delay: Duration::from_millis(50),
+};
+
+/// Size of a prepared log segment, in bytes; the very first is smaller, because the start waits for it.
+const SEGMENT_BYTES: u64 = 64 << 20;
+const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
+
+/// Bytes of log after which the state is written to the disk, so that a restart has little to replay.
+const CHECKPOINT_LOG_BYTES: u64 = 64 << 20;
+
+/// What a request may take beyond two election timeouts.
+const REQUEST_TIME: Duration = Duration::from_secs(5);
+
+impl Server {
+    /// Starts a member and returns when it serves.
+    ///
+    /// # Errors
+    /// Listening comes first, so that a port in use leaves the data untouched.
+    pub fn start(config: &Config) -> Result<Self, StartError> {
+        let listeners = listen(config)?;
+        let origin = Instant::now();
+        let mut data = DataDir::open(&config.data_dir)?;
+        let fresh = data.identity().is_none();
+        let me = whoami(config, &mut data)?;
+        let wal_dir = config.wal_dir.clone().unwrap_or_else(|| data.wal_dir());
+        let directories = Directories {
+            wal: wal_dir,
+            snap: data.snap_dir(),
+        };
+        let identity = LogIdentity {
+            cluster_id: me.cluster_id,
+            member_id: me.member_id,
+        };
+        let opened = recovery::open(&directories, identity, wal_options(config), fresh)?;
+        if fresh {
+            data.claim(me.clone())?;
+        }
+        let member_id = me.member_id;
+        let settings = settings(config, member_id);
+
+        let (calls, inbox) = sync_channel(REQUESTS_MAX);
+        let (ended, ends) = channel();
+        let written = calls.clone();
+        let log = LogThread::spawn(opened.wal, LOG_LIMITS, move |done| {
+            let result = done.result.map_err(|error| error.to_string());
+            // Nobody listens any more when the member has stopped first.
+            let _ = written.send(Call::Written {
+                up_to: done.up_to_ticket,
+                result,
+            });
+        })?;
+        let (checkpoints, work) = sync_channel(1);
+        checkpointing::spawn(opened.checkpoints, work, calls.clone())?;
+        let replaced = spawn_dropper()?;
+
+        let mailboxes: Vec<Mailbox> = (0..connection_threads())
+            .map(|_| Mailbox::default())
+            .collect();
+        let (ready, readiness) = sync_channel(1);
+        let start = MemberStart {
+            settings,
+            recovered: opened.recovered,
+            origin,
+            inbox,
+            log: log.ops(),
+            checkpoints,
+            replaced,
+            mailboxes: mailboxes.clone(),
+            announcement: announcement(config, member_id),
+            ready,
+        };
+        let member = spawn_member(start, ended.clone())?;
+        let published = match readiness.recv() {
+            Ok(published) => published?,
+            Err(_) => return Err(StartError::Data(first_end(&ends))),
+        };
+        let node = Node::new(calls.clone(), published);
+        let context = Context {
+            node,
+            identity: Identity {
+                cluster_id: me.cluster_id,
+                member_id,
+            },
+            limits: limits(config),
+        };
+        let connections = Connections::start(listeners, mailboxes, &context, &transport(config))?;
+        spawn_signals(ended)?;
+        Ok(Self {
+            connections,
+            calls,
+            member,
+            log,
+            ends,
+            _data: data,
+        })
+    }
+
+    /// Waits until a signal or a failure ends the server, then takes it down in order: no new requests,
+    /// then the member, then the log, which is closed.
+    pub fn run(self) -> Stopped {
+        let stopped = self
+            .ends
+            .recv()
+            .unwrap_or_else(|_| Stopped::DiskFailed("the member thread ended".into()));
+        if let Stopped::Signal(signal) = stopped {
+            tracing::info!(signal, "received signal; shutting down");
+        }
+        self.connections.stop();
+        // The member has ended already when the log failed.
+        let _ = self.calls.send(Call::Stop);
+        if self.member.join().is_err() {
+            tracing::error!("the member thread panicked");
+        }
+        self.log.stop();
+        tracing::info!("closed the server");
+        stopped
+    }
+}
+
+fn first_end(ends: &Receiver<Stopped>) -> String {
+    match ends.recv() {
+        Ok(Stopped::DiskFailed(reason)) => reason,
+        _ => "the member thread ended before it was ready".into(),
+    }
+}
+
+fn listen(config: &Config) -> Result<Vec<(TcpListener, Serves)>, StartError> {
+    let split = !config.listen_client_http_urls.is_empty();
+    let grpc = if split { Serves::GrpcOnly } else { Serves::All };
+    let clients = config
+        .listen_client_urls
+        .iter()
+        .map(|url| (url, grpc, "--listen-client-urls"));
+    let http = config
+        .listen_client_http_urls
+        .iter()
+        .map(|url| (url, Serves::HttpOnly, "--listen-client-http-urls"));
+    let metrics = config
+        .listen_metrics_urls
+        .iter()
+        .map(|url| (url, Serves::HttpOnly, "--listen-metrics-urls"));
+    clients
+        .chain(http)
+        .chain(metrics)
+        .map(|(url, serves, flag)| {
+            let refused = |source| StartError::Listen {
+                url: url.to_string(),
+                flag,
+                source,
+            };
+            let address = url
+                .socket_address()
+                .ok_or_else(|| refused(io::ErrorKind::AddrNotAvailable.into()))?;
+            let listener = TcpListener::bind(address).map_err(refused)?;
+            listener.set_nonblocking(true).map_err(refused)?;
+            Ok((listener, serves))
+        })
+        .collect()
+}
+
+/// Who this member is: as its data says, or, without data, as the configuration says.
+fn whoami(config: &Config, data: &mut DataDir) -> Result<MemberIdentity, StartError> {
+    if let Some(found) = data.identity() {
+        return Ok(found.clone());
+    }
+    config.check_bootstrap()?;
+    let ids = identity::of_first_members(&config.initial_cluster, &config.initial_cluster_token);
+    let member_id = ids.members.get(&config.name).copied().ok_or_else(|| {
+        StartError::Data(format!(
+            "--initial-cluster does not name this member, {:?}; add it or change --name",
+            config.name
+        ))
+    })?;
+    Ok(MemberIdentity {
+        cluster_id: ids.cluster_id,
+        member_id,
+        name: config.name.clone(),
+    })
+}
+
+fn wal_options(config: &Config) -> WalOptions {
+    WalOptions {
+        segment_bytes: SEGMENT_BYTES,
+        first_segment_bytes_max: FIRST_SEGMENT_BYTES,
+        sync: !config.unsafe_no_fsync,
+        background: true,
+    }
+}
+
+fn settings(config: &Config, member_id: u64) -> Settings {
+    let urls: Vec<String> = config
+        .initial_advertise_peer_urls
+        .iter()
+        .map(Url::to_string)
+        .collect();
+    let dice = RandomState::new();
+    Settings {
+        id: member_id,
+        initial_members: BTreeMap::from([(member_id, urls)]),
+        heartbeat: config.heartbeat_interval,
+        election_timeout: config.election_timeout,
+        pre_vote: config.pre_vote,
+        request_timeout: REQUEST_TIME + 2 * config.election_timeout,
+        snapshot_entries: config.snapshot_count,
+        catch_up_entries: config.snapshot_catchup_entries,
+        checkpoint_log_bytes: CHECKPOINT_LOG_BYTES,
+        seed: dice.hash_one("seed"),
+        incarnation: u32::try_from(dice.hash_one("incarnation") >> 32).unwrap_or_default(),
+    }
+}
+
+fn announcement(config: &Config, member_id: u64) -> Command {
+    let client_urls = config
+        .advertise_client_urls
+        .iter()
+        .map(Url::to_string)
+        .collect();
+    Request::Publish(MemberAttributes {
+        member_id,
+        name: config.name.clone(),
+        client_urls,
+    })
+    .into()
+}
+
+fn limits(config: &Config) -> RequestLimits {
+    RequestLimits {
+        request_bytes_max: config.max_request_bytes.into(),
+        shape: Limits {
+            txn_operations_max: config.max_txn_ops as usize,
+        },
+        quota_bytes: config.quota_backend_bytes,
+    }
+}
+
+fn transport(config: &Config) -> Transport {
+    Transport {
+        streams_max: config.max_concurrent_streams,
+        keepalive_interval: config.grpc_keepalive.interval,
+        keepalive_timeout: config.grpc_keepalive.timeout.unwrap_or(Duration::MAX),
+    }
+}
+
+/// Connections take about as much processor time as everything behind them, so half the cores are theirs.
+fn connection_threads() -> usize {
+    thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 16))
+}
+
+/// Everything the member thread is made of; the member itself cannot leave the thread it is made on.
+struct MemberStart {
+    settings: Settings,
+    recovered: metastore_core::member::Recovered,
+    origin: Instant,
+    inbox: Receiver<Call>,
+    log: SyncSender<crate::disk::log_thread::LogOp>,
+    checkpoints: SyncSender<metastore_core::output::Checkpoint>,
+    replaced: Sender<Arc<metastore_core::output::Published>>,
+    mailboxes: Vec<Mailbox>,
+    announcement: Command,
+    ready: Ready,
+}
+
+fn spawn_member(start: MemberStart, ended: Sender<Stopped>) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("member".into()).spawn(move || {
+        let MemberStart { settings, recovered, origin, inbox, log, checkpoints, replaced, mailboxes, announcement, ready } = start;
+        let member = match Member::new(settings, recovered, origin.elapsed()) {
+            Ok(member) => member,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        let published = Arc::new(ArcSwap::from_pointee(member.published().clone()));
+        let announcement = Announcement::new(announcement, ready);
+        let driver = Driver { member, calls: inbox, log, checkpoints, published, replaced, mailboxes, origin, announcement };
+        if let Ended::LogFailed(reason) = driver.run() {
+            tracing::error!(error = %reason, "the log cannot be written; stopping before anything is acknowledged that is not durable");
+            let _ = ended.send(Stopped::DiskFailed(reason));
+        }
+    })
+}
+
+fn spawn_dropper() -> io::Result<Sender<Arc<metastore_core::output::Published>>> {
+    let (sender, receiver) = channel();
+    thread::Builder::new()
+        .name("drop".into())
+        .spawn(move || receiver.into_iter().for_each(drop))?;
+    Ok(sender)
+}
+
+fn spawn_signals(ended: Sender<Stopped>) -> io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if ended.send(Stopped::Signal(signal)).is_err() {
+                    return;
+                }
+            }
+        })?;
+    Ok(())
+}

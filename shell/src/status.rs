@@ -1,0 +1,45 @@
+//! Core errors as etcd's statuses: exact code, exact text. Clients find the error by its text.
+
+use metastore_core::kv_error::KvError;
+use metastore_core::output::Refusal;
+use tonic::{Code, Status};
+
+/// The replicated form of the request exceeds `--max-request-bytes`.
+pub(crate) fn request_too_large() -> Status {
+    Status::invalid_argument("etcdserver: request is too large")
+}
+
+/// The space quota is used up.
+pub(crate) fn space_exceeded() -> Status {
+    Status::resource_exhausted("etcdserver: mvcc: database space exceeded")
+}
+
+/// A refusal of a key-value request.
+pub(crate) fn from_kv(error: &KvError) -> Status {
+    let code = match error {
+        KvError::EmptyKey
+        | KvError::KeyNotFound
+        | KvError::ValueProvided
+        | KvError::LeaseProvided
+        | KvError::TooManyOperations
+        | KvError::DuplicateKey
+        | KvError::InvalidSortOption => Code::InvalidArgument,
+        KvError::Compacted | KvError::FutureRevision => Code::OutOfRange,
+        KvError::LeaseNotFound => Code::NotFound,
+        KvError::StreamSortUnsupported | KvError::StreamFilterUnsupported => Code::Unimplemented,
+    };
+    Status::new(code, error.to_string())
+}
+
+/// A refusal of anything replicated.
+pub(crate) fn from_refusal(refusal: &Refusal) -> Status {
+    match refusal {
+        Refusal::Kv(error) => from_kv(error),
+        Refusal::NotLeader { .. } => Status::unavailable("etcdserver: no leader"),
+        Refusal::LeaderChanged => Status::unavailable("etcdserver: leader changed"),
+        // The code etcd really sends: its own table says ResourceExhausted, the wire says Unknown.
+        Refusal::TooManyRequests => Status::unknown("etcdserver: too many requests"),
+        Refusal::TimedOut => Status::unavailable("etcdserver: request timed out"),
+        Refusal::Stopped => Status::unavailable("etcdserver: server stopped"),
+    }
+}
