@@ -24,22 +24,28 @@ use metastore_proto::etcdserverpb::{
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+/// Bytes asked for and not given back.
+static LIVE: AtomicU64 = AtomicU64::new(0);
 
 // SAFETY: every call is handed on to mimalloc unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        LIVE.fetch_add(layout.size() as u64, Ordering::Relaxed);
         // SAFETY: the caller's promises are passed on.
         unsafe { mimalloc::MiMalloc.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as u64, Ordering::Relaxed);
         // SAFETY: the caller's promises are passed on.
         unsafe { mimalloc::MiMalloc.dealloc(block, layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        LIVE.fetch_add(size as u64, Ordering::Relaxed);
+        LIVE.fetch_sub(layout.size() as u64, Ordering::Relaxed);
         // SAFETY: the caller's promises are passed on.
         unsafe { mimalloc::MiMalloc.realloc(block, layout, size) }
     }
@@ -135,10 +141,14 @@ fn reads(c: &mut Criterion) {
             b.iter(|| {
                 number = (number + 7919) % MILLION;
                 let key = key(number, Arrival::Random);
-                // The end lies close enough that the full count costs what the limit does.
-                let mut range_end = key.clone();
-                range_end[..4].copy_from_slice(b"gggg");
-                let range_end = if limit == 1 { Vec::new() } else { range_end };
+                // A prefix that about 15 or 244 keys share, so that the full count costs what the answer does.
+                let digits = [16, 4, 3][usize::from(limit > 1) + usize::from(limit > 10)];
+                let key = key[..digits].to_vec();
+                let range_end = if limit == 1 {
+                    Vec::new()
+                } else {
+                    [&key[..], b"g"].concat()
+                };
                 let request = RangeRequest {
                     key,
                     range_end,
@@ -273,11 +283,14 @@ fn resident() -> u64 {
 
 fn memory(arrival: Arrival) {
     drop(filled(1000, arrival));
-    let (before, allocations) = (resident(), ALLOCATIONS.load(Ordering::Relaxed));
+    let (before, live) = (resident(), LIVE.load(Ordering::Relaxed));
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed);
     let start = std::time::Instant::now();
     let store = filled(MILLION, arrival);
     let puts = start.elapsed();
     let allocations = ALLOCATIONS.load(Ordering::Relaxed) - allocations;
+    let live = LIVE.load(Ordering::Relaxed) - live;
+    println!("{} B asked of the allocator per key", live / MILLION);
     println!("{} B resident per key", (resident() - before) / MILLION);
     println!("{} B of records per key", store.bytes_in_use() / MILLION);
     println!(
