@@ -43,6 +43,8 @@ pub(crate) fn header(revision: i64) -> Option<ResponseHeader> {
 #[cfg(test)]
 pub(crate) mod generate;
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 pub(crate) mod model;
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 mod tests;

@@ -6,7 +6,7 @@
 //! header  = magic 8 | format version u32 | revision i64 | compact revision i64 | extra length u64
 //! extra   = the caller's bytes, cut anywhere
 //! records = (length u32 | packed record)*, cut anywhere; by key, then by position
-//! close   = records u64 | crc-32c u32 of every byte before this frame
+//! close   = records u64 | crc-32c u32 of the lengths and crcs of all frames before
 //! ```
 //!
 //! All numbers are little-endian. Only what no compaction may remove is written, so equal states give equal bytes
@@ -161,7 +161,7 @@ impl Iterator for Encoder {
 
     fn next(&mut self) -> Option<Vec<u8>> {
         let frame = self.next_frame()?;
-        self.hash = crc32c::crc32c_append(self.hash, &frame);
+        self.hash = crc32c::crc32c_append(self.hash, &frame[..FRAME_HEAD_BYTES]);
         Some(frame)
     }
 }

@@ -69,31 +69,36 @@ impl Keyspace {
 
     /// Adds the newest record of its key.
     pub fn push(&mut self, record: Record) {
-        let bound = self.leaf_of(record.key()).0.clone();
+        let kept = record.clone();
+        self.push_with(kept.key(), |_| record);
+    }
+
+    /// Adds the newest record of `key`, made from the history so far, and returns it.
+    pub fn push_with(
+        &mut self,
+        key: &[u8],
+        make: impl FnOnce(Option<&History>) -> Record,
+    ) -> Record {
+        let bound = self.leaf_of(key).0.clone();
         let leaf = Arc::make_mut(
             self.leaves
                 .get_mut(&bound)
                 .expect("the bound was just found"),
         );
-        let revision = record.mod_revision();
-        match leaf.find(record.key()) {
-            Ok(index) => leaf.push_at(index, record),
-            Err(index) if leaf.histories.len() < LEAF_KEYS => {
-                leaf.insert_at(index, record);
-                self.keys += 1;
-            }
+        let place = leaf.find(key);
+        let record = make(place.ok().map(|index| &leaf.histories[index]));
+        assert!(record.key() == key, "a record goes to its own key");
+        match place {
+            Ok(index) => leaf.push_at(index, record.clone()),
             Err(index) => {
-                let mut right = leaf.split_for(index);
-                match index.checked_sub(leaf.histories.len()) {
-                    Some(index) => right.insert_at(index, record),
-                    None => leaf.insert_at(index, record),
-                }
-                right.mod_revision_max = right.mod_revision_max.max(revision);
-                let bound = Key::from(right.histories[0].key());
-                self.leaves.insert(bound, Arc::new(right));
                 self.keys += 1;
+                if let Some(right) = leaf.insert_or_split(index, record.clone()) {
+                    let bound = Key::from(right.histories[0].key());
+                    self.leaves.insert(bound, Arc::new(right));
+                }
             }
         }
+        record
     }
 
     /// Changes the history of `key`, if there is one; answering `false` removes the key altogether.
@@ -292,6 +297,20 @@ impl Leaf {
         self.live += usize::from(!record.is_tombstone());
         self.mod_revision_max = self.mod_revision_max.max(record.mod_revision());
         history.push(record);
+    }
+
+    /// Inserts the first record of a key; returns the right part if the leaf had to be split.
+    fn insert_or_split(&mut self, index: usize, record: Record) -> Option<Leaf> {
+        if self.histories.len() < LEAF_KEYS {
+            self.insert_at(index, record);
+            return None;
+        }
+        let mut right = self.split_for(index);
+        match index.checked_sub(self.histories.len()) {
+            Some(index) => right.insert_at(index, record),
+            None => self.insert_at(index, record),
+        }
+        Some(right)
     }
 
     fn insert_at(&mut self, index: usize, record: Record) {

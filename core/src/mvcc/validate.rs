@@ -89,10 +89,10 @@ impl Store {
         for revision in first..=view.revision {
             let records = view.log.records(revision);
             assert!(!records.is_empty(), "revision {revision} changed something");
-            for (sub, record) in records.iter().enumerate() {
+            for (sub, record) in (0u32..).zip(records) {
                 assert_eq!(
                     record.position(),
-                    (revision, sub as u32),
+                    (revision, sub),
                     "events lie where their position says"
                 );
                 let history = view

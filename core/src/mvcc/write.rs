@@ -35,26 +35,31 @@ impl<'a> Write<'a> {
 
     pub(crate) fn put(&mut self, request: &PutRequest) -> PutResponse {
         let position = self.next_position();
-        let previous = self.live(&request.key);
-        let kept = previous.as_ref();
-        let value = if request.ignore_value {
-            kept.map_or(&[][..], Record::value)
-        } else {
-            &request.value
-        };
-        let numbers = PutNumbers {
-            position,
-            create_revision: kept.map_or(position.0, Record::create_revision),
-            version: kept.map_or(0, Record::version) + 1,
-            lease: if request.ignore_lease {
-                kept.map_or(0, Record::lease)
-            } else {
-                request.lease
-            },
-        };
-        let record = self.store.packer.put(&request.key, value, numbers);
-        let prev_kv = kept.filter(|_| request.prev_kv).map(Record::to_key_value);
-        self.record(record, previous);
+        let Store { view, packer, .. } = &mut *self.store;
+        let mut previous = None;
+        let record = view.keyspace.push_with(&request.key, |history| {
+            let kept = history.and_then(|history| history.live_at(i64::MAX));
+            previous = kept.cloned();
+            let value = match request.ignore_value {
+                true => kept.map_or(&[][..], Record::value),
+                false => &request.value,
+            };
+            let numbers = PutNumbers {
+                position,
+                create_revision: kept.map_or(position.0, Record::create_revision),
+                version: kept.map_or(0, Record::version) + 1,
+                lease: match request.ignore_lease {
+                    true => kept.map_or(0, Record::lease),
+                    false => request.lease,
+                },
+            };
+            packer.put(&request.key, value, numbers)
+        });
+        let prev_kv = previous
+            .as_ref()
+            .filter(|_| request.prev_kv)
+            .map(Record::to_key_value);
+        self.note(record, previous);
         PutResponse {
             header: header(self.revision()),
             prev_kv,
@@ -81,7 +86,8 @@ impl<'a> Write<'a> {
         for previous in doomed {
             let position = self.next_position();
             let record = self.store.packer.tombstone(previous.key(), position);
-            self.record(record, Some(previous));
+            self.store.view.keyspace.push(record.clone());
+            self.note(record, Some(previous));
         }
         DeleteRangeResponse {
             header: header(self.revision()),
@@ -136,9 +142,9 @@ impl<'a> Write<'a> {
         )
     }
 
-    fn record(&mut self, record: Record, previous: Option<Record>) {
+    /// Accounts for a record that is in the keyspace already.
+    fn note(&mut self, record: Record, previous: Option<Record>) {
         self.store.bytes_in_use += record.size();
-        self.store.view.keyspace.push(record.clone());
         self.changes.push(Change { record, previous });
     }
 }

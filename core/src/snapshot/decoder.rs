@@ -171,7 +171,7 @@ impl Decoder {
             }
             (_, Some(_)) => return Err(malformed("a frame of unknown kind or out of place")),
         }
-        self.hash = crc32c::crc32c_append(self.hash, frame);
+        self.hash = crc32c::crc32c_append(self.hash, head);
         self.offset += frame.len() as u64;
         Ok(())
     }
