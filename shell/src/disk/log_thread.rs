@@ -146,7 +146,8 @@ impl<D: FnMut(Completion)> Writer<D> {
         inbox: &Receiver<LogOp>,
     ) -> Result<(), WalError> {
         loop {
-            let full = wal.pending_bytes() >= self.limits.batch_bytes_max;
+            let full =
+                self.lazy_until.is_some() && wal.pending_bytes() >= self.limits.batch_bytes_max;
             let next = if full {
                 Next::Nothing
             } else {
