@@ -1,3 +1,18 @@
-//! shell
+//! The shell of a member: sockets, disk and threads around the core; it decides nothing about data.
 
+pub mod config;
 pub mod disk;
+pub mod logging;
+pub mod server;
+
+mod checkpointing;
+mod connections;
+mod driver;
+mod grpc;
+mod http;
+mod identity;
+mod node;
+mod recovery;
+mod status;
+mod version;
+mod waiting;
