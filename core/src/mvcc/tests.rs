@@ -27,8 +27,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => generate::put().prop_map(Step::Put),
         3 => generate::delete_range().prop_map(Step::Delete),
         4 => generate::txn().prop_map(Step::Txn),
-        1 => (-1i64..8).prop_map(Step::Compact),
-        3 => (0usize..6).prop_map(Step::Sweep),
+        2 => (-1i64..8).prop_map(Step::Compact),
+        3 => (0usize..40).prop_map(Step::Sweep),
         4 => generate::range().prop_map(Step::Range),
         1 => Just(Step::Restore),
     ]
@@ -372,6 +372,23 @@ fn compacting_at_a_tombstone_keeps_its_delete_event() {
         "put a 1; del a; put b 1; compact 4; sweep; events 3",
         "Compacted",
     );
+}
+
+#[test]
+fn a_tombstone_kept_at_the_boundary_goes_with_the_next_compaction() {
+    let mut store = Store::new();
+    for command in [
+        "put a 1",
+        "del a",
+        "compact 3",
+        "sweep",
+        "put b 1",
+        "compact 4",
+        "sweep",
+    ] {
+        tell(&mut store, &command.split(' ').collect::<Vec<_>>()).expect("a plain command");
+    }
+    assert_eq!(store.view().keyspace.len(), 1, "only b is left");
 }
 
 #[test]
