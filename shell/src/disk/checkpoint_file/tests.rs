@@ -73,7 +73,7 @@ fn a_failed_write_leaves_the_checkpoint_before_it() {
                 .contains("0000000000000001.checkpoint: cannot write"),
             "{error}"
         );
-        assert_eq!(checkpoints.list().unwrap(), [before.clone()]);
+        assert_eq!(checkpoints.list().unwrap(), std::slice::from_ref(&before));
         assert!(read(&before) == chunks(1).flatten().collect::<Vec<_>>());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
