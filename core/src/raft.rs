@@ -22,3 +22,6 @@ pub use message::PeerMessage;
 pub fn position_of(description: &[u8]) -> Result<Option<types::LogId>, machine::BadDescription> {
     machine::position_of(description)
 }
+
+#[cfg(test)]
+mod tests;

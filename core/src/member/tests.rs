@@ -31,7 +31,7 @@ impl Disk {
                 Record::Vote(vote) => {
                     self.vote = Some(codec::decode(&vote).expect("a vote that this test wrote"))
                 }
-                Record::TruncateAfter { index } => drop(self.entries.split_off(&(index + 1))),
+                Record::TruncateFrom { index } => drop(self.entries.split_off(&index)),
                 Record::Committed(_) | Record::Purge { .. } | Record::Opened | Record::Closed => {}
             }
         }

@@ -86,7 +86,10 @@ impl LogStore {
 
 impl Log {
     fn first_index(&self) -> u64 {
-        self.purged.as_ref().map_or(0, |id| id.index() + 1)
+        let after_purged = || self.purged.as_ref().map_or(0, |id| id.index() + 1);
+        self.entries
+            .front()
+            .map_or_else(after_purged, |stored| stored.entry.index())
     }
 
     fn last_log_id(&self) -> Option<LogId> {
@@ -214,8 +217,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let mut log = self.log.borrow_mut();
         let mut records = Vec::new();
         for entry in entries {
-            let expected = log.last_log_id().map_or(0, |id| id.index() + 1);
-            assert_eq!(entry.index(), expected, "entries are appended without gaps");
+            if let Some(last) = log.last_log_id() {
+                assert_eq!(
+                    entry.index(),
+                    last.index() + 1,
+                    "entries are appended without gaps"
+                );
+            }
             let payload = codec::encode(&entry);
             let bytes = payload.len();
             records.push(Record::Entry {
@@ -230,19 +238,17 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let mut log = self.log.borrow_mut();
-        let keep = last_log_id.map_or(0, |id| id.index() + 1);
         let first = log.first_index();
+        let keep = last_log_id.map_or(first, |id| id.index() + 1);
         assert!(
             keep >= first,
             "entries below the checkpoint are committed and never truncated"
         );
         log.entries
             .truncate(usize::try_from(keep - first).unwrap_or(usize::MAX));
-        // The first entry is the same on all members: it is never part of a conflict.
-        let last = last_log_id.map_or(0, |id| id.index());
         self.outbox
             .borrow_mut()
-            .write_lazily(vec![Record::TruncateAfter { index: last }]);
+            .write_lazily(vec![Record::TruncateFrom { index: keep }]);
         Ok(())
     }
 

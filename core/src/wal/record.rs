@@ -14,9 +14,9 @@ pub enum Record {
     Vote(Vec<u8>),
     /// The committed position as known lately; the last one counts, and it may lag.
     Committed(Vec<u8>),
-    /// Entries with an index larger than this are void.
-    TruncateAfter {
-        /// The last index that stays.
+    /// Entries from this index on are void.
+    TruncateFrom {
+        /// The first index that is void.
         index: u64,
     },
     /// Entries up to and including this index are covered by a durable checkpoint and gone from the log.
@@ -46,9 +46,9 @@ pub enum RecordRef<'a> {
     Vote(&'a [u8]),
     /// See [`Record::Committed`].
     Committed(&'a [u8]),
-    /// See [`Record::TruncateAfter`].
-    TruncateAfter {
-        /// The last index that stays.
+    /// See [`Record::TruncateFrom`].
+    TruncateFrom {
+        /// The first index that is void.
         index: u64,
     },
     /// See [`Record::Purge`].
@@ -83,7 +83,7 @@ impl Record {
             },
             Record::Vote(payload) => RecordRef::Vote(payload),
             Record::Committed(payload) => RecordRef::Committed(payload),
-            Record::TruncateAfter { index } => RecordRef::TruncateAfter { index: *index },
+            Record::TruncateFrom { index } => RecordRef::TruncateFrom { index: *index },
             Record::Purge { payload, index } => RecordRef::Purge {
                 payload,
                 index: *index,
@@ -109,7 +109,7 @@ impl<'a> RecordRef<'a> {
             },
             RecordRef::Vote(payload) => Record::Vote(payload.to_vec()),
             RecordRef::Committed(payload) => Record::Committed(payload.to_vec()),
-            RecordRef::TruncateAfter { index } => Record::TruncateAfter { index },
+            RecordRef::TruncateFrom { index } => Record::TruncateFrom { index },
             RecordRef::Purge { payload, index } => Record::Purge {
                 payload: payload.to_vec(),
                 index,
@@ -154,8 +154,8 @@ impl<'a> RecordRef<'a> {
             }
             VOTE => RecordRef::Vote(body),
             COMMITTED => RecordRef::Committed(body),
-            TRUNCATE_AFTER => match take_index(body)? {
-                (index, []) => RecordRef::TruncateAfter { index },
+            TRUNCATE_FROM => match take_index(body)? {
+                (index, []) => RecordRef::TruncateFrom { index },
                 _ => return Err(RecordFault::Malformed),
             },
             PURGE => {
@@ -174,7 +174,7 @@ impl<'a> RecordRef<'a> {
             RecordRef::Entry { index, payload } => (ENTRY, Some(index), payload),
             RecordRef::Vote(payload) => (VOTE, None, payload),
             RecordRef::Committed(payload) => (COMMITTED, None, payload),
-            RecordRef::TruncateAfter { index } => (TRUNCATE_AFTER, Some(index), &[]),
+            RecordRef::TruncateFrom { index } => (TRUNCATE_FROM, Some(index), &[]),
             RecordRef::Purge { payload, index } => (PURGE, Some(index), payload),
             RecordRef::Opened => (OPENED, None, &[]),
             RecordRef::Closed => (CLOSED, None, &[]),
@@ -225,7 +225,7 @@ const VARINT_BYTES_MAX: usize = 5;
 const ENTRY: u8 = 1;
 const VOTE: u8 = 2;
 const COMMITTED: u8 = 3;
-const TRUNCATE_AFTER: u8 = 4;
+const TRUNCATE_FROM: u8 = 4;
 const PURGE: u8 = 5;
 const OPENED: u8 = 6;
 const CLOSED: u8 = 7;

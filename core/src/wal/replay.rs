@@ -66,7 +66,7 @@ pub enum ReplayError {
     TruncatesPurged {
         /// The last purged index.
         purged: u64,
-        /// The last index that was to stay.
+        /// The first index that was to go.
         found: u64,
     },
     /// An index at the end of its range, which no honest log reaches.
@@ -91,7 +91,7 @@ impl Replay {
             RecordRef::Entry { index, payload } => self.entry(index, payload)?,
             RecordRef::Vote(payload) => self.replayed.vote = Some(payload.to_vec()),
             RecordRef::Committed(payload) => self.replayed.committed = Some(payload.to_vec()),
-            RecordRef::TruncateAfter { index } => self.truncate_after(index)?,
+            RecordRef::TruncateFrom { index } => self.truncate_from(index)?,
             RecordRef::Purge { payload, index } => self.purge(index, payload)?,
             RecordRef::Opened | RecordRef::Closed => {}
         }
@@ -134,9 +134,9 @@ impl Replay {
         Ok(())
     }
 
-    fn truncate_after(&mut self, index: u64) -> Result<(), ReplayError> {
+    fn truncate_from(&mut self, index: u64) -> Result<(), ReplayError> {
         match self.replayed.purged {
-            Some((purged, _)) if index < purged => {
+            Some((purged, _)) if index <= purged => {
                 return Err(ReplayError::TruncatesPurged {
                     purged,
                     found: index,
@@ -144,14 +144,13 @@ impl Replay {
             }
             _ => {}
         }
-        let next = after(index)?;
         // An entry that was in a segment long removed may be what is truncated here; then `next_index` is unknown.
-        self.next_index = Some(self.next_index.map_or(next, |known| known.min(next)));
+        self.next_index = Some(self.next_index.map_or(index, |known| known.min(index)));
         while self
             .replayed
             .entries
             .back()
-            .is_some_and(|&(last, _)| last > index)
+            .is_some_and(|&(last, _)| last >= index)
         {
             self.replayed.entries.pop_back();
         }

@@ -69,7 +69,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         4 => (any::<u64>(), payload()).prop_map(|(index, payload)| Record::Entry { index, payload }),
         1 => payload().prop_map(Record::Vote),
         1 => payload().prop_map(Record::Committed),
-        1 => any::<u64>().prop_map(|index| Record::TruncateAfter { index }),
+        1 => any::<u64>().prop_map(|index| Record::TruncateFrom { index }),
         1 => (any::<u64>(), payload()).prop_map(|(index, payload)| Record::Purge { payload, index }),
         1 => Just(Record::Opened),
         1 => Just(Record::Closed),
@@ -80,7 +80,7 @@ fn any_record() -> impl Strategy<Value = Record> {
 fn any_log() -> impl Strategy<Value = Vec<Record>> {
     let record = prop_oneof![
         6 => (0u64..6).prop_map(|index| entry(index, b"x")),
-        2 => (0u64..6).prop_map(|index| Record::TruncateAfter { index }),
+        2 => (0u64..6).prop_map(|index| Record::TruncateFrom { index }),
         1 => (0u64..6).prop_map(purge),
         1 => any_record(),
     ];
@@ -410,7 +410,7 @@ fn a_truncated_entry_is_replaced_by_the_one_written_after() {
         entry(0, b"a"),
         entry(1, b"b"),
         entry(2, b"c"),
-        Record::TruncateAfter { index: 0 },
+        Record::TruncateFrom { index: 1 },
         entry(1, b"d"),
     ];
     let replayed = fold(None, &records).unwrap();
@@ -469,7 +469,7 @@ fn a_purge_no_checkpoint_covers_is_refused() {
             found: 6
         })
     );
-    let voided = fold(Some(9), &[purge(7), Record::TruncateAfter { index: 5 }]);
+    let voided = fold(Some(9), &[purge(7), Record::TruncateFrom { index: 5 }]);
     assert_eq!(
         voided,
         Err(ReplayError::TruncatesPurged {

@@ -229,7 +229,7 @@ impl<F: Files> Wal<F> {
             Record::Vote(payload) => self.pending.vote = Some(payload),
             Record::Committed(payload) => self.pending.committed = Some(payload),
             Record::Purge { payload, index } => self.pending.purged = Some((index, payload)),
-            Record::TruncateAfter { .. } | Record::Opened | Record::Closed => {}
+            Record::TruncateFrom { .. } | Record::Opened | Record::Closed => {}
         }
         Ok(())
     }
