@@ -1,7 +1,7 @@
 //! The thread that writes checkpoints, beside the log and without hurry.
 
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::Receiver;
 use std::thread::{self, JoinHandle};
 
 use metastore_core::output::Checkpoint;
@@ -9,13 +9,14 @@ use metastore_core::snapshot::Encoder;
 
 use crate::disk::checkpoint_file::{CheckpointError, CheckpointFile, Checkpoints, Pace};
 use crate::disk::files::RealFiles;
+use crate::inbox::Inbox;
 use crate::node::Call;
 
 /// Starts the thread; it ends when its sender is gone.
 pub(crate) fn spawn(
     files: Checkpoints<RealFiles>,
     work: Receiver<Checkpoint>,
-    calls: SyncSender<Call>,
+    calls: Inbox,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("checkpoint".into()).spawn(move || {
         for checkpoint in work {
@@ -31,7 +32,7 @@ pub(crate) fn spawn(
                     Err(error.to_string())
                 }
             };
-            if calls.send(Call::Checkpointed { index, result }).is_err() {
+            if calls.tell(Call::Checkpointed { index, result }).is_err() {
                 return;
             }
         }

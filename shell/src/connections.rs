@@ -3,19 +3,21 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tonic::body::Body;
 
+use crate::coalesced::Coalesced;
 use crate::grpc::{Context, Services};
 use crate::http as plain;
 use crate::waiting::{self, Mailbox};
@@ -145,13 +147,14 @@ fn run(
         }
         drop(hand_over);
         let services = Services::new(&thread.context);
+        let context = Arc::new(thread.context.clone());
         let mut open = tokio::task::JoinSet::new();
         let mut stopping = thread.stopping.clone();
         loop {
             tokio::select! {
                 arrival = thread.arrivals.recv() => match arrival {
                     Some((socket, serves)) => {
-                        let (services, context) = (services.clone(), thread.context.clone());
+                        let (services, context) = (services.clone(), Arc::clone(&context));
                         let connection = serve(socket, serves, services, context, thread.transport.clone(), thread.stopping.clone());
                         open.spawn(connection);
                     }
@@ -207,7 +210,7 @@ async fn serve(
     socket: Arrival,
     serves: Serves,
     services: Services,
-    context: Context,
+    context: Arc<Context>,
     transport: Transport,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -219,7 +222,7 @@ async fn serve(
         Err(error) => return tracing::debug!(error = %error, "a connection ended before it began"),
     };
     let service =
-        service_fn(move |request| answer(serves, services.clone(), context.clone(), request));
+        service_fn(move |request| answer(serves, services.clone(), Arc::clone(&context), request));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http2()
@@ -230,15 +233,19 @@ async fn serve(
         .keep_alive_interval(transport.keepalive_interval)
         .keep_alive_timeout(transport.keepalive_timeout);
     builder.http1().timer(TokioTimer::new());
-    let connection = builder.serve_connection(TokioIo::new(socket), service);
+    let socket = Coalesced::new(socket);
+    let connection = builder.serve_connection(socket.clone(), service);
     tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = told_to_stop(&mut stopping) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let serving = async {
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = told_to_stop(&mut stopping) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
+    let ended = socket.drive(serving).await;
     if let Err(error) = ended {
         tracing::debug!(error = %error, "a connection broke");
     }
@@ -246,8 +253,8 @@ async fn serve(
 
 async fn answer(
     serves: Serves,
-    mut services: Services,
-    context: Context,
+    services: Services,
+    context: Arc<Context>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let grpc = request

@@ -1,8 +1,8 @@
 //! The loop on the member thread: wait, feed what came, perform what is asked, sleep until the next alarm.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Sender, SyncSender};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use metastore_core::command::Command;
@@ -12,11 +12,9 @@ use metastore_core::output::{Checkpoint, DiskOp, Outcome, Output, Published, Ref
 use metastore_core::raft::machine::BadDescription;
 
 use crate::disk::log_thread::LogOp;
+use crate::inbox;
 use crate::node::Call;
 use crate::waiting::{Answer, Mailbox, Token};
-
-/// Calls taken into one step at most, so that a flood of requests cannot keep answers back.
-const STEP_CALLS_MAX: usize = 1024;
 
 /// The token of the announcement; no connection thread has it.
 const ANNOUNCEMENT: u64 = u64::MAX;
@@ -24,13 +22,16 @@ const ANNOUNCEMENT: u64 = u64::MAX;
 /// Everything the member thread owns or sends to.
 pub(crate) struct Driver {
     pub(crate) member: Member,
-    pub(crate) calls: Receiver<Call>,
+    pub(crate) calls: inbox::Receiver,
     pub(crate) log: SyncSender<LogOp>,
     pub(crate) checkpoints: SyncSender<Checkpoint>,
     pub(crate) published: Arc<ArcSwap<Published>>,
     /// Where replaced views go to be dropped: freeing a large tree would hold up the next write.
     pub(crate) replaced: Sender<Arc<Published>>,
     pub(crate) mailboxes: Vec<Mailbox>,
+    /// The last write that must be synced, and the last one that is.
+    pub(crate) syncing_to: u64,
+    pub(crate) synced_to: u64,
     /// The origin of the member's time.
     pub(crate) origin: Instant,
     pub(crate) announcement: Announcement,
@@ -72,6 +73,7 @@ struct Step {
     proposals: Vec<Proposal>,
     barriers: Vec<u64>,
     confirmations: Vec<Input>,
+    synced_to: Option<u64>,
     stop: bool,
 }
 
@@ -83,10 +85,8 @@ impl Driver {
         self.perform(&mut outgoing);
         loop {
             self.announce(&mut outgoing);
-            let step = match self.wait() {
-                Some(step) => step,
-                None => return Ended::Stopped,
-            };
+            let step = self.wait();
+            self.synced_to = step.synced_to.unwrap_or(self.synced_to);
             if let Some(reason) = step.log_failure() {
                 return Ended::LogFailed(reason);
             }
@@ -130,28 +130,17 @@ impl Driver {
         }
     }
 
-    /// Waits for a call or an alarm, then takes whatever else is there.
-    fn wait(&self) -> Option<Step> {
+    /// Waits for calls or an alarm.
+    fn wait(&self) -> Step {
+        let timeout = self
+            .member
+            .poll_timeout()
+            .map(|at| at.saturating_sub(self.origin.elapsed()));
         let mut step = Step::default();
-        let first = match self.member.poll_timeout() {
-            None => self.calls.recv().ok(),
-            Some(at) => match self
-                .calls
-                .recv_timeout(at.saturating_sub(self.origin.elapsed()).max(Duration::ZERO))
-            {
-                Ok(call) => Some(call),
-                Err(RecvTimeoutError::Timeout) => return Some(step),
-                Err(RecvTimeoutError::Disconnected) => None,
-            },
-        };
-        step.take(first?);
-        for _ in 1..STEP_CALLS_MAX {
-            match self.calls.try_recv() {
-                Ok(call) => step.take(call),
-                Err(_) => break,
-            }
+        for call in self.calls.take(timeout, self.syncing_to > self.synced_to) {
+            step.take(call);
         }
-        Some(step)
+        step
     }
 
     fn perform(&mut self, outgoing: &mut [Vec<(Token, Answer)>]) {
@@ -188,7 +177,7 @@ impl Driver {
         }
     }
 
-    fn perform_disk(&self, op: DiskOp) {
+    fn perform_disk(&mut self, op: DiskOp) {
         // A send fails only when the receiving thread has ended after a failure that it has reported in a
         // call of its own, which ends this loop.
         let sent = match op {
@@ -196,14 +185,18 @@ impl Driver {
                 ticket,
                 records,
                 sync,
-            } => self
-                .log
-                .send(LogOp::Write {
-                    ticket,
-                    records,
-                    sync,
-                })
-                .is_ok(),
+            } => {
+                if sync {
+                    self.syncing_to = ticket;
+                }
+                self.log
+                    .send(LogOp::Write {
+                        ticket,
+                        records,
+                        sync,
+                    })
+                    .is_ok()
+            }
             DiskOp::DropCovered { index } => self.log.send(LogOp::DropCovered { index }).is_ok(),
             DiskOp::Checkpoint(checkpoint) => self.checkpoints.send(checkpoint).is_ok(),
         };
@@ -222,7 +215,8 @@ impl Step {
             }),
             Call::Barrier(token) => self.barriers.push(token.raw()),
             Call::Written { up_to, result } => {
-                self.confirmations.push(Input::Written { up_to, result })
+                self.synced_to = Some(up_to);
+                self.confirmations.push(Input::Written { up_to, result });
             }
             Call::Checkpointed { index, result } => self
                 .confirmations

@@ -75,9 +75,11 @@ impl Context {
     }
 }
 
-/// All services of one member, as one function from request to response.
+/// All services of one member, as one function from request to response; cloning copies a pointer.
 #[derive(Clone)]
-pub(crate) struct Services {
+pub(crate) struct Services(Arc<Table>);
+
+struct Table {
     kv: KvServer<kv::KvService>,
     cluster: ClusterServer<cluster::ClusterService>,
     maintenance: MaintenanceServer<maintenance::MaintenanceService>,
@@ -91,7 +93,7 @@ impl Services {
             .request_bytes_max
             .saturating_add(FRAME_OVERHEAD_BYTES);
         let frame_max = usize::try_from(frame_max).unwrap_or(usize::MAX);
-        Self {
+        Self(Arc::new(Table {
             kv: KvServer::new(kv::KvService::new(context.clone()))
                 .max_decoding_message_size(frame_max)
                 .max_encoding_message_size(usize::MAX),
@@ -100,21 +102,21 @@ impl Services {
                 context.clone(),
             )),
             health: HealthServer::new(health::HealthService),
-        }
+        }))
     }
 
     /// Serves one call; a service that is not built yet answers UNIMPLEMENTED.
-    pub(crate) async fn call(&mut self, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn call(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
         let service = path
             .get(1..)
             .and_then(|path| path.split('/').next())
             .unwrap_or_default();
         let response = match service {
-            "etcdserverpb.KV" => self.kv.call(request).await,
-            "etcdserverpb.Cluster" => self.cluster.call(request).await,
-            "etcdserverpb.Maintenance" => self.maintenance.call(request).await,
-            "grpc.health.v1.Health" => self.health.call(request).await,
+            "etcdserverpb.KV" => self.0.kv.clone().call(request).await,
+            "etcdserverpb.Cluster" => self.0.cluster.clone().call(request).await,
+            "etcdserverpb.Maintenance" => self.0.maintenance.clone().call(request).await,
+            "grpc.health.v1.Health" => self.0.health.clone().call(request).await,
             unknown => Ok(Status::unimplemented(format!("unknown service {unknown}")).into_http()),
         };
         let mut response = response.unwrap_or_else(|never: Infallible| match never {});

@@ -6,11 +6,13 @@ pub mod logging;
 pub mod server;
 
 mod checkpointing;
+mod coalesced;
 mod connections;
 mod driver;
 mod grpc;
 mod http;
 mod identity;
+mod inbox;
 mod node;
 mod recovery;
 mod status;

@@ -1,16 +1,13 @@
 //! A handler's way to the member: propose, pass a barrier, see what is published.
 
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError};
 
 use arc_swap::{ArcSwap, Guard};
 use metastore_core::command::Command;
 use metastore_core::output::{Outcome, Published, Refusal};
 
+use crate::inbox::{Inbox, Rejected};
 use crate::waiting::{Answer, Token, Wait};
-
-/// Requests that may wait for the member thread; one more is refused.
-pub(crate) const REQUESTS_MAX: usize = 8192;
 
 /// What reaches the member thread.
 pub(crate) enum Call {
@@ -39,12 +36,12 @@ pub(crate) enum Call {
 /// The member as the connection threads see it; cloning copies pointers.
 #[derive(Clone)]
 pub(crate) struct Node {
-    calls: SyncSender<Call>,
+    calls: Inbox,
     published: Arc<ArcSwap<Published>>,
 }
 
 impl Node {
-    pub(crate) fn new(calls: SyncSender<Call>, published: Arc<ArcSwap<Published>>) -> Self {
+    pub(crate) fn new(calls: Inbox, published: Arc<ArcSwap<Published>>) -> Self {
         Self { calls, published }
     }
 
@@ -75,13 +72,13 @@ impl Node {
 
     fn send(&self, call: impl FnOnce(Token) -> Call) -> Result<Wait, Refusal> {
         let wait = Wait::new();
-        match self.calls.try_send(call(wait.token())) {
+        match self.calls.offer(call(wait.token())) {
             Ok(()) => Ok(wait),
             Err(error) => {
                 wait.forget();
                 Err(match error {
-                    TrySendError::Full(_) => Refusal::TooManyRequests,
-                    TrySendError::Disconnected(_) => Refusal::Stopped,
+                    Rejected::Full => Refusal::TooManyRequests,
+                    Rejected::Closed => Refusal::Stopped,
                 })
             }
         }

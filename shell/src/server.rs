@@ -37,7 +37,8 @@ use crate::disk::wal_file::WalOptions;
 use crate::driver::{Announcement, Driver, Ended, Ready};
 use crate::grpc::{Context, Identity, RequestLimits};
 use crate::identity;
-use crate::node::{Call, Node, REQUESTS_MAX};
+use crate::inbox::{self, Inbox};
+use crate::node::{Call, Node};
 use crate::recovery::{self, Directories, RecoveryError};
 use crate::waiting::Mailbox;
 
@@ -92,7 +93,7 @@ pub enum Stopped {
 /// A running member.
 pub struct Server {
     connections: Connections,
-    calls: SyncSender<Call>,
+    calls: Inbox,
     member: JoinHandle<()>,
     log: LogThread,
     ends: Receiver<Stopped>,
@@ -144,13 +145,13 @@ impl Server {
         let member_id = me.member_id;
         let settings = settings(config, member_id);
 
-        let (calls, inbox) = sync_channel(REQUESTS_MAX);
+        let (calls, inbox) = inbox::new();
         let (ended, ends) = channel();
         let written = calls.clone();
         let log = LogThread::spawn(opened.wal, LOG_LIMITS, move |done| {
             let result = done.result.map_err(|error| error.to_string());
             // Nobody listens any more when the member has stopped first.
-            let _ = written.send(Call::Written {
+            let _ = written.tell(Call::Written {
                 up_to: done.up_to_ticket,
                 result,
             });
@@ -213,7 +214,7 @@ impl Server {
         }
         self.connections.stop();
         // The member has ended already when the log failed.
-        let _ = self.calls.send(Call::Stop);
+        let _ = self.calls.tell(Call::Stop);
         if self.member.join().is_err() {
             tracing::error!("the member thread panicked");
         }
@@ -357,7 +358,7 @@ struct MemberStart {
     settings: Settings,
     recovered: metastore_core::member::Recovered,
     origin: Instant,
-    inbox: Receiver<Call>,
+    inbox: inbox::Receiver,
     log: SyncSender<crate::disk::log_thread::LogOp>,
     checkpoints: SyncSender<metastore_core::output::Checkpoint>,
     replaced: Sender<Arc<metastore_core::output::Published>>,
@@ -375,7 +376,7 @@ fn spawn_member(start: MemberStart, ended: Sender<Stopped>) -> io::Result<JoinHa
         };
         let published = Arc::new(ArcSwap::from_pointee(member.published().clone()));
         let announcement = Announcement::new(announcement, ready);
-        let driver = Driver { member, calls: inbox, log, checkpoints, published, replaced, mailboxes, origin, announcement };
+        let driver = Driver { member, calls: inbox, log, checkpoints, published, replaced, mailboxes, origin, announcement, syncing_to: 0, synced_to: 0 };
         if let Ended::LogFailed(reason) = driver.run() {
             tracing::error!(error = %reason, "the log cannot be written; stopping before anything is acknowledged that is not durable");
             let _ = ended.send(Stopped::DiskFailed(reason));

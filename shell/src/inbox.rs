@@ -1,0 +1,219 @@
+//! What waits for the member thread, and when the thread is woken for it.
+//!
+//! While the log is being synced, a proposal cannot go anywhere: the next write has to wait for this one. So
+//! proposals do not wake the member thread then; they are taken together when the sync is done. That saves a
+//! context switch per proposal and makes the batches as large as they can be, at no cost in latency.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use crate::node::Call;
+
+/// Calls that may wait; one more is refused.
+pub(crate) const CALLS_MAX: usize = 8192;
+
+/// The sending end; cloning copies a pointer.
+#[derive(Clone)]
+pub(crate) struct Inbox(Arc<Shared>);
+
+/// The receiving end: one thread.
+pub(crate) struct Receiver(Arc<Shared>);
+
+/// Why a call was not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Rejected {
+    /// As many wait as may.
+    Full,
+    /// The member thread has ended.
+    Closed,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// What the receiver sleeps for.
+    sleeps: AtomicU8,
+    receiver: OnceLock<Thread>,
+}
+
+#[derive(Default)]
+struct Queue {
+    calls: Vec<Call>,
+    closed: bool,
+}
+
+/// The receiver runs; it will look at the queue before it sleeps.
+const AWAKE: u8 = 0;
+/// It sleeps until there is any call.
+const FOR_ANYTHING: u8 = 1;
+/// It sleeps until there is a call that cannot wait.
+const FOR_URGENT: u8 = 2;
+
+/// A new inbox.
+pub(crate) fn new() -> (Inbox, Receiver) {
+    let shared = Arc::<Shared>::default();
+    (Inbox(Arc::clone(&shared)), Receiver(shared))
+}
+
+impl Inbox {
+    /// Hands over a client's call, unless too many wait.
+    pub(crate) fn offer(&self, call: Call) -> Result<(), Rejected> {
+        self.put(call, CALLS_MAX)
+    }
+
+    /// Hands over a confirmation or an order: there is always room for these, and few of them.
+    pub(crate) fn tell(&self, call: Call) -> Result<(), Rejected> {
+        self.put(call, usize::MAX)
+    }
+
+    fn put(&self, call: Call, calls_max: usize) -> Result<(), Rejected> {
+        let urgent = !matches!(call, Call::Propose(..));
+        let mut queue = self.0.lock();
+        if queue.closed {
+            return Err(Rejected::Closed);
+        }
+        if queue.calls.len() >= calls_max {
+            return Err(Rejected::Full);
+        }
+        queue.calls.push(call);
+        drop(queue);
+        let sleeps = self.0.sleeps.load(Ordering::SeqCst);
+        if (sleeps == FOR_ANYTHING || (sleeps == FOR_URGENT && urgent))
+            && self.0.sleeps.swap(AWAKE, Ordering::SeqCst) != AWAKE
+            && let Some(receiver) = self.0.receiver.get()
+        {
+            receiver.unpark();
+        }
+        Ok(())
+    }
+}
+
+impl Receiver {
+    /// Waits for calls and takes all of them; nothing when `timeout` has passed first. With `syncing`, proposals
+    /// alone are let wait.
+    pub(crate) fn take(&self, timeout: Option<Duration>, syncing: bool) -> Vec<Call> {
+        let me = self.0.receiver.get_or_init(thread::current);
+        debug_assert_eq!(me.id(), thread::current().id(), "one thread receives");
+        let wanted = |calls: &[Call]| {
+            if syncing {
+                calls.iter().any(|c| !matches!(c, Call::Propose(..)))
+            } else {
+                !calls.is_empty()
+            }
+        };
+        let deadline = timeout.map(|timeout| std::time::Instant::now() + timeout);
+        loop {
+            // Sleep is announced before the last look at the queue: a sender either sees the announcement or its
+            // call is seen here.
+            self.0.sleeps.store(
+                if syncing { FOR_URGENT } else { FOR_ANYTHING },
+                Ordering::SeqCst,
+            );
+            let mut queue = self.0.lock();
+            if wanted(&queue.calls) {
+                self.0.sleeps.store(AWAKE, Ordering::SeqCst);
+                return std::mem::take(&mut queue.calls);
+            }
+            drop(queue);
+            match deadline
+                .map(|deadline| deadline.saturating_duration_since(std::time::Instant::now()))
+            {
+                None => thread::park(),
+                Some(left) if left.is_zero() => {
+                    self.0.sleeps.store(AWAKE, Ordering::SeqCst);
+                    return std::mem::take(&mut self.0.lock().calls);
+                }
+                Some(left) => thread::park_timeout(left),
+            }
+        }
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock();
+        queue.closed = true;
+        queue.calls.clear();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metastore_core::command::{MemberAttributes, Request};
+
+    use super::*;
+    use crate::waiting::Token;
+
+    fn proposal() -> Call {
+        Call::Propose(
+            Token::from_raw(1),
+            Request::Publish(MemberAttributes::default()).into(),
+        )
+    }
+
+    fn confirmation() -> Call {
+        Call::Written {
+            up_to: 1,
+            result: Ok(()),
+        }
+    }
+
+    #[test]
+    fn a_proposal_waits_for_the_sync_and_is_taken_with_its_confirmation() {
+        let (inbox, receiver) = new();
+        inbox.offer(proposal()).expect("there is room");
+        inbox.tell(confirmation()).expect("there is room");
+        assert_eq!(receiver.take(None, true).len(), 2);
+    }
+
+    #[test]
+    fn a_timeout_brings_whatever_waits() {
+        let (inbox, receiver) = new();
+        inbox.offer(proposal()).expect("there is room");
+        assert_eq!(receiver.take(Some(Duration::from_millis(5)), true).len(), 1);
+        assert!(
+            receiver
+                .take(Some(Duration::from_millis(5)), false)
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_sleeping_receiver_is_woken_by_what_it_sleeps_for() {
+        let (inbox, receiver) = new();
+        let taker = thread::spawn(move || {
+            (
+                receiver.take(None, true).len(),
+                receiver.take(None, false).len(),
+            )
+        });
+        thread::sleep(Duration::from_millis(20));
+        inbox.offer(proposal()).expect("there is room");
+        thread::sleep(Duration::from_millis(20));
+        assert!(!taker.is_finished());
+        inbox.tell(confirmation()).expect("there is room");
+        thread::sleep(Duration::from_millis(20));
+        inbox.offer(proposal()).expect("there is room");
+        assert_eq!(taker.join().expect("no panic"), (2, 1));
+    }
+
+    #[test]
+    fn a_flood_of_proposals_is_refused_but_never_a_confirmation() {
+        let (inbox, receiver) = new();
+        for _ in 0..CALLS_MAX {
+            inbox.offer(proposal()).expect("there is room");
+        }
+        assert_eq!(inbox.offer(proposal()), Err(Rejected::Full));
+        assert_eq!(inbox.tell(confirmation()), Ok(()));
+        drop(receiver);
+        assert_eq!(inbox.tell(confirmation()), Err(Rejected::Closed));
+    }
+}
