@@ -1,0 +1,62 @@
+//! What may break a rule, and why. Lists only get shorter.
+
+use crate::imports::Exception;
+
+/// Files longer than a file may be, with their exact lengths.
+pub(crate) const LONG_FILES: &[(&str, usize)] = &[];
+
+/// Functions longer than a function may be, as `path::name`, with their exact lengths.
+pub(crate) const LONG_FUNCTIONS: &[(&str, usize)] = &[
+    (
+        "core/src/raft/executor/tests/cost.rs::cost_of_the_hot_paths",
+        77,
+    ),
+    ("shell/src/config/assemble.rs::assemble", 71),
+    (
+        "shell/src/config/tests/flags.rs::malformed_command_lines_end_with_their_code",
+        87,
+    ),
+    (
+        "shell/src/config/tests/refusals.rs::settings_that_would_be_dangerous_to_ignore_are_refused_by_name",
+        112,
+    ),
+    (
+        "shell/src/config/tests/values.rs::the_defaults_are_those_users_know",
+        77,
+    ),
+];
+
+/// Imports from outside a folder's world.
+pub(crate) const IMPORTS: &[Exception] = &[
+    Exception {
+        file: "core/src/raft/executor/wake.rs",
+        path: "std::thread",
+        why: "asserts that a waker is used on the executor's own thread; starts none",
+    },
+    Exception {
+        file: "core/src/raft/executor/tests.rs",
+        path: "std::thread",
+        why: "shows that a waker refuses a second thread",
+    },
+    Exception {
+        file: "core/src/raft/executor/tests/cost.rs",
+        path: "std::time::Instant",
+        why: "an ignored test that measures",
+    },
+];
+
+/// Roots of crates that cannot forbid unsafe code.
+pub(crate) const UNSAFE_CRATES: &[(&str, &str)] = &[
+    (
+        "benches/src/main.rs",
+        "asks the kernel for a scheduling class",
+    ),
+    (
+        "shell/src/lib.rs",
+        "unsettled until the disk and the signals are written",
+    ),
+    (
+        "shell/src/main.rs",
+        "unsettled until the disk and the signals are written",
+    ),
+];
