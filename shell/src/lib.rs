@@ -1,5 +1,7 @@
 //! The shell of a member: sockets, disk and threads around the core; it decides nothing about data.
 
+#![forbid(unsafe_code)]
+
 pub mod config;
 pub mod disk;
 pub mod logging;

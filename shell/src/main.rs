@@ -1,5 +1,7 @@
 //! The `metastore` binary: flags, start, stop.
 
+#![forbid(unsafe_code)]
+
 use std::env;
 use std::fs;
 use std::io::Write;
