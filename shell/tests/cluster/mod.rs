@@ -7,5 +7,6 @@
 
 pub(crate) mod connection;
 pub(crate) mod etcd_programs;
+pub(crate) mod operation;
 pub(crate) mod random;
 pub(crate) mod server_process;

@@ -14,10 +14,8 @@ use metastore_proto::{
     mvccpb::KeyValue,
 };
 
-use super::{
-    known_differences::KnownDifference,
-    operation::{Answer, Operation, for_each_range},
-};
+use super::known_differences::KnownDifference;
+use crate::cluster::operation::{Answer, Operation, for_each_range};
 
 /// The two answers as they were compared, where they differ.
 #[derive(Debug)]

@@ -6,11 +6,8 @@ use metastore_proto::{
 };
 use tonic::Code;
 
-use super::{
-    comparison::difference,
-    known_differences::KNOWN_DIFFERENCES,
-    operation::{Answer, Operation},
-};
+use super::{comparison::difference, known_differences::KNOWN_DIFFERENCES};
+use crate::cluster::operation::{Answer, Operation};
 
 fn kv(key: &str, version: i64, lease: i64) -> KeyValue {
     KeyValue {

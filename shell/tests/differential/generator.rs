@@ -8,11 +8,11 @@ use metastore_proto::{
     mvccpb::KeyValue,
 };
 
-use super::{
+use super::txn_generator;
+use crate::cluster::{
     operation::{Answer, Operation},
-    txn_generator,
+    random::Random,
 };
-use crate::cluster::random::Random;
 
 /// Draws one request after another, led by what the reference answered so far.
 pub(crate) struct Generator {

@@ -8,7 +8,7 @@ use metastore_proto::etcdserverpb::{
     range_request::{SortOrder, SortTarget},
 };
 
-use super::operation::{Answer, Operation, for_each_range};
+use crate::cluster::operation::{Answer, Operation, for_each_range};
 
 pub(crate) struct KnownDifference {
     pub(crate) reason: &'static str,

@@ -9,7 +9,6 @@ mod comparison;
 mod comparison_tests;
 mod generator;
 mod known_differences;
-mod operation;
 mod pair;
 mod shrink;
 mod txn_generator;
@@ -22,13 +21,14 @@ use std::{
 
 use cluster::{
     etcd_programs::etcd,
+    operation::{Answer, Operation},
     random::{number_from_environment, seed_of_this_run},
 };
 use comparison::{Difference, difference};
 use generator::{Generator, Traits};
 use known_differences::{KNOWN_DIFFERENCES, KnownDifference};
 use metastore_proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, RangeRequest};
-use operation::{Answer, Operation};
+
 use pair::{Pair, Subject};
 
 #[test]

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::operation::{Answer, Operation};
 use crate::cluster::{
     connection::{Connection, single_threaded_runtime},
+    operation::{Answer, Operation},
     server_process::{ServerProcess, program_under_test},
 };
 

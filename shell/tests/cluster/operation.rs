@@ -8,7 +8,7 @@ use metastore_proto::etcdserverpb::{
 };
 use tonic::Status;
 
-use crate::cluster::connection::Connection;
+use super::connection::Connection;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
