@@ -33,13 +33,13 @@ pub(crate) fn difference(
     known: &[KnownDifference],
     used: &mut [u64],
 ) -> Option<Difference> {
-    let mut answered = answered.clone();
     let mut expected = reference.clone();
     for (known, used) in known.iter().zip(used) {
         let before = expected.clone();
-        (known.rewrite)(operation, &mut expected);
+        (known.rewrite)(operation, answered, &mut expected);
         *used += u64::from(before != expected);
     }
+    let mut answered = answered.clone();
     for answer in [&mut answered, &mut expected] {
         keep_only_whether_ids_are_filled(answer);
     }
