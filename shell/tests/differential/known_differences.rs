@@ -4,7 +4,7 @@
 //! an answer that matches neither is still a difference.
 
 use metastore_proto::etcdserverpb::{
-    RangeRequest, RequestOp,
+    RangeRequest, RequestOp, TxnRequest,
     range_request::{SortOrder, SortTarget},
     request_op::Request,
 };
