@@ -273,3 +273,73 @@ pub(crate) fn account_key(account: u64) -> Vec<u8> {
 pub(crate) const ACCOUNTS: u64 = 4;
 const READS_OF_HISTORY: usize = 30;
 const SHOWN_OF_A_VALUE: usize = 30;
+
+/// The ledger must notice what it is there to notice.
+mod tests {
+    use super::{KeyValue, Ledger, Write};
+
+    /// A ledger with one key acknowledged at revision 5 and a later write of it unanswered.
+    fn ledger() -> Ledger {
+        let mut ledger = Ledger::default();
+        for value in [b"acknowledged".as_slice(), b"unanswered"] {
+            ledger.begin(Write {
+                key: b"k".to_vec(),
+                value: Some(value.to_vec()),
+            });
+            if value == b"acknowledged" {
+                ledger.acknowledge(b"k", 5, true);
+            }
+        }
+        ledger
+    }
+
+    fn stored(value: &[u8], mod_revision: i64) -> Vec<KeyValue> {
+        vec![KeyValue {
+            key: b"k".to_vec(),
+            value: value.to_vec(),
+            mod_revision,
+            ..KeyValue::default()
+        }]
+    }
+
+    #[test]
+    fn an_unanswered_write_may_have_happened_or_not() {
+        ledger().check_own_keys(stored(b"acknowledged", 5), 5);
+        ledger().check_own_keys(stored(b"unanswered", 6), 6);
+    }
+
+    #[test]
+    #[should_panic(expected = "was acknowledged as")]
+    fn a_lost_acknowledged_write_is_noticed() {
+        ledger().check_own_keys(Vec::new(), 5);
+    }
+
+    #[test]
+    #[should_panic(expected = "was acknowledged as")]
+    fn half_a_write_is_noticed() {
+        ledger().check_own_keys(stored(b"unanswe", 6), 6);
+    }
+
+    #[test]
+    #[should_panic(expected = "was acknowledged as")]
+    fn another_revision_than_the_acknowledged_one_is_noticed() {
+        ledger().check_own_keys(stored(b"acknowledged", 4), 5);
+    }
+
+    #[test]
+    #[should_panic(expected = "keys nobody wrote")]
+    fn a_key_nobody_wrote_is_noticed() {
+        let mut found = stored(b"acknowledged", 5);
+        found.push(KeyValue {
+            key: b"l".to_vec(),
+            ..KeyValue::default()
+        });
+        ledger().check_own_keys(found, 5);
+    }
+
+    #[test]
+    #[should_panic(expected = "two acknowledged writes report revision 5")]
+    fn a_revision_told_twice_is_noticed() {
+        ledger().acknowledge_other(5);
+    }
+}

@@ -1,7 +1,10 @@
 //! What the comparison lets pass and what it catches, on answers made by hand.
 
 use metastore_proto::{
-    etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader, range_request::SortTarget},
+    etcdserverpb::{
+        PutRequest, RangeRequest, RangeResponse, RequestOp, ResponseHeader, TxnRequest,
+        range_request::SortTarget, request_op::Request,
+    },
     mvccpb::KeyValue,
 };
 use tonic::Code;
@@ -165,4 +168,46 @@ fn an_unknown_sort_order_must_be_refused_in_the_words_of_the_newer_api() {
     assert!(!differs(&refused("etcdserver: invalid sort option")));
     assert!(differs(&refused("etcdserver: key is not provided")));
     assert!(differs(&old));
+}
+
+#[test]
+fn another_fault_of_a_transaction_may_be_named_only_where_both_can_be_there() {
+    let range = op(Request::RequestRange(RangeRequest {
+        key: b"a".to_vec(),
+        revision: 99,
+        ..RangeRequest::default()
+    }));
+    let put = op(Request::RequestPut(PutRequest {
+        key: b"a".to_vec(),
+        lease: 404,
+        ..PutRequest::default()
+    }));
+    let refused = |code, message: &str| Answer::Refused {
+        code,
+        message: message.to_owned(),
+    };
+    let old = refused(Code::NotFound, "etcdserver: requested lease not found");
+    let new = refused(
+        Code::OutOfRange,
+        "etcdserver: mvcc: required revision is a future revision",
+    );
+    let differs = |success: &[RequestOp], answered: &Answer| {
+        let operation = Operation::Txn(TxnRequest {
+            success: success.to_vec(),
+            ..TxnRequest::default()
+        });
+        let used = &mut [0; KNOWN_DIFFERENCES.len()];
+        difference(&operation, answered, &old, &KNOWN_DIFFERENCES, used).is_some()
+    };
+    assert!(!differs(&[range.clone(), put.clone()], &new));
+    assert!(!differs(&[put.clone(), range.clone()], &old));
+    assert!(differs(&[put.clone(), range.clone()], &new));
+    assert!(differs(&[put], &new));
+    assert!(differs(&[range], &new));
+}
+
+fn op(request: Request) -> RequestOp {
+    RequestOp {
+        request: Some(request),
+    }
 }
