@@ -200,6 +200,42 @@ fn a_request_beyond_the_size_limits_is_refused_and_one_below_is_not() {
     });
 }
 
+/// A delete "from a key on" does not count as overlapping a put, so this request passes every check.
+#[test]
+fn a_put_that_keeps_what_its_own_txn_deleted_never_stops_the_server() {
+    let mut server = ServerProcess::metastore(&[]);
+    server.start();
+    let keeping = put_op_of(PutRequest {
+        ignore_value: true,
+        ..put_request(b"a", b"")
+    });
+    let request = txn(&[], &[delete_op(b"a", &[0]), keeping]);
+    let before_and_after = [false, true].map(|again| {
+        if again {
+            server.kill();
+            server.start();
+        }
+        single_threaded_runtime().block_on(async {
+            let mut connection = Connection::open(server.client_address())
+                .await
+                .expect("a ready server");
+            if !again {
+                let answer = put(b"a", b"v").send(&mut connection).await;
+                assert_eq!(answer.revision(), Some(2));
+                request.send(&mut connection).await;
+            }
+            match everything().send(&mut connection).await {
+                Answer::Range(answer) => answer.kvs,
+                other => panic!("the server no longer reads: {other:?}"),
+            }
+        })
+    });
+    assert_eq!(
+        before_and_after[0], before_and_after[1],
+        "replaying the log gave another state"
+    );
+}
+
 fn refusals() -> Vec<Refusal> {
     let mut all = refusals_of_single_requests();
     all.extend(refusals_of_transactions());

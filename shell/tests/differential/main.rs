@@ -93,8 +93,7 @@ impl Run<'_> {
             if let Some(difference) =
                 difference(&operation, &answered, &reference, self.known, &mut used)
             {
-                drop(pair);
-                self.report(&history, &difference);
+                self.report(pair, &history, &difference);
             }
             generator.observe(&operation, &reference);
             *reached
@@ -107,8 +106,7 @@ impl Run<'_> {
             if let Some(difference) =
                 difference(&operation, &answered, &reference, self.known, &mut used)
             {
-                drop(pair);
-                self.report(&history, &difference);
+                self.report(pair, &history, &difference);
             }
         }
         for (outcome, times) in &reached {
@@ -155,12 +153,14 @@ impl Run<'_> {
         );
     }
 
-    fn report(&self, history: &[Operation], difference: &Difference) -> ! {
+    fn report(&self, mut pair: Pair, history: &[Operation], difference: &Difference) -> ! {
         let index = history.len() - 1;
         println!(
             "DIFFERENCE  seed={} operation={index}\nrequest: {:#?}\nexpected: {:#?}\nanswered: {:#?}",
             self.seed, history[index], difference.expected, difference.answered
         );
+        pair.print_last_words();
+        drop(pair);
         let shortest = shrink::shrink(history, Instant::now() + SHRINK_LIMIT, |shorter| {
             self.replay(shorter).map(|(index, _)| index)
         });

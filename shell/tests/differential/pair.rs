@@ -22,8 +22,8 @@ pub(crate) struct Pair {
     pub(crate) reference: Connection,
     runtime: tokio::runtime::Runtime,
     // Dropped last: the connections above belong to them.
-    _subject_process: ServerProcess,
-    _reference_process: ServerProcess,
+    subject_process: ServerProcess,
+    reference_process: ServerProcess,
 }
 
 impl Pair {
@@ -51,8 +51,26 @@ impl Pair {
             subject,
             reference,
             runtime,
-            _subject_process: subject_process,
-            _reference_process: reference_process,
+            subject_process,
+            reference_process,
+        }
+    }
+
+    /// Prints the end of what a server said that has ended by itself, which explains a lost answer.
+    pub(crate) fn print_last_words(&mut self) {
+        for process in [&mut self.subject_process, &mut self.reference_process] {
+            if !process.is_running() {
+                println!("{} has ended by itself:", process.client_url());
+                let stderr = process.stderr();
+                let first = stderr.lines().position(|line| line.contains("panic"));
+                for line in stderr
+                    .lines()
+                    .skip(first.unwrap_or(0))
+                    .take(LAST_WORDS_LINES)
+                {
+                    println!("  {line}");
+                }
+            }
         }
     }
 
@@ -70,3 +88,4 @@ const FLAGS: [&str; 3] = [
     "--heartbeat-interval=20",
     "--election-timeout=200",
 ];
+const LAST_WORDS_LINES: usize = 20;

@@ -9,11 +9,39 @@ use metastore_proto::etcdserverpb::{
 use super::generator::{Generator, KEYS};
 
 pub(crate) fn txn(generator: &mut Generator) -> TxnRequest {
-    match generator.random.below(100) {
+    let mut txn = match generator.random.below(100) {
         0 => oversized(generator),
         1 => TxnRequest::default(),
         2..=9 => only_reads(generator),
         _ => nested_txn(generator, 1),
+    };
+    let mut deletes_from_a_key_on = false;
+    each_op(&mut txn, &mut |op| {
+        deletes_from_a_key_on |=
+            matches!(op, Request::RequestDeleteRange(delete) if delete.range_end == [0]);
+    });
+    if deletes_from_a_key_on {
+        // Such a delete is not seen as overlapping a put, so it can remove the very record whose value or
+        // lease a later put keeps. That stops etcd for good: it crashes again whenever it replays its log.
+        each_op(&mut txn, &mut |op| {
+            if let Request::RequestPut(put) = op {
+                put.ignore_value = false;
+                put.ignore_lease = false;
+            }
+        });
+    }
+    txn
+}
+
+/// Calls `visit` with each operation of both branches, at every depth.
+fn each_op(txn: &mut TxnRequest, visit: &mut dyn FnMut(&mut Request)) {
+    for op in txn.success.iter_mut().chain(&mut txn.failure) {
+        if let Some(request) = &mut op.request {
+            visit(request);
+            if let Request::RequestTxn(txn) = request {
+                each_op(txn, visit);
+            }
+        }
     }
 }
 
