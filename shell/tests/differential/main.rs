@@ -29,7 +29,7 @@ use generator::{Generator, Traits};
 use known_differences::{KNOWN_DIFFERENCES, KnownDifference};
 use metastore_proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, RangeRequest};
 
-use pair::{Pair, Subject};
+use pair::{Pair, Step, Subject};
 
 #[test]
 fn every_answer_equals_etcds() {
@@ -43,6 +43,8 @@ fn every_answer_equals_etcds() {
         known: &KNOWN_DIFFERENCES,
         seed: seed_of_this_run(),
         operations: operations_of_this_run(),
+        restart_every: OPERATIONS_BETWEEN_RESTARTS,
+        chunks: true,
     };
     run.compare();
 }
@@ -59,6 +61,8 @@ fn etcd_never_differs_from_itself() {
         known: &[],
         seed: seed_of_this_run(),
         operations: operations_of_this_run().min(OPERATIONS_OF_THE_SELF_CHECK),
+        restart_every: OPERATIONS_BETWEEN_RESTARTS,
+        chunks: false,
     };
     run.compare();
 }
@@ -71,6 +75,10 @@ struct Run<'a> {
     known: &'a [KnownDifference],
     seed: u64,
     operations: u64,
+    /// The subject is restarted after each so many operations.
+    restart_every: u64,
+    /// Whether the subject also answers ranges in chunks, which etcd 3.5 does not.
+    chunks: bool,
 }
 
 impl Run<'_> {
@@ -86,14 +94,24 @@ impl Run<'_> {
         let mut history = Vec::new();
         let mut reached = BTreeMap::new();
         let mut used = vec![0; self.known.len()];
-        for _ in 0..self.operations {
+        for number in 1..=self.operations {
+            if number % self.restart_every == 0 {
+                let kill = generator.random.percent(50);
+                history.push(Step::Restart { kill });
+                pair.take(&Step::Restart { kill });
+            }
             let operation = generator.draw();
-            history.push(operation.clone());
-            let (answered, reference) = pair.send(&operation);
-            if let Some(difference) =
-                difference(&operation, &answered, &reference, self.known, &mut used)
+            let (answered, reference);
+            (pair, answered, reference) =
+                self.compare_one(pair, &operation, &mut history, &mut used);
+            if self.chunks
+                && let Some(in_chunks) = pair.range_in_chunks(&operation)
             {
-                self.report(pair, &history, &difference);
+                assert_eq!(
+                    in_chunks, answered,
+                    "in chunks and whole, {operation:#?} seed {}",
+                    self.seed
+                );
             }
             generator.observe(&operation, &reference);
             *reached
@@ -101,13 +119,7 @@ impl Run<'_> {
                 .or_insert(0) += 1;
         }
         for operation in self.questions_about_the_whole_state(&generator) {
-            history.push(operation.clone());
-            let (answered, reference) = pair.send(&operation);
-            if let Some(difference) =
-                difference(&operation, &answered, &reference, self.known, &mut used)
-            {
-                self.report(pair, &history, &difference);
-            }
+            (pair, ..) = self.compare_one(pair, &operation, &mut history, &mut used);
         }
         for (outcome, times) in &reached {
             println!("{times:>7} x {outcome}");
@@ -117,6 +129,22 @@ impl Run<'_> {
         }
         println!("{}: no difference in {:?}", self.test, started.elapsed());
         self.assert_reached_everything(&reached);
+    }
+
+    /// Sends one request; does not return if the answers differ.
+    fn compare_one(
+        &self,
+        mut pair: Pair,
+        operation: &Operation,
+        history: &mut Vec<Step>,
+        used: &mut [u64],
+    ) -> (Pair, Answer, Answer) {
+        history.push(Step::Send(operation.clone()));
+        let (answered, reference) = pair.send(operation);
+        match difference(operation, &answered, &reference, self.known, used) {
+            None => (pair, answered, reference),
+            Some(difference) => self.report(pair, history, &difference),
+        }
     }
 
     /// All keys at the newest revisions, at the boundary of compaction and on both sides of it.
@@ -153,7 +181,7 @@ impl Run<'_> {
         );
     }
 
-    fn report(&self, mut pair: Pair, history: &[Operation], difference: &Difference) -> ! {
+    fn report(&self, mut pair: Pair, history: &[Step], difference: &Difference) -> ! {
         let index = history.len() - 1;
         println!(
             "DIFFERENCE  seed={} operation={index}\nrequest: {:#?}\nexpected: {:#?}\nanswered: {:#?}",
@@ -168,8 +196,8 @@ impl Run<'_> {
             "the shortest sequence found has {} operations:",
             shortest.len()
         );
-        for operation in &shortest {
-            println!("  {operation:?}");
+        for step in &shortest {
+            println!("  {step:?}");
         }
         match self.replay(&shortest) {
             Some((_, difference)) => println!(
@@ -189,11 +217,14 @@ impl Run<'_> {
     }
 
     /// The first difference on a fresh pair of servers, and where it was met.
-    fn replay(&self, sequence: &[Operation]) -> Option<(usize, Difference)> {
+    fn replay(&self, sequence: &[Step]) -> Option<(usize, Difference)> {
         let mut pair = Pair::start(self.subject, self.etcd);
         let mut used = vec![0; self.known.len()];
-        sequence.iter().enumerate().find_map(|(index, operation)| {
-            let (answered, reference) = pair.send(operation);
+        sequence.iter().enumerate().find_map(|(index, step)| {
+            let (answered, reference) = pair.take(step)?;
+            let Step::Send(operation) = step else {
+                return None;
+            };
             let difference = difference(operation, &answered, &reference, self.known, &mut used)?;
             Some((index, difference))
         })
@@ -222,6 +253,7 @@ fn traits(pair: &mut Pair) -> Traits {
 }
 
 const OPERATIONS: u64 = 3_000;
+const OPERATIONS_BETWEEN_RESTARTS: u64 = 900;
 const OPERATIONS_OF_THE_SELF_CHECK: u64 = 2_000;
 const OPERATIONS_THAT_REACH_EVERYTHING: u64 = 3_000;
 const WHOLE_READS: i64 = 100;
