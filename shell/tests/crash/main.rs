@@ -9,7 +9,7 @@ mod damage;
 mod ledger;
 mod load;
 
-use std::{thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use cluster::{
     connection::{Connection, single_threaded_runtime},
@@ -52,6 +52,14 @@ fn a_killed_server_keeps_every_acknowledged_write() {
         ledger.acknowledged() > rounds * ACKNOWLEDGED_PER_ROUND_MIN,
         "hardly anything was acknowledged between the kills, so this run proves little"
     );
+    let snapshots = server.data_dir().join("member/snap");
+    let made = fs::read_dir(&snapshots).is_ok_and(|mut entries| entries.next().is_some());
+    assert!(
+        made || ledger.acknowledged() < SNAPSHOT_ENTRIES * 2,
+        "no snapshot in {} after {}",
+        snapshots.display(),
+        ledger.summary()
+    );
 }
 
 #[test]
@@ -91,5 +99,6 @@ const FLAGS: [&str; 3] = [
     "--heartbeat-interval=20",
     "--election-timeout=200",
 ];
+const SNAPSHOT_ENTRIES: u64 = 500;
 const ROUNDS: u64 = 5;
 const ACKNOWLEDGED_PER_ROUND_MIN: u64 = 5;
