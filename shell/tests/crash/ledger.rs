@@ -29,6 +29,8 @@ pub(crate) struct Ledger {
     pub(crate) compaction_tried: i64,
     /// What the accounts hold together.
     pub(crate) sum: i64,
+    /// The values of all acknowledged puts together.
+    pub(crate) bytes_acknowledged: u64,
     acknowledged: u64,
     doubts_that_had_happened: u64,
     doubts: u64,
@@ -70,7 +72,8 @@ impl Ledger {
         known.settled = value.clone().map(|value| (value, revision));
         if changed {
             self.claim(revision);
-            if value.is_some() {
+            if let Some(bytes) = &value {
+                self.bytes_acknowledged += bytes.len() as u64;
                 let key = key.to_vec();
                 self.puts.insert(revision, Write { key, value });
             }
@@ -98,8 +101,9 @@ impl Ledger {
 
     pub(crate) fn summary(&self) -> String {
         format!(
-            "{} writes acknowledged, {} of {} unanswered ones had happened, revision {}, compacted at {}",
+            "{} writes of {} MiB acknowledged, {} of {} unanswered ones had happened, revision {}, compacted at {}",
             self.acknowledged,
+            self.bytes_acknowledged >> 20,
             self.doubts_that_had_happened,
             self.doubts,
             self.newest_revision,
@@ -122,6 +126,8 @@ impl Ledger {
         );
         self.check_own_keys(found.kvs, current);
         self.check_accounts(connection).await;
+        // What lies below a compaction that may have happened cannot be asked for again.
+        self.puts = self.puts.split_off(&self.compaction_tried.max(1));
         self.check_history(connection, random).await;
         self.check_compaction(connection).await;
 
@@ -204,7 +210,7 @@ impl Ledger {
 
     /// Acknowledged puts read back at their own revisions.
     async fn check_history(&self, connection: &mut Connection, random: &mut Random) {
-        let readable: Vec<_> = self.puts.range(self.compaction_tried.max(1)..).collect();
+        let readable: Vec<_> = self.puts.iter().collect();
         for _ in 0..READS_OF_HISTORY.min(readable.len()) {
             let (&revision, write) = *random.pick(&readable);
             let found = range(connection, &write.key, b"", revision).await;

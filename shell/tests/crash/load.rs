@@ -115,9 +115,10 @@ async fn write_own_keys(
     }
 }
 
-/// A unique value, sometimes large, so that the log rotates.
+/// A unique value, sometimes large, and in some rounds always, so that the log rotates and is checkpointed.
 fn unique_value(random: &mut Random, writer: u64, round: u64, number: u64) -> Vec<u8> {
     let length = match random.below(20) {
+        _ if round.is_multiple_of(ROUNDS_TO_A_HEAVY_ONE) => 512 * 1024,
         0 => 64 * 1024,
         1..=4 => 2_000,
         _ => 40,
@@ -250,6 +251,7 @@ pub(crate) fn balance(record: &KeyValue) -> i64 {
         .unwrap_or_else(|_| panic!("a balance is a number, not {text:?}"))
 }
 
+const ROUNDS_TO_A_HEAVY_ONE: u64 = 5;
 const WRITERS: u64 = 8;
 const KEYS_OF_A_WRITER: u64 = 20;
 const BALANCE: i64 = 1_000;
