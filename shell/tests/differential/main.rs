@@ -61,7 +61,8 @@ fn etcd_never_differs_from_itself() {
         known: &[],
         seed: seed_of_this_run(),
         operations: operations_of_this_run().min(OPERATIONS_OF_THE_SELF_CHECK),
-        restart_every: OPERATIONS_BETWEEN_RESTARTS,
+        // Told not to sync, etcd keeps writes in its own memory, and they die with it.
+        restart_every: u64::MAX,
         chunks: false,
     };
     run.compare();
