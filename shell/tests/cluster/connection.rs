@@ -1,0 +1,45 @@
+//! One gRPC connection to one server, with a deadline on every call.
+
+use std::{net::SocketAddr, time::Duration};
+
+use metastore_proto::etcdserverpb::{kv_client::KvClient, lease_client::LeaseClient};
+use tonic::transport::{Channel, Endpoint};
+
+/// The stubs a test needs, over one HTTP/2 connection. Cloning shares the connection.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    pub(crate) kv: KvClient<Channel>,
+    pub(crate) lease: LeaseClient<Channel>,
+}
+
+impl Connection {
+    /// Connects to a server that is ready.
+    ///
+    /// # Errors
+    ///
+    /// When the connection cannot be opened, in words.
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self, String> {
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .expect("an address is a URL")
+            .connect_timeout(CALL_LIMIT)
+            .timeout(CALL_LIMIT)
+            .tcp_nodelay(true)
+            .connect()
+            .await
+            .map_err(|error| format!("{address}: {error}"))?;
+        Ok(Self {
+            kv: KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
+            lease: LeaseClient::new(channel),
+        })
+    }
+}
+
+/// The runtime of one test: everything on the thread that owns the server.
+pub(crate) fn single_threaded_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+const CALL_LIMIT: Duration = Duration::from_secs(20);

@@ -1,0 +1,12 @@
+//! Real server processes for tests over real sockets: start, kill, restart, talk to.
+
+#![allow(
+    dead_code,
+    reason = "every test target compiles this module and uses its own part of it"
+)]
+
+pub(crate) mod connection;
+pub(crate) mod etcd_programs;
+pub(crate) mod operation;
+pub(crate) mod random;
+pub(crate) mod server_process;

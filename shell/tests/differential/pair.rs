@@ -1,0 +1,176 @@
+//! Two servers side by side: each request goes to both at once.
+
+use std::path::Path;
+
+use metastore_proto::etcdserverpb::{
+    RangeRequest, RangeResponse,
+    range_request::{SortOrder, SortTarget},
+};
+
+use crate::cluster::{
+    connection::{Connection, single_threaded_runtime},
+    operation::{Answer, Operation},
+    server_process::{ServerProcess, program_under_test},
+};
+
+/// What a run does next.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Send(Operation),
+    /// Stops the subject, by SIGKILL or SIGTERM, and starts it on the same data.
+    Restart {
+        kill: bool,
+    },
+}
+
+/// The server under test.
+#[derive(Clone, Copy)]
+pub(crate) enum Subject<'a> {
+    Metastore,
+    /// A server that must equal the reference, to show that the test sees no differences where there are none.
+    Reference(&'a Path),
+}
+
+/// A fresh subject and a fresh reference, both empty.
+pub(crate) struct Pair {
+    pub(crate) subject: Connection,
+    pub(crate) reference: Connection,
+    runtime: tokio::runtime::Runtime,
+    // Dropped last: the connections above belong to them.
+    subject_process: ServerProcess,
+    reference_process: ServerProcess,
+}
+
+impl Pair {
+    pub(crate) fn start(subject: Subject<'_>, etcd: &Path) -> Self {
+        let program = match subject {
+            Subject::Metastore => program_under_test(),
+            Subject::Reference(program) => program.to_owned(),
+        };
+        let mut subject_process = ServerProcess::of(&program, &FLAGS);
+        let mut reference_process = ServerProcess::of(etcd, &FLAGS);
+        subject_process.spawn();
+        reference_process.spawn();
+        subject_process.wait_until_healthy();
+        reference_process.wait_until_healthy();
+        let runtime = single_threaded_runtime();
+        let (subject, reference) = runtime.block_on(async {
+            let subject = Connection::open(subject_process.client_address()).await;
+            let reference = Connection::open(reference_process.client_address()).await;
+            (
+                subject.expect("the subject is ready"),
+                reference.expect("etcd is ready"),
+            )
+        });
+        Self {
+            subject,
+            reference,
+            runtime,
+            subject_process,
+            reference_process,
+        }
+    }
+
+    /// Carries out one step. `None` for a step that has no answers.
+    pub(crate) fn take(&mut self, step: &Step) -> Option<(Answer, Answer)> {
+        match step {
+            Step::Send(operation) => Some(self.send(operation)),
+            Step::Restart { kill } => {
+                self.restart_subject(*kill);
+                None
+            }
+        }
+    }
+
+    /// The subject must come back as if nothing had happened.
+    fn restart_subject(&mut self, kill: bool) {
+        if kill {
+            self.subject_process.kill();
+        } else {
+            self.subject_process.stop();
+        }
+        self.subject_process.start();
+        let address = self.subject_process.client_address();
+        let opened = self.runtime.block_on(Connection::open(address));
+        self.subject = opened.expect("the subject is back");
+    }
+
+    /// The subject's answer to a range in chunks, put together; `None` where it cannot be asked that way.
+    pub(crate) fn range_in_chunks(&mut self, operation: &Operation) -> Option<Answer> {
+        let Operation::Range(request) = operation else {
+            return None;
+        };
+        let filters = [
+            request.min_mod_revision,
+            request.max_mod_revision,
+            request.min_create_revision,
+            request.max_create_revision,
+        ];
+        let by_key = request.sort_target == SortTarget::Key as i32
+            && [SortOrder::None as i32, SortOrder::Ascend as i32].contains(&request.sort_order);
+        let unsorted = by_key || request.sort_order == SortOrder::None as i32 && request.count_only;
+        if filters != [0; 4] || !unsorted {
+            return None;
+        }
+        Some(
+            self.runtime
+                .block_on(in_chunks(&mut self.subject, request.clone()))
+                .unwrap_or_else(|status| Answer::Refused {
+                    code: status.code(),
+                    message: status.message().to_owned(),
+                }),
+        )
+    }
+
+    /// Prints the end of what a server said that has ended by itself, which explains a lost answer.
+    pub(crate) fn print_last_words(&mut self) {
+        for process in [&mut self.subject_process, &mut self.reference_process] {
+            if !process.is_running() {
+                println!("{} has ended by itself:", process.client_url());
+                let stderr = process.stderr();
+                let first = stderr.lines().position(|line| line.contains("panic"));
+                for line in stderr
+                    .lines()
+                    .skip(first.unwrap_or(0))
+                    .take(LAST_WORDS_LINES)
+                {
+                    println!("  {line}");
+                }
+            }
+        }
+    }
+
+    /// The answers of subject and reference.
+    pub(crate) fn send(&mut self, operation: &Operation) -> (Answer, Answer) {
+        let (subject, reference) = (&mut self.subject, &mut self.reference);
+        self.runtime
+            .block_on(async { tokio::join!(operation.send(subject), operation.send(reference)) })
+    }
+}
+
+async fn in_chunks(to: &mut Connection, request: RangeRequest) -> Result<Answer, tonic::Status> {
+    let mut stream = to.kv.range_stream(request).await?.into_inner();
+    let mut whole = RangeResponse::default();
+    while let Some(chunk) = stream.message().await? {
+        assert!(
+            whole.header.is_none(),
+            "something came after the chunk with the header"
+        );
+        let chunk = chunk
+            .range_response
+            .expect("a chunk is a part of an answer");
+        whole.kvs.extend(chunk.kvs);
+        (whole.header, whole.more, whole.count) = (chunk.header, chunk.more, chunk.count);
+    }
+    Ok(Answer::Range(whole))
+}
+
+/// No machine crashes here, so nothing needs to reach the disk. Frequent snapshots make restarts begin with one,
+/// and short elections make them quick.
+const FLAGS: [&str; 4] = [
+    "--unsafe-no-fsync",
+    "--snapshot-count=500",
+    "--heartbeat-interval=20",
+    "--election-timeout=200",
+];
+const LAST_WORDS_LINES: usize = 20;

@@ -1,0 +1,299 @@
+//! An unmodified etcdctl against this server: what it prints, to the byte.
+
+mod cluster;
+
+use std::{io::Write, path::PathBuf, process::Stdio};
+
+use cluster::{
+    etcd_programs::{clean_command, etcdctl},
+    server_process::ServerProcess,
+};
+
+/// A started server and the program that talks to it.
+struct Tour {
+    server: ServerProcess,
+    etcdctl: PathBuf,
+}
+
+/// How one command ended: exit code, stdout, and the line on stderr that begins with `Error:`.
+#[derive(Debug, PartialEq)]
+struct Said {
+    code: i32,
+    stdout: String,
+    error: String,
+}
+
+impl Tour {
+    fn start(etcdctl: PathBuf) -> Self {
+        let mut server = ServerProcess::metastore(&[]);
+        server.start();
+        Self { server, etcdctl }
+    }
+
+    /// Runs one command. Words are separated by blanks; `''` is the empty word.
+    fn run(&self, words: &str, stdin: &str) -> Said {
+        let endpoint = self.server.client_address().to_string();
+        let words = words
+            .split(' ')
+            .map(|word| if word == "''" { "" } else { word });
+        let mut child = clean_command(&self.etcdctl)
+            .args(["--endpoints", &endpoint])
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("etcdctl starts");
+        let mut input = child.stdin.take().expect("stdin is a pipe");
+        input.write_all(stdin.as_bytes()).expect("etcdctl reads");
+        drop(input);
+        let output = child.wait_with_output().expect("etcdctl ends");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let error = stderr.lines().find(|line| line.starts_with("Error:"));
+        Said {
+            code: output.status.code().expect("etcdctl exits"),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            error: error.unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// The command must succeed and print exactly `stdout`.
+    fn prints(&self, words: &str, stdout: &str) {
+        self.answers(words, "", stdout);
+    }
+
+    fn answers(&self, words: &str, stdin: &str, stdout: &str) {
+        let expected = Said {
+            code: 0,
+            stdout: stdout.to_owned(),
+            error: String::new(),
+        };
+        assert_eq!(self.run(words, stdin), expected, "etcdctl {words}");
+    }
+
+    /// The command must fail with exactly this error.
+    fn fails(&self, words: &str, error: &str) {
+        let expected = Said {
+            code: 1,
+            stdout: String::new(),
+            error: format!("Error: {error}"),
+        };
+        assert_eq!(self.run(words, ""), expected, "etcdctl {words}");
+    }
+
+    /// What a command that must succeed prints.
+    fn output(&self, words: &str) -> String {
+        let said = self.run(words, "");
+        assert_eq!(
+            (said.code, said.error.as_str()),
+            (0, ""),
+            "etcdctl {words}: {said:?}"
+        );
+        said.stdout
+    }
+
+    /// Puts of one word under one key each; each prints `OK`.
+    fn put_all(&self, records: &[(&str, &str)]) {
+        for (key, value) in records {
+            self.prints(&format!("put {key} {value}"), "OK\n");
+        }
+    }
+}
+
+/// The value behind `"name":` in JSON whose values hold no commas.
+fn json_number(json: &str, name: &str) -> u64 {
+    let start = json
+        .find(&format!("\"{name}\":"))
+        .unwrap_or_else(|| panic!("no {name} in {json}"))
+        + name.len()
+        + 3;
+    let digits: String = json[start..]
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect();
+    digits
+        .parse()
+        .unwrap_or_else(|error| panic!("{name} in {json}: {error}"))
+}
+
+#[test]
+fn put_get_and_del_print_what_etcd_prints() {
+    let Some(etcdctl) = etcdctl("put_get_and_del_print_what_etcd_prints") else {
+        return;
+    };
+    let tour = Tour::start(etcdctl);
+    tour.put_all(&[("color", "red"), ("color", "blue")]);
+    tour.prints("put --prev-kv color green", "OK\ncolor\nblue\n");
+    tour.put_all(&[("a/1", "one"), ("a/2", "two"), ("a/10", "ten"), ("b", "''")]);
+
+    tour.prints("get color", "color\ngreen\n");
+    tour.prints("get nothing", "");
+    tour.prints("get --rev=2 color", "color\nred\n");
+    tour.prints("get --prefix a/", "a/1\none\na/10\nten\na/2\ntwo\n");
+    tour.prints("get --prefix a/ --keys-only", "a/1\n\na/10\n\na/2\n\n");
+    tour.prints("get --prefix a/ --limit=2", "a/1\none\na/10\nten\n");
+    tour.prints("get --from-key a/2", "a/2\ntwo\nb\n\ncolor\ngreen\n");
+    tour.prints("get a/1 a/2", "a/1\none\na/10\nten\n");
+    tour.prints(
+        "get --prefix '' --keys-only",
+        "a/1\n\na/10\n\na/2\n\nb\n\ncolor\n\n",
+    );
+    tour.prints(
+        "get --prefix a/ --sort-by=VALUE",
+        "a/1\none\na/10\nten\na/2\ntwo\n",
+    );
+    tour.prints(
+        "get --prefix a/ --sort-by=CREATE --order=DESCEND --print-value-only",
+        "ten\ntwo\none\n",
+    );
+    tour.prints("get color --consistency=s", "color\ngreen\n");
+    let counted = tour.output("get --prefix a/ --count-only --write-out=fields");
+    assert!(
+        counted.ends_with("\"More\" : false\n\"Count\" : 3\n"),
+        "count-only: {counted}"
+    );
+    let json = tour.output("get color -w json");
+    assert!(
+        json.ends_with(
+            "\"kvs\":[{\"key\":\"Y29sb3I=\",\"create_revision\":2,\"mod_revision\":4,\"version\":3,\
+             \"value\":\"Z3JlZW4=\"}],\"count\":1}\n"
+        ),
+        "json: {json}"
+    );
+    assert_eq!(json_number(&json, "revision"), 8);
+
+    tour.prints("del a/2", "1\n");
+    tour.prints("del --prefix --prev-kv a/", "2\na/1\none\na/10\nten\n");
+    tour.prints("del nothing", "0\n");
+    tour.prints("get --prefix a/", "");
+}
+
+#[test]
+fn txn_prints_the_branch_that_ran() {
+    let Some(etcdctl) = etcdctl("txn_prints_the_branch_that_ran") else {
+        return;
+    };
+    let tour = Tour::start(etcdctl);
+    tour.put_all(&[("color", "green"), ("a", "one")]);
+    tour.answers(
+        "txn",
+        "value(\"color\") = \"green\"\n\nput color yellow\nget color\n\nget a\n\n",
+        "SUCCESS\n\nOK\n\ncolor\nyellow\n",
+    );
+    tour.answers(
+        "txn",
+        "mod(\"color\") > \"100\"\n\nput color never\n\nget a\ndel a --prev-kv\n\n",
+        "FAILURE\n\na\none\n\n1\na\none\n",
+    );
+    tour.answers(
+        "txn",
+        "create(\"color\") > \"0\"\n\ndel zz\n\n\n",
+        "SUCCESS\n\n0\n",
+    );
+    tour.prints("get --prefix ''", "color\nyellow\n");
+}
+
+#[test]
+fn compaction_and_refusals_print_the_servers_words() {
+    let Some(etcdctl) = etcdctl("compaction_and_refusals_print_the_servers_words") else {
+        return;
+    };
+    let tour = Tour::start(etcdctl);
+    tour.put_all(&[("a", "1"), ("a", "2"), ("a", "3"), ("a", "4")]);
+    tour.prints("compaction 4", "compacted revision 4\n");
+    tour.prints("get --rev=4 a", "a\n3\n");
+    let compacted = "etcdserver: mvcc: required revision has been compacted";
+    tour.fails("compaction 4", compacted);
+    tour.fails("get --rev=3 a", compacted);
+    let future = "etcdserver: mvcc: required revision is a future revision";
+    tour.fails("get --rev=100 a", future);
+    tour.fails("compaction 100", future);
+    tour.prints("compaction --physical 5", "compacted revision 5\n");
+    tour.fails("put --ignore-value ghost", "etcdserver: key not found");
+    tour.fails(
+        "put --lease=1234 a b",
+        "etcdserver: requested lease not found",
+    );
+    tour.fails("get ''", "etcdserver: key is not provided");
+    tour.prints("get a", "a\n4\n");
+}
+
+#[test]
+fn endpoint_health_calls_a_working_server_healthy() {
+    let Some(etcdctl) = etcdctl("endpoint_health_calls_a_working_server_healthy") else {
+        return;
+    };
+    let tour = Tour::start(etcdctl);
+    let line = tour.output("endpoint health");
+    let expected = format!(
+        "{} is healthy: successfully committed proposal: took = ",
+        tour.server.client_address()
+    );
+    assert!(line.starts_with(&expected), "{line}");
+}
+
+#[test]
+fn endpoint_status_and_member_list_agree_on_the_only_member() {
+    let Some(etcdctl) = etcdctl("endpoint_status_and_member_list_agree_on_the_only_member") else {
+        return;
+    };
+    let tour = Tour::start(etcdctl);
+    tour.put_all(&[("a", "1")]);
+    let member = tour.output("member list");
+    let fields: Vec<_> = member.trim_end().split(", ").collect();
+    let (client, peer) = (tour.server.client_url(), tour.server.peer_url());
+    assert_eq!(
+        fields[1..],
+        ["started", "one", &peer, &client, "false"],
+        "{member}"
+    );
+
+    let status = tour.output("endpoint status");
+    let endpoint = tour.server.client_address().to_string();
+    let shown: Vec<_> = status.trim_end_matches('\n').split(", ").collect();
+    assert_eq!(shown.len(), 10, "{status}");
+    assert_eq!(shown[..2], [&endpoint, fields[0]], "{status}");
+    assert_eq!(
+        shown[4..6],
+        ["true", "false"],
+        "the only member leads: {status}"
+    );
+
+    let json = tour.output("endpoint status -w json");
+    assert!(
+        json_number(&json, "dbSize") > 0,
+        "the client divides by this: {json}"
+    );
+    assert!(json_number(&json, "raftTerm") > 0, "{json}");
+    assert_eq!(json_number(&json, "revision"), 2, "{json}");
+    assert_eq!(
+        json_number(&json, "leader"),
+        json_number(&json, "member_id"),
+        "{json}"
+    );
+    assert_eq!(
+        json_number(&json, "raftAppliedIndex"),
+        json_number(&json, "raftIndex"),
+        "{json}"
+    );
+    assert_eq!(format!("{:x}", json_number(&json, "member_id")), fields[0]);
+    let members = tour.output("member list -w json");
+    assert_eq!(
+        json_number(&members, "cluster_id"),
+        json_number(&json, "cluster_id")
+    );
+}
+
+#[test]
+fn a_missing_server_is_reported_as_unhealthy() {
+    let Some(etcdctl) = etcdctl("a_missing_server_is_reported_as_unhealthy") else {
+        return;
+    };
+    let mut tour = Tour::start(etcdctl);
+    tour.server.kill();
+    let said = tour.run(
+        "endpoint health --dial-timeout=200ms --command-timeout=500ms",
+        "",
+    );
+    assert_eq!(said.code, 1, "{said:?}");
+}
