@@ -37,9 +37,9 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// What the decoder may claim in memory is bounded by a small multiple of the input's length.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     match bytes.len() {
-        0..=KIB => decode_within::<T, { 64 * KIB }>(bytes),
-        ..=MIB => decode_within::<T, { 64 * MIB }>(bytes),
-        ..=VALUE_BYTES_MAX => decode_within::<T, { 4 * VALUE_BYTES_MAX }>(bytes),
+        0..KIB => decode_within::<T, { 64 * KIB }>(bytes),
+        KIB..MIB => decode_within::<T, { 64 * MIB }>(bytes),
+        MIB..=VALUE_BYTES_MAX => decode_within::<T, { 4 * VALUE_BYTES_MAX }>(bytes),
         length => Err(DecodeError(format!(
             "{length} bytes are more than any record holds"
         ))),

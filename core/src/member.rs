@@ -71,8 +71,10 @@ pub struct Settings {
     pub snapshot_entries: u64,
     /// Entries kept in memory behind the snapshot, for followers that lag a little.
     pub catch_up_entries: u64,
-    /// Bytes of log that force a new checkpoint on the disk.
+    /// Bytes of log that make a new checkpoint on the disk due.
     pub checkpoint_log_bytes: u64,
+    /// Entries that make one due, whatever their size; none for no such limit.
+    pub checkpoint_entries: Option<u64>,
     /// Seeds the member's dice (election jitter); different per member and per start.
     pub seed: u64,
     /// The number of this start, so that replies to an earlier life are not mistaken.
@@ -100,7 +102,11 @@ struct Barriers {
 #[derive(Default)]
 struct Checkpoints {
     running: bool,
+    /// What the log holds beyond the last one.
     log_bytes: u64,
+    /// The entry that the last one covers.
+    covered: u64,
+    /// The length of its file.
     last_bytes: u64,
 }
 
@@ -128,16 +134,18 @@ impl Member {
         };
         let fresh = replica.last_applied.is_none() && recovered.log.entries.is_empty();
         let replica = Rc::new(RefCell::new(replica));
-        let log = LogStore::new(recovered.log, outbox.clone());
-        let machine = Machine::new(replica.clone(), outbox.clone());
-        let network = Network::new(outbox.clone());
+        let log_bytes = recovered.log.bytes();
+        let covered = replica.borrow().last_applied.map_or(0, |id| id.index());
+        let log = LogStore::new(recovered.log, Rc::clone(&outbox));
+        let machine = Machine::new(Rc::clone(&replica), Rc::clone(&outbox));
+        let network = Network::new(Rc::clone(&outbox));
         let config = Arc::new(consensus_config(&settings));
         let id = settings.id;
         let started = executor.block_on(Raft::new(id, config, network, log, machine));
         let raft =
             started.expect("consensus starts: its settings are checked and its log is contiguous");
         let proposer = proposer::Queue::default();
-        executor.enter(|| proposer.run(&executor, raft.clone(), outbox.clone()));
+        executor.enter(|| proposer.run(&executor, raft.clone(), Rc::clone(&outbox)));
         let state = replica.borrow().state.view();
         let mut member = Self {
             id,
@@ -149,7 +157,11 @@ impl Member {
             outputs: VecDeque::new(),
             until_swept: Vec::new(),
             sweeping: false,
-            checkpoints: Checkpoints::default(),
+            checkpoints: Checkpoints {
+                log_bytes,
+                covered,
+                ..Checkpoints::default()
+            },
             published: Published {
                 view: state.kv,
                 bytes_in_use: state.bytes_in_use,
@@ -291,7 +303,8 @@ impl Member {
                 });
             }
             Body::Request(request) => {
-                let (raft, outbox, call) = (self.raft.clone(), self.outbox.clone(), message.call);
+                let (raft, outbox, call) =
+                    (self.raft.clone(), Rc::clone(&self.outbox), message.call);
                 drop(self.executor.spawn(async move {
                     let reply = reception::serve(&raft, request).await;
                     outbox.borrow_mut().reply(from, call, reply);
@@ -333,7 +346,7 @@ impl Member {
             return;
         }
         std::mem::swap(&mut self.barriers.waiting, &mut self.barriers.under_way);
-        let (raft, result) = (self.raft.clone(), self.barriers.result.clone());
+        let (raft, result) = (self.raft.clone(), Rc::clone(&self.barriers.result));
         drop(self.executor.spawn(async move {
             let passed = reception::barrier(&raft).await;
             *result.borrow_mut() = Some(passed);
@@ -487,7 +500,7 @@ impl Member {
             })
             .collect();
         let members = if *members == *old.members {
-            old.members.clone()
+            Arc::clone(&old.members)
         } else {
             members.into()
         };
@@ -506,16 +519,24 @@ impl Member {
     }
 
     fn consider_checkpoint(&mut self) {
-        let due = self
+        let checkpoints = &self.checkpoints;
+        let entries = self.published.applied.saturating_sub(checkpoints.covered);
+        let bytes_due = self
             .settings
             .checkpoint_log_bytes
-            .max(self.checkpoints.last_bytes / 4);
-        if self.checkpoints.running || self.checkpoints.log_bytes < due {
+            .max(checkpoints.last_bytes / 4);
+        let due = checkpoints.log_bytes >= bytes_due
+            || self
+                .settings
+                .checkpoint_entries
+                .is_some_and(|due| entries >= due);
+        if checkpoints.running || !due {
             return;
         }
         if let Some(checkpoint) = self.replica.borrow().checkpoint() {
             self.checkpoints.running = true;
             self.checkpoints.log_bytes = 0;
+            self.checkpoints.covered = checkpoint.index;
             self.outputs
                 .push_back(Output::Disk(DiskOp::Checkpoint(checkpoint)));
         }

@@ -115,6 +115,10 @@ const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 /// Bytes of log after which the state is written to the disk, so that a restart has little to replay.
 const CHECKPOINT_LOG_BYTES: u64 = 64 << 20;
 
+/// What `--snapshot-count` says when nobody set it. Then bytes alone decide: writing a large state every few
+/// thousand entries would be wasteful. A number that was asked for is kept to.
+const DEFAULT_SNAPSHOT_COUNT: u64 = 10_000;
+
 /// What a request may take beyond two election timeouts.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
@@ -311,6 +315,8 @@ fn settings(config: &Config, member_id: u64) -> Settings {
         snapshot_entries: config.snapshot_count,
         catch_up_entries: config.snapshot_catchup_entries,
         checkpoint_log_bytes: CHECKPOINT_LOG_BYTES,
+        checkpoint_entries: (config.snapshot_count != DEFAULT_SNAPSHOT_COUNT)
+            .then_some(config.snapshot_count),
         seed: dice.hash_one("seed"),
         incarnation: u32::try_from(dice.hash_one("incarnation") >> 32).unwrap_or_default(),
     }

@@ -74,6 +74,7 @@ fn settings(id: u64, of: u64, incarnation: u32) -> Settings {
         snapshot_entries: 100,
         catch_up_entries: 50,
         checkpoint_log_bytes: 1 << 30,
+        checkpoint_entries: None,
         seed: id * 1000 + u64::from(incarnation),
         incarnation,
     }
@@ -115,10 +116,10 @@ impl World {
     /// Performs all outputs and delivers all letters until the world is quiet.
     fn settle(&mut self) {
         loop {
-            let ids: Vec<u64> = self.members.keys().copied().collect();
-            let busy = ids
-                .into_iter()
-                .fold(false, |busy, id| self.drain(id) || busy);
+            let mut busy = false;
+            for id in self.members.keys().copied().collect::<Vec<u64>>() {
+                busy |= self.drain(id);
+            }
             let Some((from, to, message)) = self.wire.pop_front() else {
                 if busy || self.blink() {
                     continue;

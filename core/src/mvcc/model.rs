@@ -102,12 +102,12 @@ impl Model {
     }
 
     fn check_put(&self, request: &PutRequest) -> Result<(), KvError> {
+        if request.lease != 0 && !self.leases.contains(&request.lease) {
+            return Err(KvError::LeaseNotFound);
+        }
         let missing = !self.newest().contains_key(&request.key);
         if (request.ignore_value || request.ignore_lease) && missing {
             return Err(KvError::KeyNotFound);
-        }
-        if request.lease != 0 && !self.leases.contains(&request.lease) {
-            return Err(KvError::LeaseNotFound);
         }
         Ok(())
     }

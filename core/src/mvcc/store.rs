@@ -135,14 +135,14 @@ impl Store {
 
     /// What of a put depends on the state.
     pub(crate) fn check_put(&self, request: &PutRequest) -> Result<(), KvError> {
+        if request.lease != 0 && !self.lease_exists(request.lease) {
+            return Err(KvError::LeaseNotFound);
+        }
         if request.ignore_value || request.ignore_lease {
             let history = self.view.keyspace.get(&request.key);
             if history.is_none_or(|history| history.newest().is_tombstone()) {
                 return Err(KvError::KeyNotFound);
             }
-        }
-        if request.lease != 0 && !self.lease_exists(request.lease) {
-            return Err(KvError::LeaseNotFound);
         }
         Ok(())
     }

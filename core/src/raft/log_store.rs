@@ -43,6 +43,16 @@ pub struct RecoveredLog {
     pub entries: Vec<Entry>,
 }
 
+impl RecoveredLog {
+    /// Bytes of the entries, roughly.
+    pub fn bytes(&self) -> u64 {
+        self.entries
+            .iter()
+            .map(|entry| entry_bytes(entry) as u64)
+            .sum()
+    }
+}
+
 struct Log {
     vote: Option<Vote>,
     committed: Option<LogId>,
@@ -58,15 +68,14 @@ struct Stored {
 
 impl LogStore {
     pub(crate) fn new(recovered: RecoveredLog, outbox: SharedOutbox) -> Self {
-        let mut next = recovered.purged.as_ref().map_or(0, |id| id.index() + 1);
-        for entry in &recovered.entries {
-            assert_eq!(
-                entry.index(),
-                next,
-                "recovered entries are contiguous and follow the checkpoint"
-            );
-            next += 1;
-        }
+        let first = recovered.purged.as_ref().map_or(0, |id| id.index() + 1);
+        let contiguous = (first..)
+            .zip(&recovered.entries)
+            .all(|(index, entry)| entry.index() == index);
+        assert!(
+            contiguous,
+            "recovered entries are contiguous and follow the checkpoint"
+        );
         let entries = recovered.entries.into_iter().map(|entry| Stored {
             bytes: entry_bytes(&entry),
             entry,

@@ -198,8 +198,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         Builder {
-            replica: self.replica.clone(),
-            current: self.current.clone(),
+            replica: Rc::clone(&self.replica),
+            current: Rc::clone(&self.current),
         }
     }
 

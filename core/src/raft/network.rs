@@ -1,6 +1,7 @@
 //! Consensus' network: every call becomes a letter in the outbox, every reply ends a call.
 
 use std::future::Future;
+use std::rc::Rc;
 
 use openraft::OptionalSend;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -59,7 +60,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     async fn new_client(&mut self, target: u64, _node: &PeerUrls) -> Link {
         Link {
             target,
-            outbox: self.outbox.clone(),
+            outbox: Rc::clone(&self.outbox),
         }
     }
 }

@@ -52,7 +52,7 @@ impl Queue {
         drop(executor.spawn(async move {
             loop {
                 let (number, command) = queue.next().await;
-                let responder = Respond::new(outbox.clone(), number);
+                let responder = Respond::new(Rc::clone(&outbox), number);
                 if raft
                     .client_write_ff(command, Some(responder))
                     .await

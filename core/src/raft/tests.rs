@@ -150,7 +150,7 @@ impl RaftStateMachine<TypeConfig> for Gapless {
         meta: &SnapshotMeta,
         image: Image,
     ) -> Result<(), io::Error> {
-        let outbox = self.outbox.clone();
+        let outbox = Rc::clone(&self.outbox);
         let mut installing = Box::pin(self.machine.install_snapshot(meta, image));
         let early =
             std::future::poll_fn(|cx| Poll::Ready(installing.poll_unpin(cx).is_ready())).await;
@@ -169,13 +169,13 @@ struct Fresh;
 impl StoreBuilder<TypeConfig, WithDisk, Gapless, ()> for Fresh {
     async fn build(&self) -> Result<((), WithDisk, Gapless), StorageError<TypeConfig>> {
         let outbox: SharedOutbox = Rc::new(RefCell::new(Outbox::new(0)));
-        let log = LogStore::new(RecoveredLog::default(), outbox.clone());
+        let log = LogStore::new(RecoveredLog::default(), Rc::clone(&outbox));
         let replica = Rc::new(RefCell::new(Replica::new()));
-        let machine = Machine::new(replica.clone(), outbox.clone());
+        let machine = Machine::new(Rc::clone(&replica), Rc::clone(&outbox));
         let machine = Gapless {
             machine,
             replica,
-            outbox: outbox.clone(),
+            outbox: Rc::clone(&outbox),
         };
         Ok(((), WithDisk { log, outbox }, machine))
     }

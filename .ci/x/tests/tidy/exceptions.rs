@@ -46,17 +46,7 @@ pub(crate) const IMPORTS: &[Exception] = &[
 ];
 
 /// Roots of crates that cannot forbid unsafe code.
-pub(crate) const UNSAFE_CRATES: &[(&str, &str)] = &[
-    (
-        "benches/src/main.rs",
-        "asks the kernel for a scheduling class",
-    ),
-    (
-        "shell/src/lib.rs",
-        "unsettled until the disk and the signals are written",
-    ),
-    (
-        "shell/src/main.rs",
-        "unsettled until the disk and the signals are written",
-    ),
-];
+pub(crate) const UNSAFE_CRATES: &[(&str, &str)] = &[(
+    "benches/src/main.rs",
+    "asks the kernel for a scheduling class",
+)];
