@@ -19,6 +19,7 @@ use crate::raft::message::{Body, PeerMessage};
 use crate::raft::network::Network;
 use crate::raft::outbox::{Ended, Outbox, SharedOutbox};
 use crate::raft::reception;
+use crate::raft::trimmer::Trimmer;
 use crate::raft::types::{PeerUrls, Raft};
 use crate::raft::{RecoveredLog, proposer};
 
@@ -48,6 +49,7 @@ pub struct Member {
     until_swept: Vec<(u64, Outcome)>,
     sweeping: bool,
     checkpoints: Checkpoints,
+    trimmer: Trimmer,
     published: Published,
     now: Duration,
 }
@@ -137,6 +139,7 @@ impl Member {
         let log_bytes = recovered.log.bytes();
         let covered = replica.borrow().last_applied.map_or(0, |id| id.index());
         let log = LogStore::new(recovered.log, Rc::clone(&outbox));
+        let trimmer = Trimmer::new(log.clone());
         let machine = Machine::new(Rc::clone(&replica), Rc::clone(&outbox));
         let network = Network::new(Rc::clone(&outbox));
         let config = Arc::new(consensus_config(&settings));
@@ -162,6 +165,7 @@ impl Member {
                 covered,
                 ..Checkpoints::default()
             },
+            trimmer,
             published: Published {
                 view: state.kv,
                 bytes_in_use: state.bytes_in_use,
@@ -233,6 +237,11 @@ impl Member {
     /// The fingerprint of the replicated state, see [`crate::state::State::hash`].
     pub fn state_hash(&self) -> u64 {
         self.replica.borrow().state.hash()
+    }
+
+    /// Bytes of the log entries kept in memory, roughly.
+    pub fn log_bytes(&self) -> usize {
+        self.trimmer.log_bytes()
     }
 
     /// Checks the invariants of the replicated state.
@@ -453,6 +462,9 @@ impl Member {
         let metrics = openraft::async_runtime::watch::WatchReceiver::borrow_watched(&metrics);
         let replica = self.replica.borrow();
         let applied = replica.last_applied.map_or(0, |id| id.index());
+        let snapshot = metrics.snapshot.map(|id| id.index());
+        self.trimmer
+            .look(&self.executor, &self.raft, applied, snapshot);
         let term = metrics.current_term;
         let leader = metrics.current_leader;
         let committed = metrics

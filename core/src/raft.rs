@@ -13,6 +13,7 @@ pub mod network;
 pub(crate) mod outbox;
 pub(crate) mod proposer;
 pub(crate) mod reception;
+pub(crate) mod trimmer;
 pub mod types;
 
 pub use log_store::RecoveredLog;

@@ -484,3 +484,22 @@ fn equal_inputs_give_equal_outputs() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn the_log_in_memory_is_bounded_in_bytes() {
+    let mut world = World::new(1);
+    for token in 0..100 {
+        let put = PutRequest {
+            key: b"k".to_vec(),
+            value: vec![0; 1 << 20],
+            ..PutRequest::default()
+        };
+        let command = Request::Put(put).into();
+        world.handle(1, Input::Propose(vec![Proposal { token, command }]));
+        assert!(
+            world.members[&1].log_bytes() < 20 << 20,
+            "after {token} megabytes"
+        );
+    }
+    assert!(world.members[&1].log_bytes() > 0);
+}

@@ -43,6 +43,26 @@ pub struct RecoveredLog {
     pub entries: Vec<Entry>,
 }
 
+impl LogStore {
+    /// Bytes of the entries in memory, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.log.borrow().bytes
+    }
+
+    /// The last entry that has more than `bytes` of newer ones behind it; none if all fit.
+    pub(crate) fn last_beyond(&self, bytes: usize) -> Option<u64> {
+        let log = self.log.borrow();
+        let mut room = bytes;
+        for stored in log.entries.iter().rev() {
+            if stored.bytes > room {
+                return Some(stored.entry.index());
+            }
+            room -= stored.bytes;
+        }
+        None
+    }
+}
+
 impl RecoveredLog {
     /// Bytes of the entries, roughly.
     pub fn bytes(&self) -> u64 {
@@ -59,6 +79,8 @@ struct Log {
     purged: Option<LogId>,
     /// Contiguous; the first follows `purged`.
     entries: VecDeque<Stored>,
+    /// Of all entries together.
+    bytes: usize,
 }
 
 struct Stored {
@@ -76,6 +98,7 @@ impl LogStore {
             contiguous,
             "recovered entries are contiguous and follow the checkpoint"
         );
+        let bytes = recovered.entries.iter().map(entry_bytes).sum();
         let entries = recovered.entries.into_iter().map(|entry| Stored {
             bytes: entry_bytes(&entry),
             entry,
@@ -85,6 +108,7 @@ impl LogStore {
             committed: recovered.committed,
             purged: recovered.purged,
             entries: entries.collect(),
+            bytes,
         };
         Self {
             log: Rc::new(RefCell::new(log)),
@@ -239,6 +263,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 index: entry.index(),
                 payload,
             });
+            log.bytes += bytes;
             log.entries.push_back(Stored { entry, bytes });
         }
         self.outbox.borrow_mut().write_flushed(records, callback);
@@ -253,8 +278,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             keep >= first,
             "entries below the checkpoint are committed and never truncated"
         );
-        log.entries
-            .truncate(usize::try_from(keep - first).unwrap_or(usize::MAX));
+        let keep_entries = usize::try_from(keep - first).unwrap_or(usize::MAX);
+        while log.entries.len() > keep_entries {
+            log.bytes -= log.entries.pop_back().map_or(0, |stored| stored.bytes);
+        }
         self.outbox
             .borrow_mut()
             .write_lazily(vec![Record::TruncateFrom { index: keep }]);
@@ -278,7 +305,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             .front()
             .is_some_and(|stored| stored.entry.index() <= log_id.index())
         {
-            log.entries.pop_front();
+            log.bytes -= log.entries.pop_front().map_or(0, |stored| stored.bytes);
         }
         log.purged = Some(log_id);
         // The disk learns of a purge only when the log restarts after an installed snapshot. Otherwise the
