@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::{Config, SnapshotPolicy};
+use openraft::{Config, Membership, SnapshotPolicy};
 
+use crate::command::MemberAttributes;
 use crate::input::{Input, Proposal};
 use crate::mvcc::{Store, Sweep};
 use crate::output::{DiskOp, MemberInfo, Outcome, Output, Published, Refusal};
@@ -496,21 +497,7 @@ impl Member {
             return;
         }
         let view = replica.state.view();
-        let members: Vec<MemberInfo> = membership
-            .nodes()
-            .map(|(id, urls)| {
-                let attributes = view.members.get(id);
-                MemberInfo {
-                    id: *id,
-                    name: attributes.map(|a| a.name.clone()).unwrap_or_default(),
-                    peer_urls: urls.0.clone(),
-                    client_urls: attributes
-                        .map(|a| a.client_urls.clone())
-                        .unwrap_or_default(),
-                    is_learner: !membership.voter_ids().any(|voter| voter == *id),
-                }
-            })
-            .collect();
+        let members = list_members(membership, &view.members);
         let members = if *members == *old.members {
             Arc::clone(&old.members)
         } else {
@@ -553,6 +540,28 @@ impl Member {
                 .push_back(Output::Disk(DiskOp::Checkpoint(checkpoint)));
         }
     }
+}
+
+/// The members with what they published of themselves, by id.
+fn list_members(
+    membership: &Membership<u64, PeerUrls>,
+    published: &BTreeMap<u64, MemberAttributes>,
+) -> Vec<MemberInfo> {
+    membership
+        .nodes()
+        .map(|(id, urls)| {
+            let attributes = published.get(id);
+            MemberInfo {
+                id: *id,
+                name: attributes.map(|a| a.name.clone()).unwrap_or_default(),
+                peer_urls: urls.0.clone(),
+                client_urls: attributes
+                    .map(|a| a.client_urls.clone())
+                    .unwrap_or_default(),
+                is_learner: !membership.voter_ids().any(|voter| voter == *id),
+            }
+        })
+        .collect()
 }
 
 fn consensus_config(settings: &Settings) -> Config {

@@ -1,7 +1,9 @@
 //! From a data directory to a member that can start: the newest checkpoint, then the log after it.
 
+use std::fs::DirBuilder;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use metastore_core::codec;
@@ -30,6 +32,10 @@ pub(crate) enum RecoveryError {
     Wal(#[from] WalError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    #[error(
+        "{path}: cannot make this directory: {source}; change --wal-dir or the rights on its parent"
+    )]
+    Unmakeable { path: PathBuf, source: io::Error },
     #[error("{path}: cannot read: {source}")]
     Unreadable { path: PathBuf, source: io::Error },
     #[error(
@@ -59,6 +65,7 @@ pub(crate) fn open(
     let files = Arc::new(RealFiles);
     let checkpoints = Checkpoints::open(Arc::clone(&files), &directories.snap)?;
     if fresh {
+        make_dir(&directories.wal)?;
         let wal = Wal::create(files, &directories.wal, identity, options)?;
         return Ok(Opened {
             recovered: Recovered::default(),
@@ -90,6 +97,15 @@ pub(crate) fn open(
         recovered: Recovered { checkpoint, log },
         wal,
         checkpoints,
+    })
+}
+
+/// A log directory of its own may not be there yet.
+fn make_dir(path: &Path) -> Result<(), RecoveryError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| RecoveryError::Unmakeable {
+        path: path.to_owned(),
+        source,
     })
 }
 

@@ -39,7 +39,7 @@ use crate::grpc::{Context, Identity, RequestLimits};
 use crate::identity;
 use crate::inbox::{self, Inbox};
 use crate::node::{Call, Node};
-use crate::recovery::{self, Directories, RecoveryError};
+use crate::recovery::{self, Directories, Opened, RecoveryError};
 use crate::waiting::Mailbox;
 
 /// Why a server cannot start. Each text is one line that says what to change.
@@ -130,22 +130,7 @@ impl Server {
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let listeners = listen(config)?;
         let origin = Instant::now();
-        let mut data = DataDir::open(&config.data_dir)?;
-        let fresh = data.identity().is_none();
-        let me = whoami(config, &mut data)?;
-        let wal_dir = config.wal_dir.clone().unwrap_or_else(|| data.wal_dir());
-        let directories = Directories {
-            wal: wal_dir,
-            snap: data.snap_dir(),
-        };
-        let identity = LogIdentity {
-            cluster_id: me.cluster_id,
-            member_id: me.member_id,
-        };
-        let opened = recovery::open(&directories, identity, wal_options(config), fresh)?;
-        if fresh {
-            data.claim(me.clone())?;
-        }
+        let (data, me, opened) = open_data(config)?;
         let member_id = me.member_id;
         let settings = settings(config, member_id);
 
@@ -269,8 +254,29 @@ fn listen(config: &Config) -> Result<Vec<(TcpListener, Serves)>, StartError> {
         .collect()
 }
 
+/// Opens the data directory and what is in it; a new one gets this member's identity last of all.
+fn open_data(config: &Config) -> Result<(DataDir, MemberIdentity, Opened), StartError> {
+    let mut data = DataDir::open(&config.data_dir)?;
+    let fresh = data.identity().is_none();
+    let me = whoami(config, &data)?;
+    let wal = config.wal_dir.clone().unwrap_or_else(|| data.wal_dir());
+    let directories = Directories {
+        wal,
+        snap: data.snap_dir(),
+    };
+    let identity = LogIdentity {
+        cluster_id: me.cluster_id,
+        member_id: me.member_id,
+    };
+    let opened = recovery::open(&directories, identity, wal_options(config), fresh)?;
+    if fresh {
+        data.claim(me.clone())?;
+    }
+    Ok((data, me, opened))
+}
+
 /// Who this member is: as its data says, or, without data, as the configuration says.
-fn whoami(config: &Config, data: &mut DataDir) -> Result<MemberIdentity, StartError> {
+fn whoami(config: &Config, data: &DataDir) -> Result<MemberIdentity, StartError> {
     if let Some(found) = data.identity() {
         return Ok(found.clone());
     }

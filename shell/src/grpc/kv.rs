@@ -5,6 +5,7 @@ use std::pin::Pin;
 use futures_util::{Stream, stream};
 use metastore_core::check;
 use metastore_core::command::{Command, Request as Replicated};
+use metastore_core::kv_error::KvError;
 use metastore_core::output::Outcome;
 use metastore_core::txn;
 use metastore_proto::etcdserverpb::kv_server::Kv;
@@ -113,17 +114,25 @@ impl Kv for KvService {
         let chunk_bytes =
             usize::try_from(self.context.limits.request_bytes_max).unwrap_or(usize::MAX);
         let view = self.context.published().view.clone();
-        let chunks = view
+        let mut chunks = view
             .range_stream(&request, chunk_bytes)
             .map_err(|e| status::from_kv(&e))?;
         let context = self.context.clone();
-        let responses = chunks.map(move |mut chunk| {
+        let mut ended = false;
+        let responses = std::iter::from_fn(move || {
+            let mut chunk = chunks.next().filter(|_| !ended)?;
+            // The view would hold for as long as it is wanted; but a compaction is a promise that what lies
+            // before it cannot be read any more.
+            if chunks.overtaken_by(context.published().view.compact_revision()) {
+                ended = true;
+                return Some(Err(status::from_kv(&KvError::Compacted)));
+            }
             if chunk.header.is_some() {
                 context.stamp(&mut chunk.header);
             }
-            Ok(RangeStreamResponse {
+            Some(Ok(RangeStreamResponse {
                 range_response: Some(chunk),
-            })
+            }))
         });
         Ok(Response::new(Box::pin(stream::iter(responses))))
     }

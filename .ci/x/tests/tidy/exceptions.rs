@@ -11,6 +11,15 @@ pub(crate) const LONG_FUNCTIONS: &[(&str, usize)] = &[
         "core/src/raft/executor/tests/cost.rs::cost_of_the_hot_paths",
         77,
     ),
+    ("core/src/mvcc/model.rs::read", 75),
+    ("core/src/mvcc/tests.rs::tell", 86),
+    (
+        "core/src/mvcc/tests.rs::the_store_agrees_with_the_model",
+        73,
+    ),
+    ("shell/src/disk/wal_recovery.rs::read_chain", 76),
+    ("shell/tests/refusals.rs::refusals_of_single_requests", 92),
+    ("shell/tests/refusals.rs::refusals_of_transactions", 148),
     ("shell/src/config/assemble.rs::assemble", 71),
     (
         "shell/src/config/tests/flags.rs::malformed_command_lines_end_with_their_code",
