@@ -497,7 +497,7 @@ fn the_log_in_memory_is_bounded_in_bytes() {
         let command = Request::Put(put).into();
         world.handle(1, Input::Propose(vec![Proposal { token, command }]));
         assert!(
-            world.members[&1].log_bytes() < 20 << 20,
+            world.members[&1].log_bytes() < 12 << 20,
             "after {token} megabytes"
         );
     }
