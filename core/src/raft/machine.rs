@@ -1,6 +1,6 @@
 //! Consensus' state machine: feeds committed entries to the replicated state, one index at a time.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::rc::Rc;
@@ -124,26 +124,24 @@ fn describe(meta: &SnapshotMeta, view: StateView, index: u64) -> Checkpoint {
 pub struct Machine {
     replica: Rc<RefCell<Replica>>,
     outbox: SharedOutbox,
-    /// The snapshot that consensus knows of; log entries up to it may be forgotten in memory.
-    current: Rc<RefCell<Option<Snapshot>>>,
+    /// Whether consensus has made or installed a snapshot. Which one does not matter: a newer one serves as well,
+    /// and holding on to an old root would keep alive all that was replaced since.
+    made: Rc<Cell<bool>>,
 }
 
 /// Builds a snapshot: one copy of the root, whatever the size.
 pub struct Builder {
     replica: Rc<RefCell<Replica>>,
-    current: Rc<RefCell<Option<Snapshot>>>,
+    made: Rc<Cell<bool>>,
 }
 
 impl Machine {
     pub(crate) fn new(replica: Rc<RefCell<Replica>>, outbox: SharedOutbox) -> Self {
-        let restored = replica
-            .borrow()
-            .last_applied
-            .map(|_| replica.borrow().snapshot());
+        let made = replica.borrow().last_applied.is_some();
         Self {
             replica,
             outbox,
-            current: Rc::new(RefCell::new(restored)),
+            made: Rc::new(Cell::new(made)),
         }
     }
 }
@@ -152,9 +150,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = Image;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let snapshot = self.replica.borrow().snapshot();
-        *self.current.borrow_mut() = Some(snapshot.clone());
-        Ok(snapshot)
+        self.made.set(true);
+        Ok(self.replica.borrow().snapshot())
     }
 }
 
@@ -199,7 +196,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         Builder {
             replica: Rc::clone(&self.replica),
-            current: Rc::clone(&self.current),
+            made: Rc::clone(&self.made),
         }
     }
 
@@ -226,14 +223,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
             last_applied: meta.last_log_id,
             membership: meta.last_membership.clone(),
         };
-        *self.current.borrow_mut() = Some(Snapshot {
-            meta: meta.clone(),
-            snapshot: image,
-        });
+        self.made.set(true);
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        Ok(self.current.borrow().clone())
+        Ok(self.made.get().then(|| self.replica.borrow().snapshot()))
     }
 }

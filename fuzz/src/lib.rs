@@ -1,0 +1,254 @@
+//! The operations that fuzz inputs consist of: typed, over few keys, so that inputs meet in interesting places.
+
+#![forbid(unsafe_code)]
+
+use arbitrary::Arbitrary;
+use metastore_proto::etcdserverpb::compare::TargetUnion;
+use metastore_proto::etcdserverpb::request_op::Request;
+use metastore_proto::etcdserverpb::{
+    Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+};
+
+/// A key out of few, neighbours and prefixes of each other among them; one of them is empty, hence illegal.
+#[derive(Arbitrary, Debug, Clone, Copy)]
+pub struct Key(u8);
+
+impl Key {
+    /// The key's bytes.
+    pub fn bytes(self) -> Vec<u8> {
+        KEYS[usize::from(self.0) % KEYS.len()].to_vec()
+    }
+
+    /// The key's bytes, never empty.
+    pub fn legal(self) -> Vec<u8> {
+        KEYS[usize::from(self.0) % (KEYS.len() - 1)].to_vec()
+    }
+}
+
+/// Where a range ends.
+#[derive(Arbitrary, Debug, Clone, Copy)]
+pub enum End {
+    /// The key alone.
+    OneKey,
+    /// All keys from the key on.
+    Open,
+    /// Before this key, which may lie before the start.
+    Before(Key),
+}
+
+impl End {
+    /// The request's `range_end`.
+    pub fn bytes(self) -> Vec<u8> {
+        match self {
+            End::OneKey => Vec::new(),
+            End::Open => vec![0],
+            End::Before(key) => key.legal(),
+        }
+    }
+}
+
+/// A put with every option.
+#[derive(Arbitrary, Debug, Clone)]
+pub struct Put {
+    /// The key.
+    pub key: Key,
+    /// The value, short or a run of one byte.
+    pub value: u8,
+    /// Asks for the record before.
+    pub prev_kv: bool,
+    /// Keeps the value; legal only with an empty one.
+    pub ignore_value: bool,
+    /// Names a lease: none, one that exists, one that does not.
+    pub lease: u8,
+}
+
+impl Put {
+    /// As a request.
+    pub fn request(&self) -> PutRequest {
+        let ignore_value = self.ignore_value && self.value.is_multiple_of(4);
+        PutRequest {
+            key: self.key.bytes(),
+            value: if ignore_value {
+                Vec::new()
+            } else {
+                value(self.value)
+            },
+            lease: lease(self.lease),
+            prev_kv: self.prev_kv,
+            ignore_value,
+            ignore_lease: self.lease > 250,
+        }
+    }
+}
+
+/// A delete of a range.
+#[derive(Arbitrary, Debug, Clone)]
+pub struct Delete {
+    /// The first key.
+    pub key: Key,
+    /// The end.
+    pub end: End,
+    /// Asks for the deleted records.
+    pub prev_kv: bool,
+}
+
+impl Delete {
+    /// As a request.
+    pub fn request(&self) -> DeleteRangeRequest {
+        DeleteRangeRequest {
+            key: self.key.bytes(),
+            range_end: self.end.bytes(),
+            prev_kv: self.prev_kv,
+        }
+    }
+}
+
+/// A read with every option.
+#[derive(Arbitrary, Debug, Clone)]
+pub struct Range {
+    /// The first key.
+    pub key: Key,
+    /// The end.
+    pub end: End,
+    /// How many records at most.
+    pub limit: i8,
+    /// The revision to read at.
+    pub revision: i8,
+    /// Bounds on the modification and creation revisions.
+    pub bounds: [u8; 4],
+    /// The order's number, known or not.
+    pub sort_order: i8,
+    /// The order's subject, known or not.
+    pub sort_target: i8,
+    /// Leaves values out.
+    pub keys_only: bool,
+    /// Leaves all but the number out.
+    pub count_only: bool,
+}
+
+impl Range {
+    /// As a request.
+    pub fn request(&self) -> RangeRequest {
+        RangeRequest {
+            key: self.key.bytes(),
+            range_end: self.end.bytes(),
+            limit: self.limit.into(),
+            revision: self.revision.into(),
+            sort_order: self.sort_order.into(),
+            sort_target: self.sort_target.into(),
+            serializable: false,
+            keys_only: self.keys_only,
+            count_only: self.count_only,
+            min_mod_revision: self.bounds[0].into(),
+            max_mod_revision: self.bounds[1].into(),
+            min_create_revision: self.bounds[2].into(),
+            max_create_revision: self.bounds[3].into(),
+        }
+    }
+}
+
+/// A condition of a transaction.
+#[derive(Arbitrary, Debug, Clone)]
+pub struct Condition {
+    key: Key,
+    end: End,
+    result: i8,
+    target: i8,
+    given: Given,
+}
+
+#[derive(Arbitrary, Debug, Clone)]
+enum Given {
+    Nothing,
+    Version(u8),
+    Create(u8),
+    Mod(u8),
+    Value(u8),
+    Lease(u8),
+}
+
+impl Condition {
+    fn request(&self) -> Compare {
+        let target_union = match self.given {
+            Given::Nothing => None,
+            Given::Version(number) => Some(TargetUnion::Version(number.into())),
+            Given::Create(number) => Some(TargetUnion::CreateRevision(number.into())),
+            Given::Mod(number) => Some(TargetUnion::ModRevision(number.into())),
+            Given::Value(number) => Some(TargetUnion::Value(value(number))),
+            Given::Lease(number) => Some(TargetUnion::Lease(lease(number))),
+        };
+        Compare {
+            result: self.result.into(),
+            target: self.target.into(),
+            key: self.key.bytes(),
+            range_end: self.end.bytes(),
+            target_union,
+        }
+    }
+}
+
+/// A transaction, nested to any depth the input's length allows.
+#[derive(Arbitrary, Debug, Clone)]
+pub struct Txn {
+    compare: Vec<Condition>,
+    success: Vec<Step>,
+    failure: Vec<Step>,
+}
+
+#[derive(Arbitrary, Debug, Clone)]
+enum Step {
+    Put(Put),
+    Delete(Delete),
+    Range(Range),
+    Txn(Box<Txn>),
+    Unset,
+}
+
+impl Txn {
+    /// As a request.
+    pub fn request(&self) -> TxnRequest {
+        TxnRequest {
+            compare: self.compare.iter().map(Condition::request).collect(),
+            success: self.success.iter().map(Step::request).collect(),
+            failure: self.failure.iter().map(Step::request).collect(),
+        }
+    }
+}
+
+impl Step {
+    fn request(&self) -> RequestOp {
+        RequestOp {
+            request: match self {
+                Step::Put(put) => Some(Request::RequestPut(put.request())),
+                Step::Delete(delete) => Some(Request::RequestDeleteRange(delete.request())),
+                Step::Range(range) => Some(Request::RequestRange(range.request())),
+                Step::Txn(txn) => Some(Request::RequestTxn(txn.request())),
+                Step::Unset => None,
+            },
+        }
+    }
+}
+
+/// Bytes that stand for a value: empty, short, or longer than any short form.
+pub fn value(number: u8) -> Vec<u8> {
+    match number {
+        0 => Vec::new(),
+        1..=199 => vec![number],
+        _ => vec![number; usize::from(number) * 4],
+    }
+}
+
+fn lease(number: u8) -> i64 {
+    match number % 8 {
+        0..=4 => 0,
+        5 | 6 => LEASE,
+        _ => LEASE + 1,
+    }
+}
+
+/// The one lease that targets grant.
+pub const LEASE: i64 = 7;
+
+const KEYS: [&[u8]; 11] = [
+    b"a", b"aa", b"ab", b"b", b"b\0", b"c", b"d", b"\x7f", b"\x80", b"\xff", b"",
+];
