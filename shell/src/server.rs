@@ -32,6 +32,7 @@ use crate::checkpointing;
 use crate::config::{Config, ConfigError, Url};
 use crate::connections::{Connections, Serves, Transport};
 use crate::disk::data_dir::{DataDir, DataDirError, MemberIdentity};
+use crate::disk::log_stats::LogStats;
 use crate::disk::log_thread::{LogLimits, LogThread};
 use crate::disk::wal_file::WalOptions;
 use crate::driver::{Announcement, Driver, Ended, Ready};
@@ -207,10 +208,29 @@ impl Server {
         if self.member.join().is_err() {
             tracing::error!("the member thread panicked");
         }
+        let written = self.log.stats();
         self.log.stop();
+        report(&written);
         tracing::info!("closed the server");
         stopped
     }
+}
+
+/// Says what the log did in the life of this process, and how long the disk let it wait: it tells a slow disk from a
+/// slow server afterwards. The quantiles are upper bounds, the maximum is exact; all in microseconds.
+fn report(written: &LogStats) {
+    let sync = written.sync();
+    let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    tracing::info!(
+        batches = written.batches(),
+        records = written.records(),
+        bytes = written.bytes(),
+        sync_p50_us = micros(sync.quantile_bound(500)),
+        sync_p99_us = micros(sync.quantile_bound(990)),
+        sync_p999_us = micros(sync.quantile_bound(999)),
+        sync_max_us = micros(sync.max()),
+        "log written"
+    );
 }
 
 fn first_end(ends: &Receiver<Stopped>) -> String {

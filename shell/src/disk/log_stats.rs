@@ -1,4 +1,4 @@
-//! What the log has done, counted for the metrics page.
+//! What the log has done, counted for the metrics page and for the line the server logs when it stops.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,6 +18,7 @@ pub struct Histogram {
     /// One more than the bounds: the last counts what is above all of them.
     counts: [AtomicU64; BUCKET_BOUNDS_MICROS.len() + 1],
     sum_nanos: AtomicU64,
+    max_nanos: AtomicU64,
 }
 
 impl LogStats {
@@ -68,12 +69,33 @@ impl Histogram {
         Duration::from_nanos(self.sum_nanos.load(Ordering::Relaxed))
     }
 
+    /// The longest duration, exactly; zero when there was none.
+    pub fn max(&self) -> Duration {
+        Duration::from_nanos(self.max_nanos.load(Ordering::Relaxed))
+    }
+
+    /// A bound that at least `per_mille` thousandths of the durations do not exceed: that of a bucket, or the longest
+    /// duration where that is less. Zero when there was none.
+    pub fn quantile_bound(&self, per_mille: u32) -> Duration {
+        assert!(per_mille <= 1000, "a part is no more than the whole");
+        let cumulative = self.cumulative();
+        let all = u128::from(cumulative[BUCKET_BOUNDS_MICROS.len()]);
+        let wanted = (all * u128::from(per_mille)).div_ceil(1000);
+        let bucket = cumulative.partition_point(|&count| u128::from(count) < wanted);
+        BUCKET_BOUNDS_MICROS
+            .get(bucket)
+            .map_or(self.max(), |&bound| {
+                Duration::from_micros(bound).min(self.max())
+            })
+    }
+
     fn observe(&self, took: Duration) {
         let bucket =
             BUCKET_BOUNDS_MICROS.partition_point(|&bound| Duration::from_micros(bound) < took);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.sum_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.max_nanos.fetch_max(nanos, Ordering::Relaxed);
     }
 }
 
@@ -98,5 +120,27 @@ mod tests {
         assert_eq!(cumulative[..3], [1, 2, 2]);
         assert_eq!(cumulative[16..], [2, 3]);
         assert_eq!(histogram.sum(), Duration::from_micros(9_000_251));
+    }
+    #[test]
+    fn a_quantile_is_bounded_by_its_bucket_and_by_the_longest_duration() {
+        let histogram = Histogram::default();
+        assert_eq!(histogram.quantile_bound(999), Duration::ZERO);
+        for _ in 0..998 {
+            histogram.observe(Duration::from_micros(200));
+        }
+        histogram.observe(Duration::from_micros(5_000));
+        histogram.observe(Duration::from_micros(9_000_000));
+        assert_eq!(histogram.quantile_bound(500), Duration::from_micros(250));
+        assert_eq!(histogram.quantile_bound(998), Duration::from_micros(250));
+        assert_eq!(histogram.quantile_bound(999), Duration::from_micros(8_000));
+        assert_eq!(histogram.quantile_bound(1000), Duration::from_secs(9));
+        assert_eq!(histogram.max(), Duration::from_secs(9));
+    }
+
+    #[test]
+    fn no_quantile_exceeds_the_longest_duration() {
+        let histogram = Histogram::default();
+        histogram.observe(Duration::from_micros(300));
+        assert_eq!(histogram.quantile_bound(990), Duration::from_micros(300));
     }
 }
