@@ -9,10 +9,10 @@ use super::log_store::LogStore;
 use super::types::Raft;
 
 /// Entries in memory that start a trim, in bytes.
-const LOG_BYTES_MAX: usize = 8 << 20;
+const LOG_BYTES_MAX: usize = 4 << 20;
 
 /// What a trim leaves for followers that lag a little, in bytes.
-const LOG_BYTES_KEPT: usize = 2 << 20;
+const LOG_BYTES_KEPT: usize = 1 << 20;
 
 /// Watches the log's bytes and asks consensus to forget.
 pub(crate) struct Trimmer {
