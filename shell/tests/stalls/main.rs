@@ -49,7 +49,11 @@ fn a_put_is_held_up_at_most_ten_milliseconds_beyond_its_fdatasync() {
 
     let phases = [undisturbed, compaction, checkpoints, reader];
     println!("{}", findings::report(&phases));
-    let [_, compaction, checkpoints, reader] = &phases;
+    let [undisturbed, compaction, checkpoints, reader] = &phases;
+    assert!(
+        undisturbed.beyond_the_disk(999) <= HELD_UP_MAX,
+        "puts are held up while nothing else goes on: this machine is too busy to tell why"
+    );
     assert!(checkpoints.checkpoints() > 0, "no checkpoint was written");
     assert!(
         reader.busy() >= VIEW_HELD,
