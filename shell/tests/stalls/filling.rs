@@ -16,11 +16,11 @@ pub(crate) fn put_every_key(address: SocketAddr) -> i64 {
     single_threaded_runtime().block_on(async {
         let connection = Connection::open(address).await.expect("a ready server");
         let mut writers = JoinSet::new();
-        for writer in 0..WRITERS {
+        for writer in 0..WRITERS as u64 {
             let mut connection = connection.clone();
             writers.spawn(async move {
                 let mut newest = 0;
-                for batch in (writer..KEYS / TXN_PUTS).step_by(WRITERS as usize) {
+                for batch in (writer..KEYS / TXN_PUTS).step_by(WRITERS) {
                     let answer = connection.kv.txn(puts_of(batch)).await;
                     let answer = answer.expect("a transaction of puts").into_inner();
                     assert_eq!(answer.responses.len() as u64, TXN_PUTS);
@@ -66,4 +66,4 @@ fn puts_of(batch: u64) -> TxnRequest {
 pub(crate) const KEYS: u64 = 1_000_000;
 
 const TXN_PUTS: u64 = 100;
-const WRITERS: u64 = 8;
+const WRITERS: usize = 8;

@@ -52,6 +52,11 @@ impl Findings {
         }
     }
 
+    /// What went on.
+    pub(crate) fn name(&self) -> &str {
+        self.name
+    }
+
     /// Checkpoints written in the life of the server of this phase.
     pub(crate) fn checkpoints(&self) -> usize {
         self.checkpoints

@@ -7,7 +7,9 @@ mod findings;
 mod open_loop;
 
 use std::{
-    fs, thread,
+    fs,
+    os::unix::process::ExitStatusExt,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -47,7 +49,11 @@ fn a_put_is_held_up_at_most_ten_milliseconds_beyond_its_fdatasync() {
 
     let phases = [undisturbed, compaction, checkpoints, reader];
     println!("{}", findings::report(&phases));
-    let [_, compaction, checkpoints, reader] = &phases;
+    let [undisturbed, compaction, checkpoints, reader] = &phases;
+    assert!(
+        undisturbed.beyond_the_disk(999) <= HELD_UP_MAX,
+        "puts are held up while nothing else goes on: this machine is too busy to tell why"
+    );
     assert!(checkpoints.checkpoints() > 0, "no checkpoint was written");
     assert!(
         reader.busy() >= VIEW_HELD,
@@ -61,7 +67,8 @@ fn a_put_is_held_up_at_most_ten_milliseconds_beyond_its_fdatasync() {
         let beyond = phase.beyond_the_disk(999);
         assert!(
             beyond <= HELD_UP_MAX,
-            "puts were held up {beyond:?} beyond the slowest fdatasync"
+            "{}: puts were held up {beyond:?} beyond the slowest fdatasync",
+            phase.name()
         );
     }
 }
@@ -86,7 +93,8 @@ fn measure(
 
 fn end(server: &mut ServerProcess) {
     let status = server.stop();
-    assert!(status.success(), "the server ended with {status}");
+    // It ends by the signal it was stopped with, after it has closed everything.
+    assert_eq!(status.signal(), Some(libc::SIGTERM), "ended with {status}");
 }
 
 fn whole_phase() -> Window {
