@@ -48,7 +48,8 @@ pub struct Member {
     outputs: VecDeque<Output>,
     /// Answers to physical compactions, until the sweep is done.
     until_swept: Vec<(u64, Outcome)>,
-    sweeping: bool,
+    /// When the next slice of a sweep is due, while there is one.
+    sweep_at: Option<Duration>,
     checkpoints: Checkpoints,
     trimmer: Trimmer,
     published: Published,
@@ -119,6 +120,9 @@ pub const PROPOSALS_MAX: usize = 16_384;
 /// Changes looked at in one slice of the sweep after a compaction.
 const SWEEP_CHANGES: usize = 64;
 
+/// The pause between two slices, a few times as long as a slice takes, so that a sweep never has a core for itself.
+const SWEEP_PAUSE: Duration = Duration::from_micros(500);
+
 impl Member {
     /// Starts a member from what its disk held.
     ///
@@ -160,7 +164,7 @@ impl Member {
             barriers: Barriers::default(),
             outputs: VecDeque::new(),
             until_swept: Vec::new(),
-            sweeping: false,
+            sweep_at: None,
             checkpoints: Checkpoints {
                 log_bytes,
                 covered,
@@ -223,11 +227,11 @@ impl Member {
 
     /// When to call [`Member::handle`] again if no input comes before.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        if self.sweeping {
-            return Some(self.now);
-        }
         let raft = self.executor.next_deadline().map(|at| at.to_epoch());
-        raft.into_iter().chain(self.pending.deadline()).min()
+        raft.into_iter()
+            .chain(self.pending.deadline())
+            .chain(self.sweep_at)
+            .min()
     }
 
     /// What readers see now.
@@ -339,7 +343,7 @@ impl Member {
     fn turn(&mut self, now: Duration) {
         self.start_barrier();
         self.executor.run_until_idle(now);
-        if self.sweeping {
+        if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep();
         }
         let ended = self.collect_ended();
@@ -422,7 +426,7 @@ impl Member {
     fn answer(&mut self, ended: Vec<(u64, Result<Outcome, Refusal>)>) {
         for (token, answer) in ended {
             if let Ok(Outcome::Compact { physical, .. }) = &answer {
-                self.sweeping = true;
+                self.sweep_at = Some(self.now);
                 if *physical {
                     self.until_swept
                         .extend(answer.ok().map(|outcome| (token, outcome)));
@@ -435,9 +439,9 @@ impl Member {
 
     fn sweep(&mut self) {
         match self.replica.borrow_mut().state.sweep(SWEEP_CHANGES) {
-            Sweep::More => {}
+            Sweep::More => self.sweep_at = Some(self.now + SWEEP_PAUSE),
             Sweep::Done => {
-                self.sweeping = false;
+                self.sweep_at = None;
                 for (token, outcome) in self.until_swept.drain(..) {
                     self.outputs.push_back(Output::Answer {
                         token,

@@ -457,7 +457,7 @@ fn a_physical_compaction_is_answered_when_the_old_records_are_gone() {
         None,
         "a hundred keys take several slices"
     );
-    world.pass(Duration::from_millis(1));
+    world.pass(Duration::from_millis(10));
     assert!(matches!(
         world.answers.get(&900),
         Some(Ok(Outcome::Compact { .. }))
