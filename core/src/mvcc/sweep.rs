@@ -7,12 +7,15 @@ use super::{Store, Sweep};
 ///
 /// The sweep passes every change from the last finished boundary (inclusive: a tombstone at it outlives it) to the
 /// compact revision. When a key's last change at or below the boundary is passed, all that the compaction may
-/// remove is gone. A boundary that moves meanwhile only makes the walk longer: a change passed under the old
-/// boundary was either its key's last and is done with, or has a later one still to be passed.
+/// remove is gone. A boundary that moves meanwhile makes the walk longer: a change passed under the old boundary was
+/// either its key's last and is done with, or has a later one still to be passed. Only the changes *at* the old
+/// boundary outlived it, so if the walk has come to them, it goes back and passes them again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SweepCursor {
     revision: i64,
     index: usize,
+    /// The boundary that the walk is for.
+    boundary: i64,
     /// The boundary up to which nothing is left to remove.
     finished: i64,
 }
@@ -22,8 +25,17 @@ impl SweepCursor {
         SweepCursor {
             revision: compact_revision,
             index: 0,
+            boundary: compact_revision,
             finished: compact_revision,
         }
+    }
+
+    /// Takes the boundary that the walk is for from now on.
+    fn aim(&mut self, boundary: i64) {
+        if self.boundary != boundary && self.revision >= self.boundary {
+            (self.revision, self.index) = (self.boundary, 0);
+        }
+        self.boundary = boundary;
     }
 }
 
@@ -36,6 +48,7 @@ impl Store {
         if self.cursor.finished == compact {
             return Sweep::Done;
         }
+        self.cursor.aim(compact);
         let mut left = keys_max.max(1);
         self.cursor.revision = self.cursor.revision.max(self.view.log.first_revision());
         while left > 0 && self.cursor.revision <= compact {

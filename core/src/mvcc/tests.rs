@@ -470,6 +470,46 @@ fn a_view_is_sent_to_other_threads() {
 }
 
 #[test]
+fn a_tombstone_at_a_boundary_that_moves_in_mid_sweep_goes_with_the_next_one() {
+    let mut store = Store::new();
+    let put = |store: &mut Store, key: &str| {
+        let request = PutRequest {
+            key: key.into(),
+            ..PutRequest::default()
+        };
+        store
+            .put(&request, &mut Changes::new())
+            .expect("a plain put");
+    };
+    let compact = |store: &mut Store, revision| {
+        let request = CompactionRequest {
+            revision,
+            physical: false,
+        };
+        store.compact(&request).expect("an existing revision");
+    };
+    put(&mut store, "c");
+    let delete = DeleteRangeRequest {
+        key: b"c".to_vec(),
+        ..DeleteRangeRequest::default()
+    };
+    store
+        .delete_range(&delete, &mut Changes::new())
+        .expect("a plain delete");
+    put(&mut store, "a");
+    compact(&mut store, 3);
+    // The walk passes the put, its revision's end and the tombstone, which the boundary protects.
+    assert_eq!(store.sweep(3), Sweep::More);
+    compact(&mut store, 4);
+    while store.sweep(1) == Sweep::More {}
+    assert_eq!(
+        store.bytes_in_use(),
+        store.view().retained().map(Record::size).sum::<u64>()
+    );
+    store.validate();
+}
+
+#[test]
 fn the_hash_of_history_ignores_how_far_the_sweep_came() {
     let mut store = Store::new();
     for command in [
