@@ -5,11 +5,11 @@
 //! | thread | what it does |
 //! |---|---|
 //! | main | waits for a signal or for a thread that cannot go on |
-//! | `member` | the core, see [`crate::driver`] |
+//! | `member` | the core, see `driver.rs` |
 //! | `wal` | the log's writes, see [`crate::disk::log_thread`] |
-//! | `checkpoint` | writes the state beside the log, see [`crate::checkpointing`] |
+//! | `checkpoint` | writes the state beside the log, see `checkpointing.rs` |
 //! | `drop` | frees replaced views |
-//! | `conn-N` | connections, see [`crate::connections`] |
+//! | `conn-N` | connections, see `connections.rs` |
 //! | `signals` | turns signals into messages |
 
 use std::collections::BTreeMap;
