@@ -8,7 +8,8 @@ use metastore_core::check::{self, Limits};
 use metastore_core::command::{Command, MemberAttributes, Request};
 use metastore_core::state::State;
 use metastore_fuzz::{Delete, Put, Txn};
-use metastore_proto::etcdserverpb::CompactionRequest;
+use metastore_proto::etcdserverpb::{CompactionRequest, TxnRequest};
+use prost::Message as _;
 
 #[derive(Arbitrary, Debug)]
 enum Op {
@@ -33,7 +34,7 @@ impl Op {
             Op::Raw(bytes) => return Command::decode(&bytes).ok(),
             Op::Put(put) => Request::Put(put.request()),
             Op::Delete(delete) => Request::DeleteRange(delete.request()),
-            Op::Txn(txn) => Request::Txn(txn.request()),
+            Op::Txn(txn) => Request::Txn(off_the_wire(&txn.request())?),
             Op::Compact { revision, physical } => Request::Compact(CompactionRequest {
                 revision: revision.into(),
                 physical,
@@ -46,6 +47,11 @@ impl Op {
         };
         Some(request.into())
     }
+}
+
+/// The transaction as a server receives it; none if it is nested deeper than a message may be.
+fn off_the_wire(request: &TxnRequest) -> Option<TxnRequest> {
+    TxnRequest::decode(request.encode_to_vec().as_slice()).ok()
 }
 
 /// Whether the request could have come through the door: only those are ever applied.

@@ -4,6 +4,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
+use metastore_core::check::{self, Limits};
 use metastore_core::mvcc::{Changes, Store};
 use metastore_core::snapshot::{self, Decoder, Encoder};
 use metastore_fuzz::{Delete, Put};
@@ -59,21 +60,28 @@ fn decode(bytes: &[u8], piece_bytes: u16) -> Option<(Store, Vec<u8>)> {
     Some((store, extra))
 }
 
+/// A store that saw these requests, those that pass the door.
 fn build(ops: &[Op]) -> Store {
+    let limits = Limits::default();
     let mut store = Store::new();
     let mut changes = Changes::new();
     for op in ops {
         match op {
             Op::Put(put) => {
-                let _ = store.put(&put.request(), &mut changes);
+                let request = put.request();
+                if check::put(&request, &limits).is_ok() {
+                    let _ = store.put(&request, &mut changes);
+                }
             }
             Op::Delete(delete) => {
-                let _ = store.delete_range(&delete.request(), &mut changes);
+                let request = delete.request();
+                if check::delete_range(&request, &limits).is_ok() {
+                    let _ = store.delete_range(&request, &mut changes);
+                }
             }
             Op::Compact(revision) => {
-                let revision = i64::from(*revision);
                 let _ = store.compact(&CompactionRequest {
-                    revision,
+                    revision: i64::from(*revision),
                     physical: false,
                 });
             }
