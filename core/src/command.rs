@@ -11,6 +11,7 @@ use metastore_proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, TxnRequest,
 };
 use prost::Message;
+use prost::encoding::{WireType, decode_key, decode_varint};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// What a log entry asks of the replicated state.
@@ -56,6 +57,8 @@ pub enum CommandError {
     Malformed(prost::DecodeError),
     /// A request this version does not know: written by a newer one.
     Unknown,
+    /// Not exactly one request.
+    Misframed,
 }
 
 impl fmt::Display for CommandError {
@@ -63,6 +66,7 @@ impl fmt::Display for CommandError {
         match self {
             Self::Malformed(error) => write!(f, "malformed command: {error}"),
             Self::Unknown => f.write_str("a command this version does not know"),
+            Self::Misframed => f.write_str("not exactly one command"),
         }
     }
 }
@@ -72,13 +76,6 @@ impl std::error::Error for CommandError {}
 /// One log payload; cloning it copies a pointer.
 #[derive(Clone, PartialEq)]
 pub struct Command(Arc<Request>);
-
-/// The protobuf frame around a [`Request`], so that the log can evolve.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Envelope {
-    #[prost(oneof = "Request", tags = "1, 2, 3, 4, 5")]
-    request: Option<Request>,
-}
 
 impl Command {
     /// The request inside.
@@ -108,12 +105,25 @@ impl Command {
 
     /// A command from its protobuf; an empty or unknown request is an error, because skipping an entry
     /// that another member applied would make the members differ.
+    ///
+    /// The frame around the request is read here and not by a message of its own: a decoder bounds how deep
+    /// messages nest, so one level more would refuse from the log what was accepted from a client.
     pub fn decode(bytes: &[u8]) -> Result<Self, CommandError> {
-        let envelope = Envelope::decode(bytes).map_err(CommandError::Malformed)?;
-        envelope
-            .request
-            .map(Self::from)
-            .ok_or(CommandError::Unknown)
+        let mut rest = bytes;
+        let (tag, wire_type) = decode_key(&mut rest).map_err(CommandError::Malformed)?;
+        let length = decode_varint(&mut rest).map_err(CommandError::Malformed)?;
+        if wire_type != WireType::LengthDelimited || length != rest.len() as u64 {
+            return Err(CommandError::Misframed);
+        }
+        let request = match tag {
+            1 => PutRequest::decode(rest).map(Request::Put),
+            2 => DeleteRangeRequest::decode(rest).map(Request::DeleteRange),
+            3 => TxnRequest::decode(rest).map(Request::Txn),
+            4 => CompactionRequest::decode(rest).map(Request::Compact),
+            5 => MemberAttributes::decode(rest).map(Request::Publish),
+            _ => return Err(CommandError::Unknown),
+        };
+        request.map(Self::from).map_err(CommandError::Malformed)
     }
 }
 
@@ -164,5 +174,55 @@ impl<'de> Deserialize<'de> for Command {
             }
         }
         deserializer.deserialize_byte_buf(Bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metastore_proto::etcdserverpb::RequestOp;
+    use metastore_proto::etcdserverpb::request_op::Request as Op;
+
+    use super::*;
+
+    #[test]
+    fn whatever_nesting_a_client_may_send_the_log_gives_back() {
+        let mut txn = TxnRequest::default();
+        let mut accepted = 0;
+        for depth in 1..=60 {
+            let nested = RequestOp {
+                request: Some(Op::RequestTxn(txn)),
+            };
+            txn = TxnRequest {
+                success: vec![nested],
+                ..TxnRequest::default()
+            };
+            if TxnRequest::decode(&*txn.encode_to_vec()).is_ok() {
+                accepted = depth;
+                let command = Command::from(Request::Txn(txn.clone()));
+                assert_eq!(
+                    Command::decode(&command.encode()),
+                    Ok(command),
+                    "{depth} deep"
+                );
+            }
+        }
+        assert!(accepted >= 40, "the decoder of requests takes deep ones");
+    }
+
+    #[test]
+    fn a_command_is_exactly_one_request() {
+        let bytes = Command::from(Request::Compact(CompactionRequest {
+            revision: 7,
+            physical: true,
+        }))
+        .encode();
+        assert!(Command::decode(&bytes).is_ok());
+        assert_eq!(
+            Command::decode(&[&bytes[..], &bytes[..]].concat()),
+            Err(CommandError::Misframed)
+        );
+        assert_eq!(Command::decode(&[0x7a, 0]), Err(CommandError::Unknown));
+        assert!(Command::decode(&bytes[..bytes.len() - 1]).is_err());
+        assert!(Command::decode(&[]).is_err());
     }
 }
