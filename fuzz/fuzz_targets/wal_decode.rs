@@ -84,8 +84,8 @@ fn header() -> SegmentHeader {
 fn write(batches: &[Vec<Item>], zeros: u8) -> (Vec<u8>, Vec<Vec<Record>>) {
     let mut bytes = header().encode().to_vec();
     let mut written = Vec::new();
-    let mut sequence = header().first_batch;
-    for items in batches.iter().filter(|items| !items.is_empty()) {
+    let batches = batches.iter().filter(|items| !items.is_empty());
+    for (sequence, items) in (header().first_batch..).zip(batches) {
         let records: Vec<Record> = items.iter().map(Item::record).collect();
         let mut encoder = Encoder::new();
         for record in &records {
@@ -94,7 +94,6 @@ fn write(batches: &[Vec<Item>], zeros: u8) -> (Vec<u8>, Vec<Vec<Record>>) {
                 .expect("fuzz inputs are far below the bound");
         }
         bytes.extend_from_slice(encoder.seal(sequence, &header()));
-        sequence += 1;
         written.push(records);
     }
     bytes.resize(bytes.len() + usize::from(zeros), 0);
@@ -134,13 +133,12 @@ fn replay(bytes: &[u8], last: bool, checkpoint: Option<u8>) {
         .map(|(_, payload)| payload.len())
         .sum();
     assert!(payloads <= bytes.len(), "nothing is made up");
-    let mut next = checkpoint.map_or(0, |index| u64::from(index) + 1);
-    for (index, _) in &replayed.entries {
+    let first = checkpoint.map_or(0, |index| u64::from(index) + 1);
+    for (next, (index, _)) in (first..).zip(&replayed.entries) {
         assert_eq!(
             *index, next,
             "entries are contiguous from the checkpoint on"
         );
-        next += 1;
     }
 }
 

@@ -1,0 +1,50 @@
+//! The simulator: whole clusters of the product's core in one process, on virtual time, judged from outside.
+
+#![forbid(unsafe_code)]
+
+#[cfg(not(madsim))]
+compile_error!(
+    "the simulator needs RUSTFLAGS=\"--cfg madsim\", without which its libraries would use real time and real \
+     randomness: start it with `cargo x sim`"
+);
+
+#[cfg(madsim)]
+mod client;
+#[cfg(madsim)]
+mod cluster;
+#[cfg(madsim)]
+mod command_line;
+#[cfg(madsim)]
+mod dice;
+#[cfg(madsim)]
+mod disk;
+#[cfg(madsim)]
+mod driver;
+#[cfg(madsim)]
+mod history;
+#[cfg(madsim)]
+mod judge;
+#[cfg(madsim)]
+mod mailbox;
+#[cfg(madsim)]
+mod model;
+#[cfg(madsim)]
+mod run;
+#[cfg(madsim)]
+mod storage;
+#[cfg(madsim)]
+mod swarm;
+#[cfg(madsim)]
+mod sweep;
+#[cfg(madsim)]
+mod trace;
+#[cfg(madsim)]
+mod world;
+
+#[cfg(madsim)]
+fn main() -> std::process::ExitCode {
+    command_line::main()
+}
+
+#[cfg(not(madsim))]
+fn main() {}

@@ -1,0 +1,210 @@
+//! The two tasks that write a member's disk, and the crashes that are placed at what they do.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use madsim::time::sleep;
+use metastore_core::output::Checkpoint;
+use metastore_core::snapshot::Encoder;
+use metastore_core::wal::Record;
+
+use crate::cluster::{Cluster, Life, bump};
+use crate::driver::Call;
+use crate::trace::now;
+use crate::world::Plant;
+
+/// Work for the log's task, in order.
+pub(crate) enum LogOp {
+    Write {
+        ticket: u64,
+        records: Vec<Record>,
+        sync: bool,
+    },
+    DropCovered {
+        index: u64,
+    },
+    /// Only wakes the task.
+    Nothing,
+}
+
+/// Where in a disk operation the power goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    Before,
+    During,
+    After,
+}
+
+/// What goes into one batch.
+#[derive(Default)]
+struct Batch {
+    records: Vec<Record>,
+    last_ticket: Option<u64>,
+    urgent: bool,
+}
+
+/// Writes the log of one life: takes whatever waits, writes it as one batch, confirms once.
+pub(crate) async fn write_log(cluster: Rc<Cluster>, life: Rc<Life>) {
+    let mut batch = Batch::default();
+    let mut lazy_until = None;
+    loop {
+        let deadline = if batch.urgent {
+            Some(now())
+        } else {
+            lazy_until
+        };
+        let op = life.log.recv_until(deadline).await;
+        if !life.alive.get() {
+            return;
+        }
+        match op {
+            Some(LogOp::Write {
+                ticket,
+                records,
+                sync,
+            }) => {
+                batch.records.extend(records);
+                batch.last_ticket = Some(ticket);
+                batch.urgent |= sync;
+                lazy_until.get_or_insert_with(|| now() + LAZY_DELAY);
+            }
+            Some(LogOp::DropCovered { index }) => {
+                if crash_at(&cluster, &life, Moment::Before, "before it drops segments") {
+                    return;
+                }
+                let dropped = cluster.disk(life.id).borrow_mut().drop_covered(index);
+                let id = life.id;
+                cluster
+                    .trace
+                    .note(format_args!("m{id} drops {dropped} segments up to {index}"));
+            }
+            Some(LogOp::Nothing) => {}
+            None => {
+                lazy_until = None;
+                let taken = std::mem::take(&mut batch);
+                if commit(&cluster, &life, taken).await.is_none() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Writes one batch; answers nothing when the life ended over it.
+async fn commit(cluster: &Rc<Cluster>, life: &Rc<Life>, batch: Batch) -> Option<()> {
+    let disk = cluster.disk(life.id);
+    let Some(up_to) = batch.last_ticket else {
+        return Some(());
+    };
+    if disk.borrow().is_full(&batch.records) {
+        disk.borrow_mut().begin_segment();
+        sync(cluster, life, "a new segment").await?;
+    }
+    if crash_at(cluster, life, Moment::Before, "before a log write") {
+        return None;
+    }
+    disk.borrow_mut().begin_write(&batch.records);
+    let early = cluster.world.plant == Some(Plant::AckBeforeSync);
+    if early {
+        life.inbox.push(Call::Written { up_to });
+    }
+    sync(cluster, life, "a log write").await?;
+    cluster.trace.note(format_args!(
+        "m{} synced {} records up to ticket {up_to}",
+        life.id,
+        batch.records.len()
+    ));
+    if crash_at(
+        cluster,
+        life,
+        Moment::After,
+        "after a log write, before it is confirmed",
+    ) {
+        return None;
+    }
+    if !early {
+        life.inbox.push(Call::Written { up_to });
+    }
+    Some(())
+}
+
+/// Waits for the disk to sync what is pending, and completes it unless the power goes meanwhile.
+async fn sync(cluster: &Rc<Cluster>, life: &Rc<Life>, what: &str) -> Option<()> {
+    let (takes, crash_after) = {
+        let mut faults = cluster.faults.borrow_mut();
+        let takes = faults.between(1, cluster.world.sync_ms_max);
+        (takes, faults.between(0, takes))
+    };
+    sleep(Duration::from_millis(crash_after)).await;
+    if !life.alive.get() {
+        return None;
+    }
+    if crash_at(cluster, life, Moment::During, &format!("during {what}")) {
+        return None;
+    }
+    sleep(Duration::from_millis(takes - crash_after)).await;
+    if !life.alive.get() {
+        return None;
+    }
+    cluster.disk(life.id).borrow_mut().complete_write();
+    Some(())
+}
+
+/// Writes the checkpoints of one life, one after the other.
+pub(crate) async fn write_checkpoints(cluster: Rc<Cluster>, life: Rc<Life>) {
+    loop {
+        let checkpoint = life.checkpoints.recv().await;
+        if !life.alive.get() {
+            return;
+        }
+        let Checkpoint {
+            index,
+            view,
+            description,
+        } = checkpoint;
+        let bytes: Vec<u8> = Encoder::new(view, &description).flatten().collect();
+        let length = bytes.len() as u64;
+        cluster
+            .disk(life.id)
+            .borrow_mut()
+            .begin_checkpoint(index, bytes);
+        let takes = cluster
+            .faults
+            .borrow_mut()
+            .between(1, 4 * cluster.world.sync_ms_max);
+        sleep(Duration::from_millis(takes)).await;
+        if !life.alive.get() || crash_at(&cluster, &life, Moment::During, "during a checkpoint") {
+            return;
+        }
+        cluster.disk(life.id).borrow_mut().complete_checkpoint();
+        bump(&cluster.counts.checkpoints);
+        let id = life.id;
+        cluster.trace.note(format_args!(
+            "m{id} wrote a checkpoint at {index}, {length} bytes"
+        ));
+        if crash_at(&cluster, &life, Moment::After, "after a checkpoint") {
+            return;
+        }
+        life.inbox.push(Call::Checkpointed {
+            index,
+            bytes: length,
+        });
+    }
+}
+
+/// Perhaps crashes the member now.
+fn crash_at(cluster: &Rc<Cluster>, life: &Life, moment: Moment, at: &str) -> bool {
+    let odds = match moment {
+        // Between begin and end lies what decides most.
+        Moment::Before | Moment::After => cluster.world.crash_permille.div_ceil(2),
+        Moment::During => cluster.world.crash_permille,
+    };
+    let crashes = cluster.faults.borrow_mut().permille(odds) && cluster.faulty.get();
+    if crashes {
+        cluster.crash(life.id, at);
+    }
+    crashes
+}
+
+/// How long records wait that nobody asked to have synced.
+const LAZY_DELAY: Duration = Duration::from_millis(50);

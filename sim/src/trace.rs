@@ -1,0 +1,69 @@
+//! The trace: what happened, each line with its ordinal and its virtual time.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, BufWriter, Stdout, Write as _};
+use std::time::Duration;
+
+use madsim::time::TimeHandle;
+
+/// All lines go out in full mode; the last few are kept in any case, for the story of a failure.
+pub(crate) struct Trace(RefCell<Inner>);
+
+struct Inner {
+    out: Option<BufWriter<Stdout>>,
+    ordinal: u64,
+    last: VecDeque<String>,
+}
+
+impl Trace {
+    /// A trace that is printed in full, or only remembered.
+    pub(crate) fn new(full: bool) -> Self {
+        Self(RefCell::new(Inner {
+            out: full.then(|| BufWriter::new(io::stdout())),
+            ordinal: 0,
+            last: VecDeque::new(),
+        }))
+    }
+
+    /// Notes one event and answers its ordinal.
+    pub(crate) fn note(&self, event: fmt::Arguments<'_>) -> u64 {
+        let mut inner = self.0.borrow_mut();
+        inner.ordinal += 1;
+        let ordinal = inner.ordinal;
+        let line = format!("#{ordinal:06} t={:.6}s {event}", now().as_secs_f64());
+        if let Some(out) = &mut inner.out {
+            writeln!(out, "{line}").expect("standard output takes the trace");
+        }
+        if inner.last.len() == STORY_LINES {
+            inner.last.pop_front();
+        }
+        inner.last.push_back(line);
+        ordinal
+    }
+
+    /// How many events there were.
+    pub(crate) fn events(&self) -> u64 {
+        self.0.borrow().ordinal
+    }
+
+    /// The last events, oldest first.
+    pub(crate) fn story(&self) -> Vec<String> {
+        self.0.borrow().last.iter().cloned().collect()
+    }
+
+    /// Writes out what is still buffered.
+    pub(crate) fn flush(&self) {
+        if let Some(out) = &mut self.0.borrow_mut().out {
+            out.flush().expect("standard output takes the trace");
+        }
+    }
+}
+
+/// The virtual time since the beginning of the run.
+pub(crate) fn now() -> Duration {
+    TimeHandle::try_current().map_or(Duration::ZERO, |time| time.elapsed())
+}
+
+const STORY_LINES: usize = 14;
