@@ -7,6 +7,7 @@
 //! | [`state`] | the replicated half: a function of the log |
 //! | [`mvcc`] | keys, their history, and frozen views of both |
 //! | [`raft`] | consensus, stepped |
+//! | [`watch`] | who hears of which change |
 //! | [`wal`], [`snapshot`] | what is on the disk, as functions on bytes |
 //!
 //! There is no clock in here, no thread, no socket, no file and no dice that are not an argument.
@@ -28,3 +29,4 @@ pub mod snapshot;
 pub mod state;
 pub mod txn;
 pub mod wal;
+pub mod watch;

@@ -118,7 +118,7 @@ struct Checkpoints {
 pub const PROPOSALS_MAX: usize = 16_384;
 
 /// Changes looked at in one slice of the sweep after a compaction.
-const SWEEP_CHANGES: usize = 64;
+const SWEEP_CHANGES: usize = 256;
 
 /// The pause between two slices, a few times as long as a slice takes, so that a sweep never has a core for itself.
 const SWEEP_PAUSE: Duration = Duration::from_micros(500);
@@ -342,10 +342,12 @@ impl Member {
     /// Lets everything that can happen at this time happen, and collects what came of it.
     fn turn(&mut self, now: Duration) {
         self.start_barrier();
-        self.executor.run_until_idle(now);
+        // Before anything is applied: what a compaction gives up stays until a view with its boundary is published, so
+        // that watchers who have everything up to the view before still find what follows.
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep();
         }
+        self.executor.run_until_idle(now);
         let ended = self.collect_ended();
         self.collect_messages();
         self.publish();

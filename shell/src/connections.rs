@@ -18,9 +18,11 @@ use tokio::sync::{mpsc, watch};
 use tonic::body::Body;
 
 use crate::coalesced::Coalesced;
+use crate::feed::Feed;
 use crate::grpc::{Context, Services};
 use crate::http as plain;
 use crate::waiting::{self, Mailbox};
+use crate::watching;
 
 /// How connections are kept.
 #[derive(Debug, Clone)]
@@ -31,6 +33,13 @@ pub(crate) struct Transport {
     pub(crate) keepalive_interval: Option<Duration>,
     /// Close it when the ping is not answered in this time.
     pub(crate) keepalive_timeout: Duration,
+}
+
+/// What reaches one connection thread from the member thread.
+#[derive(Clone, Default)]
+pub(crate) struct Lane {
+    pub(crate) mailbox: Mailbox,
+    pub(crate) feed: Feed,
 }
 
 /// What a listener serves.
@@ -60,27 +69,29 @@ const DRAIN: Duration = Duration::from_secs(1);
 const WINDOW_BYTES: u32 = 2 << 20;
 
 impl Connections {
-    /// Starts one thread per mailbox. The first also accepts.
+    /// Starts one thread per lane. The first also accepts.
     pub(crate) fn start(
         listeners: Vec<(TcpListener, Serves)>,
-        mailboxes: Vec<Mailbox>,
+        lanes: Vec<Lane>,
         context: &Context,
         transport: &Transport,
+        watch: metastore_core::watch::Settings,
     ) -> io::Result<Self> {
         let (stop, stopping) = watch::channel(false);
         let mut threads = Vec::new();
         let mut hand_over = Vec::new();
         let mut listeners = Some(listeners);
         let mut first = None;
-        for (index, mailbox) in mailboxes.into_iter().enumerate() {
+        for (index, lane) in lanes.into_iter().enumerate() {
             let (sender, receiver) = mpsc::channel(HAND_OVER_MAX);
             hand_over.push(sender);
             let thread = ConnectionThread {
                 index,
-                mailbox,
+                lane,
                 arrivals: receiver,
                 context: context.clone(),
                 transport: transport.clone(),
+                watch,
                 stopping: stopping.clone(),
             };
             if index == 0 {
@@ -113,10 +124,11 @@ impl Connections {
 
 struct ConnectionThread {
     index: usize,
-    mailbox: Mailbox,
+    lane: Lane,
     arrivals: mpsc::Receiver<(Arrival, Serves)>,
     context: Context,
     transport: Transport,
+    watch: metastore_core::watch::Settings,
     stopping: watch::Receiver<bool>,
 }
 
@@ -141,7 +153,9 @@ fn run(
     hand_over: Vec<mpsc::Sender<(Arrival, Serves)>>,
 ) {
     runtime.block_on(async move {
-        tokio::spawn(waiting::hand_out(thread.index, thread.mailbox.clone()));
+        tokio::spawn(waiting::hand_out(thread.index, thread.lane.mailbox.clone()));
+        watching::begin(thread.context.node.clone(), thread.lane.feed.clone(), thread.watch);
+        tokio::spawn(watching::run(thread.lane.feed.clone()));
         for (listener, serves) in listeners {
             tokio::spawn(accept(listener, serves, hand_over.clone(), thread.stopping.clone()));
         }
@@ -164,6 +178,7 @@ fn run(
                 Some(_) = open.join_next() => {}
             }
         }
+        watching::stop();
         // What is still open after the drain is cut.
         let _ = tokio::time::timeout(DRAIN, async { while open.join_next().await.is_some() {} }).await;
     });

@@ -12,6 +12,7 @@ use metastore_core::output::{Checkpoint, DiskOp, Outcome, Output, Published, Ref
 use metastore_core::raft::machine::BadDescription;
 
 use crate::disk::log_thread::LogOp;
+use crate::feed::Feed;
 use crate::inbox;
 use crate::node::Call;
 use crate::waiting::{Answer, Mailbox, Token};
@@ -29,6 +30,8 @@ pub(crate) struct Driver {
     /// Where replaced views go to be dropped: freeing a large tree would hold up the next write.
     pub(crate) replaced: Sender<Arc<Published>>,
     pub(crate) mailboxes: Vec<Mailbox>,
+    /// Where published views go for the watchers of each connection thread.
+    pub(crate) feeds: Vec<Feed>,
     /// The last write that must be synced, and the last one that is.
     pub(crate) syncing_to: u64,
     pub(crate) synced_to: u64,
@@ -148,7 +151,8 @@ impl Driver {
             match output {
                 Output::Disk(op) => self.perform_disk(op),
                 Output::Publish(published) => {
-                    let replaced = self.published.swap(published);
+                    let replaced = self.published.swap(Arc::clone(&published));
+                    self.feeds.iter().for_each(|feed| feed.put(&published));
                     // Without the dropping thread (at the very end) it is dropped here.
                     let _ = self.replaced.send(replaced);
                 }
@@ -170,6 +174,7 @@ impl Driver {
                 }
             }
         }
+        self.feeds.iter().for_each(Feed::wake);
         for (mailbox, batch) in self.mailboxes.iter().zip(outgoing) {
             if !batch.is_empty() {
                 mailbox.deliver(batch);

@@ -5,6 +5,7 @@ mod cluster;
 mod health;
 mod kv;
 mod maintenance;
+mod watch;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -51,17 +52,23 @@ pub(crate) struct RequestLimits {
 }
 
 /// What the gRPC layer takes on top of `request_bytes_max` before it refuses a frame unread.
-const FRAME_OVERHEAD_BYTES: u64 = 512 * 1024;
+pub(crate) const FRAME_OVERHEAD_BYTES: u64 = 512 * 1024;
+
+impl Identity {
+    pub(crate) fn header(self, revision: i64, raft_term: u64) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.cluster_id,
+            member_id: self.member_id,
+            revision,
+            raft_term,
+        }
+    }
+}
 
 impl Context {
     /// A header that says where this member stands now, at this revision.
     pub(crate) fn header(&self, revision: i64) -> ResponseHeader {
-        ResponseHeader {
-            cluster_id: self.identity.cluster_id,
-            member_id: self.identity.member_id,
-            revision,
-            raft_term: self.node.published().term,
-        }
+        self.identity.header(revision, self.node.published().term)
     }
 
     /// Completes the header that the core began with the revision alone.
@@ -84,6 +91,7 @@ struct Table {
     cluster: ClusterServer<cluster::ClusterService>,
     maintenance: MaintenanceServer<maintenance::MaintenanceService>,
     health: HealthServer<health::HealthService>,
+    watch: watch::WatchService,
 }
 
 impl Services {
@@ -102,6 +110,7 @@ impl Services {
                 context.clone(),
             )),
             health: HealthServer::new(health::HealthService),
+            watch: watch::WatchService::new(context.clone(), frame_max),
         }))
     }
 
@@ -116,6 +125,7 @@ impl Services {
             "etcdserverpb.KV" => self.0.kv.clone().call(request).await,
             "etcdserverpb.Cluster" => self.0.cluster.clone().call(request).await,
             "etcdserverpb.Maintenance" => self.0.maintenance.clone().call(request).await,
+            "etcdserverpb.Watch" => Ok(self.0.watch.call(request).await),
             "grpc.health.v1.Health" => self.0.health.clone().call(request).await,
             unknown => Ok(Status::unimplemented(format!("unknown service {unknown}")).into_http()),
         };

@@ -7,10 +7,12 @@ pub mod disk;
 pub mod logging;
 pub mod server;
 
+mod breathing;
 mod checkpointing;
 mod coalesced;
 mod connections;
 mod driver;
+mod feed;
 mod grpc;
 mod http;
 mod identity;
@@ -20,3 +22,4 @@ mod recovery;
 mod status;
 mod version;
 mod waiting;
+mod watching;

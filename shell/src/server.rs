@@ -30,18 +30,17 @@ use metastore_core::wal::LogIdentity;
 
 use crate::checkpointing;
 use crate::config::{Config, ConfigError, Url};
-use crate::connections::{Connections, Serves, Transport};
+use crate::connections::{Connections, Lane, Serves, Transport};
 use crate::disk::data_dir::{DataDir, DataDirError, MemberIdentity};
 use crate::disk::log_stats::LogStats;
 use crate::disk::log_thread::{LogLimits, LogThread};
 use crate::disk::wal_file::WalOptions;
 use crate::driver::{Announcement, Driver, Ended, Ready};
-use crate::grpc::{Context, Identity, RequestLimits};
+use crate::grpc::{Context, FRAME_OVERHEAD_BYTES, Identity, RequestLimits};
 use crate::identity;
 use crate::inbox::{self, Inbox};
 use crate::node::{Call, Node};
 use crate::recovery::{self, Directories, Opened, RecoveryError};
-use crate::waiting::Mailbox;
 
 /// Why a server cannot start. Each text is one line that says what to change.
 #[derive(Debug, thiserror::Error)]
@@ -150,9 +149,7 @@ impl Server {
         checkpointing::spawn(opened.checkpoints, work, calls.clone())?;
         let replaced = spawn_dropper()?;
 
-        let mailboxes: Vec<Mailbox> = (0..connection_threads())
-            .map(|_| Mailbox::default())
-            .collect();
+        let lanes: Vec<Lane> = (0..connection_threads()).map(|_| Lane::default()).collect();
         let (ready, readiness) = sync_channel(1);
         let start = MemberStart {
             settings,
@@ -162,7 +159,7 @@ impl Server {
             log: log.ops(),
             checkpoints,
             replaced,
-            mailboxes: mailboxes.clone(),
+            lanes: lanes.clone(),
             announcement: announcement(config, member_id),
             ready,
         };
@@ -180,7 +177,13 @@ impl Server {
             },
             limits: limits(config),
         };
-        let connections = Connections::start(listeners, mailboxes, &context, &transport(config))?;
+        let connections = Connections::start(
+            listeners,
+            lanes,
+            &context,
+            &transport(config),
+            watch_settings(config),
+        )?;
         spawn_signals(ended)?;
         Ok(Self {
             connections,
@@ -380,6 +383,14 @@ fn transport(config: &Config) -> Transport {
     }
 }
 
+fn watch_settings(config: &Config) -> metastore_core::watch::Settings {
+    let frame_max = u64::from(config.max_request_bytes).saturating_add(FRAME_OVERHEAD_BYTES);
+    metastore_core::watch::Settings {
+        progress_interval: config.watch_progress_notify_interval,
+        fragment_bytes: usize::try_from(frame_max).unwrap_or(usize::MAX),
+    }
+}
+
 /// Connections take about as much processor time as everything behind them, so half the cores are theirs.
 fn connection_threads() -> usize {
     thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 16))
@@ -394,21 +405,22 @@ struct MemberStart {
     log: SyncSender<crate::disk::log_thread::LogOp>,
     checkpoints: SyncSender<metastore_core::output::Checkpoint>,
     replaced: Sender<Arc<metastore_core::output::Published>>,
-    mailboxes: Vec<Mailbox>,
+    lanes: Vec<Lane>,
     announcement: Command,
     ready: Ready,
 }
 
 fn spawn_member(start: MemberStart, ended: Sender<Stopped>) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("member".into()).spawn(move || {
-        let MemberStart { settings, recovered, origin, inbox, log, checkpoints, replaced, mailboxes, announcement, ready } = start;
+        let MemberStart { settings, recovered, origin, inbox, log, checkpoints, replaced, lanes, announcement, ready } = start;
         let member = match Member::new(settings, recovered, origin.elapsed()) {
             Ok(member) => member,
             Err(error) => return drop(ready.send(Err(error))),
         };
         let published = Arc::new(ArcSwap::from_pointee(member.published().clone()));
         let announcement = Announcement::new(announcement, ready);
-        let driver = Driver { member, calls: inbox, log, checkpoints, published, replaced, mailboxes, origin, announcement, syncing_to: 0, synced_to: 0 };
+        let (mailboxes, feeds) = lanes.into_iter().map(|lane| (lane.mailbox, lane.feed)).unzip();
+        let driver = Driver { member, calls: inbox, log, checkpoints, published, replaced, mailboxes, feeds, origin, announcement, syncing_to: 0, synced_to: 0 };
         if let Ended::LogFailed(reason) = driver.run() {
             tracing::error!(error = %reason, "the log cannot be written; stopping before anything is acknowledged that is not durable");
             let _ = ended.send(Stopped::DiskFailed(reason));

@@ -14,6 +14,16 @@ pub(crate) fn space_exceeded() -> Status {
     Status::resource_exhausted("etcdserver: mvcc: database space exceeded")
 }
 
+/// This member knows of no leader.
+pub(crate) fn no_leader() -> Status {
+    Status::unavailable("etcdserver: no leader")
+}
+
+/// The server is shutting down.
+pub(crate) fn server_stopped() -> Status {
+    Status::unavailable("etcdserver: server stopped")
+}
+
 /// A refusal of a key-value request.
 pub(crate) fn from_kv(error: &KvError) -> Status {
     let code = match error {
@@ -35,11 +45,11 @@ pub(crate) fn from_kv(error: &KvError) -> Status {
 pub(crate) fn from_refusal(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::Kv(error) => from_kv(error),
-        Refusal::NotLeader { .. } => Status::unavailable("etcdserver: no leader"),
+        Refusal::NotLeader { .. } => no_leader(),
         Refusal::LeaderChanged => Status::unavailable("etcdserver: leader changed"),
         // The code etcd really sends: its own table says ResourceExhausted, the wire says Unknown.
         Refusal::TooManyRequests => Status::unknown("etcdserver: too many requests"),
         Refusal::TimedOut => Status::unavailable("etcdserver: request timed out"),
-        Refusal::Stopped => Status::unavailable("etcdserver: server stopped"),
+        Refusal::Stopped => server_stopped(),
     }
 }

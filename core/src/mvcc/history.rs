@@ -115,6 +115,27 @@ impl History {
             .chain(open)
     }
 
+    /// The records at or after `revision`, oldest first, found without a walk over those before.
+    pub fn since(&self, revision: i64) -> impl Iterator<Item = &Record> {
+        let (one, many) = match self {
+            History::One(record) => (Some(record), None),
+            History::Many(chunks) => (None, Some(chunks)),
+        };
+        let recent = many.into_iter().flat_map(move |chunks| {
+            // A chunk may begin within the revision: then the one before holds the revision's first records.
+            let first = chunks.closed.get_prev(&(revision - 1));
+            let first = first.map_or(revision, |(first, _)| *first);
+            let closed = chunks
+                .closed
+                .range(first..)
+                .flat_map(|(_, chunk)| chunk.iter());
+            closed.chain(chunks.open.iter())
+        });
+        one.into_iter()
+            .chain(recent)
+            .skip_while(move |record| record.mod_revision() < revision)
+    }
+
     /// The records a compaction at `compact` is not entitled to remove, oldest first.
     pub fn retained(&self, compact: i64) -> impl Iterator<Item = &Record> {
         let floor = self.floor(compact);

@@ -243,7 +243,7 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
         flag("compact-hash-check-time", Duration, "1m", Inert, "Compare members' compaction hashes this often."),
         flag("compaction-batch-limit", COUNT_32, "0", Inert, "Records compacted in one step; 0 is 1000."),
         flag("compaction-sleep-interval", Duration, "0s", Inert, "Pause between two steps of compaction; 0 is 10ms."),
-        flag("watch-progress-notify-interval", Duration, "0s", Inert, "Interval of watch progress notifications; 0 is 10m."),
+        flag("watch-progress-notify-interval", Duration, "0s", Supported, "Interval of watch progress notifications; 0 is 10m."),
         flag("downgrade-check-time", Duration, "5s", Inert, "Interval of the downgrade check."),
         flag("bootstrap-defrag-threshold-megabytes", COUNT, "0", Inert, "Defragment at start if that frees as much; 0 is off."),
         flag("unsafe-no-fsync", Bool, "false", Supported, "Unsafe: do not wait for the disk; a crash loses acknowledged writes."),

@@ -18,6 +18,7 @@ use metastore_proto::etcdserverpb::{
 use tonic::{Request, Response, Status};
 
 use super::Context;
+use crate::breathing::Breathing;
 use crate::status;
 
 /// See the module.
@@ -28,6 +29,10 @@ pub(crate) struct KvService {
 /// A range that may return more keys than this is computed away from the connection thread, so that the
 /// other requests there do not wait for it.
 const SHORT_RANGE_KEYS: i64 = 128;
+
+/// Bytes of a chunk of a range stream: a fraction of a millisecond of work, after which the other requests of the
+/// connection thread have their turn.
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// What a put is charged against the quota beside its key and value, in bytes.
 const PUT_OVERHEAD_BYTES: u64 = 256;
@@ -111,11 +116,9 @@ impl Kv for KvService {
         check::range_stream(&request, &self.context.limits.shape)
             .map_err(|e| status::from_kv(&e))?;
         self.read_barrier(request.serializable).await?;
-        let chunk_bytes =
-            usize::try_from(self.context.limits.request_bytes_max).unwrap_or(usize::MAX);
         let view = self.context.published().view.clone();
         let mut chunks = view
-            .range_stream(&request, chunk_bytes)
+            .range_stream(&request, CHUNK_BYTES)
             .map_err(|e| status::from_kv(&e))?;
         let context = self.context.clone();
         let mut ended = false;
@@ -134,7 +137,8 @@ impl Kv for KvService {
                 range_response: Some(chunk),
             }))
         });
-        Ok(Response::new(Box::pin(stream::iter(responses))))
+        let responses = Breathing::new(stream::iter(responses), weight);
+        Ok(Response::new(Box::pin(responses)))
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
@@ -201,6 +205,10 @@ impl Kv for KvService {
             other => unreachable!("a compaction answered {other:?}"),
         }
     }
+}
+
+fn weight(chunk: &Result<RangeStreamResponse, Status>) -> usize {
+    chunk.as_ref().map_or(0, prost::Message::encoded_len)
 }
 
 /// What a request may add to the store, in bytes.

@@ -1,0 +1,169 @@
+//! The Watch service: one stream per call, with any number of watchers on it.
+
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll, ready};
+
+use futures_util::Stream;
+use http::Request as HttpRequest;
+use hyper::body::Incoming;
+use metastore_core::watch::Response as Told;
+use metastore_proto::etcdserverpb::watch_request::RequestUnion;
+use metastore_proto::etcdserverpb::{ResponseHeader, WatchRequest};
+use tonic::body::Body;
+use tonic::codec::{Codec, EncodeBuf, Encoder};
+use tonic::server::{Grpc, StreamingService};
+use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use super::Context;
+use crate::breathing::Breathing;
+use crate::status;
+use crate::watching::{OpenStream, Stopping};
+
+/// See the module. It is not the generated service, because its responses are encoded before they get here.
+#[derive(Clone)]
+pub(crate) struct WatchService {
+    context: Context,
+    frame_max: usize,
+}
+
+/// The one method of the service.
+pub(crate) const METHOD: &str = "/etcdserverpb.Watch/Watch";
+
+impl WatchService {
+    pub(crate) fn new(context: Context, frame_max: usize) -> Self {
+        Self { context, frame_max }
+    }
+
+    pub(crate) async fn call(&self, request: HttpRequest<Incoming>) -> http::Response<Body> {
+        if request.uri().path() != METHOD {
+            return Status::unimplemented("").into_http();
+        }
+        Grpc::new(WatchCodec)
+            .apply_max_message_size_config(Some(self.frame_max), Some(usize::MAX))
+            .streaming(self.clone(), request)
+            .await
+    }
+}
+
+impl StreamingService<WatchRequest> for WatchService {
+    type Response = Outgoing;
+    type ResponseStream = Breathing<WatchStream>;
+    type Future = std::future::Ready<Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<WatchRequest>>) -> Self::Future {
+        let wants_leader = request
+            .metadata()
+            .get("hasleader")
+            .is_some_and(|value| value == "true");
+        if wants_leader && self.context.published().leader.is_none() {
+            return std::future::ready(Err(status::no_leader()));
+        }
+        let stream = WatchStream {
+            context: self.context.clone(),
+            requests: Some(request.into_inner()),
+            open: OpenStream::open(),
+        };
+        std::future::ready(Ok(Response::new(Breathing::new(stream, weight))))
+    }
+}
+
+/// One call: what the client says and what it is told, in one task, so that a client that does not listen is not
+/// listened to either.
+pub(crate) struct WatchStream {
+    context: Context,
+    /// None when the client has said all it will say; it may still listen.
+    requests: Option<Streaming<WatchRequest>>,
+    open: OpenStream,
+}
+
+impl WatchStream {
+    fn hear(&self, request: WatchRequest) {
+        match request.request_union {
+            Some(RequestUnion::CreateRequest(create)) => self.open.create(&create),
+            Some(RequestUnion::CancelRequest(cancel)) => self.open.cancel(cancel.watch_id),
+            Some(RequestUnion::ProgressRequest(_)) => self.open.request_progress(),
+            // Of a client newer than this server, or a mistake: nobody waits for an answer.
+            None => {}
+        }
+    }
+
+    /// The next request; pending also when there will be none.
+    fn poll_request(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<WatchRequest, Status>> {
+        let Some(requests) = &mut self.requests else {
+            return Poll::Pending;
+        };
+        match ready!(Pin::new(requests).poll_next(cx)) {
+            Some(request) => Poll::Ready(request),
+            None => {
+                self.requests = None;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Stream for WatchStream {
+    type Item = Result<Outgoing, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            match self.open.poll_next(cx) {
+                Poll::Ready(Ok((response, term))) => {
+                    let stamp = self.context.identity.header(0, term);
+                    return Poll::Ready(Some(Ok(Outgoing { response, stamp })));
+                }
+                Poll::Ready(Err(Stopping)) => {
+                    return Poll::Ready(Some(Err(status::server_stopped())));
+                }
+                Poll::Pending => {}
+            }
+            match ready!(self.poll_request(cx)) {
+                Ok(request) => self.hear(request),
+                Err(status) => return Poll::Ready(Some(Err(status))),
+            }
+        }
+    }
+}
+
+fn weight(item: &Result<Outgoing, Status>) -> usize {
+    item.as_ref()
+        .map_or(0, |it| it.response.encoded_len(&it.stamp))
+}
+
+/// A response and the header that goes on it.
+pub(crate) struct Outgoing {
+    response: Told,
+    stamp: ResponseHeader,
+}
+
+/// Requests as messages, responses as bytes that are mostly there already.
+struct WatchCodec;
+
+struct OutgoingEncoder;
+
+impl Codec for WatchCodec {
+    type Encode = Outgoing;
+    type Decode = WatchRequest;
+    type Encoder = OutgoingEncoder;
+    type Decoder = <ProstCodec<WatchRequest, WatchRequest> as Codec>::Decoder;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        OutgoingEncoder
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstCodec::<WatchRequest, WatchRequest>::default().decoder()
+    }
+}
+
+impl Encoder for OutgoingEncoder {
+    type Item = Outgoing;
+    type Error = Status;
+
+    fn encode(&mut self, item: Outgoing, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(item.response.encoded_len(&item.stamp));
+        item.response.encode(&item.stamp, buffer);
+        Ok(())
+    }
+}
