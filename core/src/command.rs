@@ -8,11 +8,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use metastore_proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, PutRequest, TxnRequest,
+    CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
+    TxnRequest,
 };
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::lease::{LeaseExpiry, RemainingTimes};
 
 /// What a log entry asks of the replicated state.
 ///
@@ -34,6 +37,18 @@ pub enum Request {
     /// Tell the cluster a member's name and client addresses.
     #[prost(message, tag = "5")]
     Publish(MemberAttributes),
+    /// Bring a lease into being; its id and its time are fixed.
+    #[prost(message, tag = "6")]
+    LeaseGrant(LeaseGrantRequest),
+    /// End a lease because a client asks for it, and delete its keys.
+    #[prost(message, tag = "7")]
+    LeaseRevoke(LeaseRevokeRequest),
+    /// End a lease because its time is over, and delete its keys.
+    #[prost(message, tag = "8")]
+    LeaseExpire(LeaseExpiry),
+    /// Remember what leases have left.
+    #[prost(message, tag = "9")]
+    LeaseRemaining(RemainingTimes),
 }
 
 /// What a member says of itself once it runs.
@@ -92,6 +107,10 @@ impl Command {
             Request::Txn(message) => message.encoded_len(),
             Request::Compact(message) => message.encoded_len(),
             Request::Publish(message) => message.encoded_len(),
+            Request::LeaseGrant(message) => message.encoded_len(),
+            Request::LeaseRevoke(message) => message.encoded_len(),
+            Request::LeaseExpire(message) => message.encoded_len(),
+            Request::LeaseRemaining(message) => message.encoded_len(),
         };
         key_len(1) + encoded_len_varint(body as u64) + body
     }
@@ -121,6 +140,10 @@ impl Command {
             3 => TxnRequest::decode(rest).map(Request::Txn),
             4 => CompactionRequest::decode(rest).map(Request::Compact),
             5 => MemberAttributes::decode(rest).map(Request::Publish),
+            6 => LeaseGrantRequest::decode(rest).map(Request::LeaseGrant),
+            7 => LeaseRevokeRequest::decode(rest).map(Request::LeaseRevoke),
+            8 => LeaseExpiry::decode(rest).map(Request::LeaseExpire),
+            9 => RemainingTimes::decode(rest).map(Request::LeaseRemaining),
             _ => return Err(CommandError::Unknown),
         };
         request.map(Self::from).map_err(CommandError::Malformed)
@@ -148,6 +171,10 @@ impl fmt::Display for Command {
             Request::Txn(_) => "txn",
             Request::Compact(_) => "compact",
             Request::Publish(_) => "publish",
+            Request::LeaseGrant(_) => "lease_grant",
+            Request::LeaseRevoke(_) => "lease_revoke",
+            Request::LeaseExpire(_) => "lease_expire",
+            Request::LeaseRemaining(_) => "lease_remaining",
         })
     }
 }

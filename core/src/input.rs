@@ -1,6 +1,7 @@
 //! What the world tells a member: a closed list.
 
 use crate::command::Command;
+use crate::lease::LeaseQuery;
 use crate::raft::PeerMessage;
 
 /// One fact or request; each is followed by a full drain of the outputs before the next one.
@@ -14,6 +15,8 @@ pub enum Input {
         /// Chosen by the caller, handed back when the barrier has passed.
         tokens: Vec<u64>,
     },
+    /// Questions to the lessor, in the order in which they are to be taken.
+    AskLeases(Vec<LeaseQuery>),
     /// A message from another member.
     Peer {
         /// The sender.

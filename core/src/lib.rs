@@ -5,6 +5,7 @@
 //! | [`member`] | one cluster member as a value: inputs and the time in, outputs and the next alarm out |
 //! | [`input`], [`output`] | the two closed lists that pass the door |
 //! | [`state`] | the replicated half: a function of the log |
+//! | [`lease`] | which leases there are, and the leader's countdown |
 //! | [`mvcc`] | keys, their history, and frozen views of both |
 //! | [`raft`] | consensus, stepped |
 //! | [`watch`] | who hears of which change |
@@ -14,12 +15,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apply_error;
 pub mod check;
 pub mod codec;
 pub mod command;
 pub mod input;
 pub mod key;
 pub mod kv_error;
+pub mod lease;
 pub mod member;
 pub mod mvcc;
 pub mod output;

@@ -10,9 +10,10 @@ use openraft::{Config, Membership, SnapshotPolicy};
 
 use crate::command::MemberAttributes;
 use crate::input::{Input, Proposal};
+use crate::lease::lessor::Lessor;
 use crate::mvcc::{Store, Sweep};
 use crate::output::{DiskOp, MemberInfo, Outcome, Output, Published, Refusal};
-use crate::pending::{Pending, PendingProposals};
+use crate::pending::{Asker, Pending, PendingProposals};
 use crate::raft::executor::Executor;
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::{BadDescription, Machine, Replica};
@@ -23,6 +24,10 @@ use crate::raft::reception;
 use crate::raft::trimmer::Trimmer;
 use crate::raft::types::{PeerUrls, Raft};
 use crate::raft::{RecoveredLog, proposer};
+
+mod leasing;
+
+use leasing::Asks;
 
 /// A cluster member: consensus, the replicated state, and the clients that wait, without any IO.
 ///
@@ -45,6 +50,8 @@ pub struct Member {
     proposer: proposer::Queue,
     pending: PendingProposals,
     barriers: Barriers,
+    lessor: Lessor,
+    asks: Asks,
     outputs: VecDeque<Output>,
     /// Answers to physical compactions, until the sweep is done.
     until_swept: Vec<(u64, Outcome)>,
@@ -79,6 +86,9 @@ pub struct Settings {
     pub checkpoint_log_bytes: u64,
     /// Entries that make one due, whatever their size; none for no such limit.
     pub checkpoint_entries: Option<u64>,
+    /// How long a lease runs before what it has left is recorded, so that a new leader counts on from there;
+    /// none to record nothing, and give every lease its full time again.
+    pub lease_record_interval: Option<Duration>,
     /// Seeds the member's dice (election jitter); different per member and per start.
     pub seed: u64,
     /// The number of this start, so that replies to an earlier life are not mistaken.
@@ -97,6 +107,7 @@ pub struct Recovered {
 /// Reads that wait for the quorum's word; all that arrive while one barrier is under way share the next.
 #[derive(Default)]
 struct Barriers {
+    running: bool,
     waiting: Vec<u64>,
     under_way: Vec<u64>,
     result: Rc<RefCell<Option<Result<(), Refusal>>>>,
@@ -162,6 +173,8 @@ impl Member {
             proposer,
             pending: PendingProposals::default(),
             barriers: Barriers::default(),
+            lessor: Lessor::new(settings.election_timeout, settings.lease_record_interval),
+            asks: Asks::default(),
             outputs: VecDeque::new(),
             until_swept: Vec::new(),
             sweep_at: None,
@@ -203,6 +216,7 @@ impl Member {
             Input::Tick => {}
             Input::Propose(proposals) => self.propose(proposals),
             Input::Barrier { tokens } => self.barriers.waiting.extend(tokens),
+            Input::AskLeases(queries) => self.ask_leases(queries),
             Input::Peer { from, message } => self.receive(from, message),
             Input::PeerUnreachable { message, reason } => self.executor.enter(|| {
                 if let Body::Request(_) = message.body {
@@ -231,6 +245,7 @@ impl Member {
         raft.into_iter()
             .chain(self.pending.deadline())
             .chain(self.sweep_at)
+            .chain(self.leases_alarm())
             .min()
     }
 
@@ -299,7 +314,7 @@ impl Member {
                 continue;
             }
             let number = self.pending.add(Pending {
-                token,
+                asker: Asker::Client(token),
                 deadline,
                 command: command.clone(),
             });
@@ -341,6 +356,14 @@ impl Member {
 
     /// Lets everything that can happen at this time happen, and collects what came of it.
     fn turn(&mut self, now: Duration) {
+        self.go_round(now);
+        if self.tend_leases() {
+            self.go_round(now);
+        }
+        self.consider_checkpoint();
+    }
+
+    fn go_round(&mut self, now: Duration) {
         self.start_barrier();
         // Before anything is applied: what a compaction gives up stays until a view with its boundary is published, so
         // that watchers who have everything up to the view before still find what follows.
@@ -354,13 +377,15 @@ impl Member {
         self.answer(ended);
         self.finish_barrier();
         self.expire();
-        self.consider_checkpoint();
     }
 
     fn start_barrier(&mut self) {
-        if !self.barriers.under_way.is_empty() || self.barriers.waiting.is_empty() {
+        if self.barriers.running || (self.barriers.waiting.is_empty() && !self.asks.want_barrier())
+        {
             return;
         }
+        self.barriers.running = true;
+        self.asks.join_barrier();
         std::mem::swap(&mut self.barriers.waiting, &mut self.barriers.under_way);
         let (raft, result) = (self.raft.clone(), Rc::clone(&self.barriers.result));
         drop(self.executor.spawn(async move {
@@ -373,11 +398,15 @@ impl Member {
         let Some(result) = self.barriers.result.borrow_mut().take() else {
             return;
         };
+        self.barriers.running = false;
+        self.finish_asks(&result);
         let tokens = std::mem::take(&mut self.barriers.under_way);
-        self.outputs
-            .push_back(Output::BarrierPassed { tokens, result });
-        if !self.barriers.waiting.is_empty() {
-            self.start_barrier();
+        if !tokens.is_empty() {
+            self.outputs
+                .push_back(Output::BarrierPassed { tokens, result });
+        }
+        self.start_barrier();
+        if self.barriers.running {
             self.executor.run_until_idle(self.now);
         }
     }
@@ -400,7 +429,7 @@ impl Member {
         }
     }
 
-    fn collect_ended(&mut self) -> Vec<(u64, Result<Outcome, Refusal>)> {
+    fn collect_ended(&mut self) -> Vec<(Asker, Result<Outcome, Refusal>)> {
         let mut answers = Vec::new();
         loop {
             let next = self.outbox.borrow_mut().next_ended();
@@ -408,25 +437,34 @@ impl Member {
                 return answers;
             };
             let result = match ended {
-                Ended::TooEarly => {
-                    if let Some(pending) = self.pending.get(number) {
+                // Only what a client asked for: what the member does by itself must keep its order.
+                Ended::TooEarly => match self.pending.get(number) {
+                    Some(pending) if matches!(pending.asker, Asker::Client(_)) => {
                         self.proposer
                             .push_later(&self.executor, number, pending.command.clone());
+                        continue;
                     }
-                    continue;
-                }
-                Ended::Applied(result) => result.map_err(Refusal::Kv),
+                    _ => Err(Refusal::NotLeader { leader: None }),
+                },
+                Ended::Applied(result) => result.map_err(Refusal::from),
                 Ended::Refused(refusal) => Err(refusal),
             };
             // A proposal that is not pending any more has been answered as timed out.
             if let Some(pending) = self.pending.remove(number) {
-                answers.push((pending.token, result));
+                answers.push((pending.asker, result));
             }
         }
     }
 
-    fn answer(&mut self, ended: Vec<(u64, Result<Outcome, Refusal>)>) {
-        for (token, answer) in ended {
+    fn answer(&mut self, ended: Vec<(Asker, Result<Outcome, Refusal>)>) {
+        for (asker, answer) in ended {
+            let token = match asker {
+                Asker::Client(token) => token,
+                Asker::Lessor(act) => {
+                    self.asks.ended.push((act, answer.err()));
+                    continue;
+                }
+            };
             if let Ok(Outcome::Compact { physical, .. }) = &answer {
                 self.sweep_at = Some(self.now);
                 if *physical {
@@ -456,10 +494,7 @@ impl Member {
 
     fn expire(&mut self) {
         while let Some(pending) = self.pending.take_expired(self.now) {
-            self.outputs.push_back(Output::Answer {
-                token: pending.token,
-                answer: Err(Refusal::TimedOut),
-            });
+            self.answer(vec![(pending.asker, Err(Refusal::TimedOut))]);
         }
     }
 

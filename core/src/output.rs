@@ -4,12 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use metastore_proto::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, PutResponse, TxnResponse,
+    CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse, PutResponse,
+    TxnResponse,
 };
 
+use crate::apply_error::ApplyError;
 use crate::kv_error::KvError;
+use crate::lease::{LeaseAnswer, LeaseError};
 use crate::mvcc::View;
 use crate::raft::PeerMessage;
+use crate::raft::machine::Description;
 use crate::wal::Record;
 
 /// One thing to do.
@@ -41,6 +45,13 @@ pub enum Output {
         /// Whether the quorum confirmed it.
         result: Result<(), Refusal>,
     },
+    /// What the lessor says to a question.
+    LeaseAnswer {
+        /// The token of the question.
+        token: u64,
+        /// The answer, or why there is none.
+        answer: Result<LeaseAnswer, Refusal>,
+    },
 }
 
 /// Work for the disk.
@@ -70,8 +81,8 @@ pub struct Checkpoint {
     pub index: u64,
     /// The keys, shared with the living state.
     pub view: View,
-    /// All else, encoded.
-    pub description: Vec<u8>,
+    /// All else.
+    pub description: Description,
 }
 
 /// What readers see: the keys at one index and where the member stands, published as one value.
@@ -129,6 +140,12 @@ pub enum Outcome {
     },
     /// Of a member's publication of itself.
     Published,
+    /// Of a grant.
+    LeaseGranted(LeaseGrantResponse),
+    /// Of the end of a lease, asked for or because its time was over.
+    LeaseRevoked(LeaseRevokeResponse),
+    /// Of a record of what leases have left.
+    LeaseRemainingRecorded,
 }
 
 /// Why a proposal or a barrier did not succeed.
@@ -136,6 +153,8 @@ pub enum Outcome {
 pub enum Refusal {
     /// The command was applied and refused by the state; nothing changed.
     Kv(KvError),
+    /// As above, of a command about a lease.
+    Lease(LeaseError),
     /// Another member leads, or none.
     NotLeader {
         /// Who does, if known.
@@ -151,10 +170,20 @@ pub enum Refusal {
     Stopped,
 }
 
+impl From<ApplyError> for Refusal {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Kv(error) => Self::Kv(error),
+            ApplyError::Lease(error) => Self::Lease(error),
+        }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kv(error) => error.fmt(f),
+            Self::Lease(error) => error.fmt(f),
             Self::NotLeader {
                 leader: Some(leader),
             } => write!(f, "not the leader, which is {leader:x}"),

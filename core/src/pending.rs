@@ -4,10 +4,20 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::command::Command;
+use crate::lease::lessor;
+
+/// Who waits for the end of a proposal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// Whoever handed this token in.
+    Client(u64),
+    /// The lessor, for something it does by itself.
+    Lessor(lessor::Act),
+}
 
 /// One proposal under way.
 pub(crate) struct Pending {
-    pub(crate) token: u64,
+    pub(crate) asker: Asker,
     pub(crate) deadline: Duration,
     /// Kept for a second try where consensus was not ready for the first.
     pub(crate) command: Command,
@@ -85,7 +95,7 @@ mod tests {
     fn pending(token: u64, deadline_ms: u64) -> Pending {
         let command = Request::Publish(MemberAttributes::default()).into();
         Pending {
-            token,
+            asker: Asker::Client(token),
             deadline: Duration::from_millis(deadline_ms),
             command,
         }
@@ -95,8 +105,14 @@ mod tests {
     fn proposals_end_in_any_order_and_only_once() {
         let mut all = PendingProposals::default();
         let numbers: Vec<u64> = (0..4).map(|i| all.add(pending(i, 10 + i))).collect();
-        assert_eq!(all.remove(numbers[2]).map(|p| p.token), Some(2));
-        assert_eq!(all.remove(numbers[0]).map(|p| p.token), Some(0));
+        assert_eq!(
+            all.remove(numbers[2]).map(|p| p.asker),
+            Some(Asker::Client(2))
+        );
+        assert_eq!(
+            all.remove(numbers[0]).map(|p| p.asker),
+            Some(Asker::Client(0))
+        );
         assert!(all.remove(numbers[2]).is_none());
         assert_eq!(all.len(), 2);
         assert_eq!(all.deadline(), Some(Duration::from_millis(11)));
@@ -110,8 +126,8 @@ mod tests {
         all.add(pending(2, 20));
         assert!(all.take_expired(Duration::from_millis(9)).is_none());
         assert_eq!(
-            all.take_expired(Duration::from_millis(15)).map(|p| p.token),
-            Some(1)
+            all.take_expired(Duration::from_millis(15)).map(|p| p.asker),
+            Some(Asker::Client(1))
         );
         assert!(all.take_expired(Duration::from_millis(15)).is_none());
     }

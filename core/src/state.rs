@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use sha1::{Digest, Sha1};
 
+use crate::apply_error::ApplyError;
 use crate::command::{Command, MemberAttributes, Request};
-use crate::kv_error::KvError;
+use crate::lease::{LeaseTerms, Leases};
 use crate::mvcc::{Changes, Store, Sweep, View};
 use crate::output::Outcome;
 
@@ -27,6 +28,8 @@ pub struct StateView {
     pub kv: View,
     /// Bytes that the keys take, roughly.
     pub bytes_in_use: u64,
+    /// The leases and their keys.
+    pub leases: Leases,
     /// What the members published of themselves, by member id.
     pub members: BTreeMap<u64, MemberAttributes>,
 }
@@ -48,18 +51,29 @@ impl State {
     }
 
     /// The state that a checkpoint describes.
-    pub fn restore(kv: Store, applied: Option<u64>, members: Vec<MemberAttributes>) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// In words, when the leases do not fit the keys.
+    pub fn restore(
+        mut kv: Store,
+        applied: Option<u64>,
+        members: Vec<MemberAttributes>,
+        leases: &[LeaseTerms],
+    ) -> Result<Self, &'static str> {
+        kv.restore_leases(leases)?;
+        Ok(Self {
             kv,
             members: members.into_iter().map(|m| (m.member_id, m)).collect(),
             applied,
-        }
+        })
     }
 
     /// The state that a snapshot in memory holds.
     pub fn from_view(view: &StateView, applied: u64) -> Self {
+        let mut kv = Store::from_view(view.kv.clone(), view.bytes_in_use);
+        kv.leases = view.leases.clone();
         Self {
-            kv: Store::from_view(view.kv.clone(), view.bytes_in_use),
+            kv,
             members: view.members.clone(),
             applied: Some(applied),
         }
@@ -70,16 +84,15 @@ impl State {
     ///
     /// # Panics
     /// If `index` does not follow the last one: each apply moves the applied index by one.
-    pub fn apply(&mut self, index: u64, command: &Command) -> Result<Outcome, KvError> {
+    pub fn apply(&mut self, index: u64, command: &Command) -> Result<Outcome, ApplyError> {
         self.skip(index);
         let mut changes = Changes::default();
         match command.request() {
-            Request::Put(put) => self.kv.put(put, &mut changes).map(Outcome::Put),
-            Request::DeleteRange(delete) => self
-                .kv
-                .delete_range(delete, &mut changes)
-                .map(Outcome::DeleteRange),
-            Request::Txn(txn) => self.kv.txn(txn, &mut changes).map(Outcome::Txn),
+            Request::Put(put) => Ok(Outcome::Put(self.kv.put(put, &mut changes)?)),
+            Request::DeleteRange(delete) => Ok(Outcome::DeleteRange(
+                self.kv.delete_range(delete, &mut changes)?,
+            )),
+            Request::Txn(txn) => Ok(Outcome::Txn(self.kv.txn(txn, &mut changes)?)),
             Request::Compact(compact) => {
                 let response = self.kv.compact(compact)?;
                 Ok(Outcome::Compact {
@@ -91,6 +104,19 @@ impl State {
                 self.members
                     .insert(attributes.member_id, attributes.clone());
                 Ok(Outcome::Published)
+            }
+            Request::LeaseGrant(grant) => {
+                Ok(Outcome::LeaseGranted(self.kv.grant_lease(index, grant)?))
+            }
+            Request::LeaseRevoke(revoke) => Ok(Outcome::LeaseRevoked(
+                self.kv.revoke_lease(revoke.id, &mut changes)?,
+            )),
+            Request::LeaseExpire(expiry) => Ok(Outcome::LeaseRevoked(
+                self.kv.expire_lease(expiry, &mut changes)?,
+            )),
+            Request::LeaseRemaining(times) => {
+                self.kv.record_remaining(times);
+                Ok(Outcome::LeaseRemainingRecorded)
             }
         }
     }
@@ -125,6 +151,7 @@ impl State {
         StateView {
             kv: self.kv.view(),
             bytes_in_use: self.kv.bytes_in_use(),
+            leases: self.kv.leases().clone(),
             members: self.members.clone(),
         }
     }
@@ -134,6 +161,9 @@ impl State {
         let mut bytes = self.kv.state_hash().to_le_bytes().to_vec();
         for attributes in self.members.values() {
             bytes.extend(prost::Message::encode_length_delimited_to_vec(attributes));
+        }
+        for terms in self.kv.leases().terms() {
+            bytes.extend(prost::Message::encode_length_delimited_to_vec(&terms));
         }
         let digest = Sha1::digest(&bytes);
         u64::from_be_bytes(std::array::from_fn(|i| digest[i]))
@@ -145,6 +175,18 @@ impl State {
     /// In words, when something does not.
     pub fn validate(&self) {
         self.kv.validate();
+        for (id, lease) in self.kv.leases().iter() {
+            assert!(id != 0, "lease 0 stands for none");
+            let seconds = 1..=crate::lease::TTL_SECONDS_MAX;
+            assert!(
+                seconds.contains(&lease.ttl_seconds),
+                "a lease is granted for a time: {id:x}"
+            );
+            assert!(
+                (0..=lease.ttl_seconds).contains(&lease.remaining_seconds),
+                "a lease has not more left than it was granted: {id:x}"
+            );
+        }
         for (id, attributes) in &self.members {
             assert_eq!(
                 *id, attributes.member_id,

@@ -22,7 +22,14 @@ fuzz_target!(|input: Input| {
         txn_operations_max: usize::from(input.operations_max),
     };
     let mut store = Store::new();
-    store.lease_granted(LEASE);
+    let granted = store.grant_lease(
+        0,
+        &LeaseGrantRequest {
+            id: LEASE,
+            ttl: 60,
+        },
+    );
+    assert!(granted.is_ok(), "the id is free");
     for txn in &input.txns {
         let request = txn.request();
         let serializable = is_serializable(&request);

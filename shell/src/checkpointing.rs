@@ -43,7 +43,7 @@ fn write(
     files: &Checkpoints<RealFiles>,
     checkpoint: Checkpoint,
 ) -> Result<CheckpointFile, CheckpointError> {
-    let chunks = Encoder::new(checkpoint.view, &checkpoint.description);
+    let chunks = Encoder::new(checkpoint.view, &checkpoint.description.encode());
     let file = files.write(checkpoint.index, Pace::Gentle, chunks)?;
     files.remove_older_than(&file)?;
     Ok(file)

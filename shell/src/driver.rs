@@ -7,6 +7,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use metastore_core::command::Command;
 use metastore_core::input::{Input, Proposal};
+use metastore_core::lease::LeaseQuery;
 use metastore_core::member::Member;
 use metastore_core::output::{Checkpoint, DiskOp, Outcome, Output, Published, Refusal};
 use metastore_core::raft::machine::BadDescription;
@@ -75,6 +76,7 @@ pub(crate) enum Ended {
 struct Step {
     proposals: Vec<Proposal>,
     barriers: Vec<u64>,
+    questions: Vec<LeaseQuery>,
     confirmations: Vec<Input>,
     synced_to: Option<u64>,
     stop: bool,
@@ -164,6 +166,10 @@ impl Driver {
                     let token = Token::from_raw(token);
                     outgoing[token.thread()].push((token, Answer::Proposed(answer)));
                 }
+                Output::LeaseAnswer { token, answer } => {
+                    let token = Token::from_raw(token);
+                    outgoing[token.thread()].push((token, Answer::Lease(answer)));
+                }
                 Output::BarrierPassed { tokens, result } => {
                     for token in tokens.into_iter().map(Token::from_raw) {
                         outgoing[token.thread()].push((token, Answer::Barrier(result.clone())));
@@ -219,6 +225,10 @@ impl Step {
                 command,
             }),
             Call::Barrier(token) => self.barriers.push(token.raw()),
+            Call::AskLease(token, question) => self.questions.push(LeaseQuery {
+                token: token.raw(),
+                question,
+            }),
             Call::Written { up_to, result } => {
                 self.synced_to = Some(up_to);
                 self.confirmations.push(Input::Written { up_to, result });
@@ -245,6 +255,9 @@ impl Step {
         let mut inputs = self.confirmations;
         if !self.proposals.is_empty() {
             inputs.push(Input::Propose(self.proposals));
+        }
+        if !self.questions.is_empty() {
+            inputs.push(Input::AskLeases(self.questions));
         }
         if !self.barriers.is_empty() {
             inputs.push(Input::Barrier {

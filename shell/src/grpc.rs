@@ -4,6 +4,7 @@
 mod cluster;
 mod health;
 mod kv;
+mod lease;
 mod maintenance;
 mod watch;
 
@@ -13,10 +14,12 @@ use std::sync::Arc;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use metastore_core::check::Limits;
-use metastore_core::output::Published;
+use metastore_core::command::Command;
+use metastore_core::output::{Outcome, Published};
 use metastore_proto::etcdserverpb::ResponseHeader;
 use metastore_proto::etcdserverpb::cluster_server::ClusterServer;
 use metastore_proto::etcdserverpb::kv_server::KvServer;
+use metastore_proto::etcdserverpb::lease_server::LeaseServer;
 use metastore_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use metastore_proto::health::health_server::HealthServer;
 use tonic::body::Body;
@@ -24,6 +27,7 @@ use tonic::{Code, Status};
 use tower_service::Service;
 
 use crate::node::Node;
+use crate::status;
 
 /// What every handler knows: the member, who it is, and the limits on requests.
 #[derive(Clone)]
@@ -49,6 +53,8 @@ pub(crate) struct RequestLimits {
     pub(crate) shape: Limits,
     /// Bytes of the store above which nothing may be added; none for no limit.
     pub(crate) quota_bytes: Option<u64>,
+    /// No lease is granted for less, in seconds.
+    pub(crate) lease_ttl_seconds_min: i64,
 }
 
 /// What the gRPC layer takes on top of `request_bytes_max` before it refuses a frame unread.
@@ -71,10 +77,36 @@ impl Context {
         self.identity.header(revision, self.node.published().term)
     }
 
+    /// A header at the revision that readers see now.
+    pub(crate) fn header_now(&self) -> ResponseHeader {
+        let published = self.node.published();
+        ResponseHeader {
+            cluster_id: self.identity.cluster_id,
+            member_id: self.identity.member_id,
+            revision: published.view.revision(),
+            raft_term: published.term,
+        }
+    }
+
     /// Completes the header that the core began with the revision alone.
     pub(crate) fn stamp(&self, header: &mut Option<ResponseHeader>) {
         let revision = header.as_ref().map_or(0, |h| h.revision);
         *header = Some(self.header(revision));
+    }
+
+    /// Replicates a command that may add `charge` bytes, unless it is too large or would overfill the store.
+    pub(crate) async fn replicate(&self, command: Command, charge: u64) -> Result<Outcome, Status> {
+        if command.encoded_len() as u64 > self.limits.request_bytes_max {
+            return Err(status::request_too_large());
+        }
+        let overfills = |quota| self.published().bytes_in_use + charge >= quota;
+        if charge > 0 && self.limits.quota_bytes.is_some_and(overfills) {
+            return Err(status::space_exceeded());
+        }
+        self.node
+            .propose(command)
+            .await
+            .map_err(|refusal| status::from_refusal(&refusal))
     }
 
     pub(crate) fn published(&self) -> arc_swap::Guard<Arc<Published>> {
@@ -88,6 +120,7 @@ pub(crate) struct Services(Arc<Table>);
 
 struct Table {
     kv: KvServer<kv::KvService>,
+    lease: LeaseServer<lease::LeaseService>,
     cluster: ClusterServer<cluster::ClusterService>,
     maintenance: MaintenanceServer<maintenance::MaintenanceService>,
     health: HealthServer<health::HealthService>,
@@ -105,6 +138,7 @@ impl Services {
             kv: KvServer::new(kv::KvService::new(context.clone()))
                 .max_decoding_message_size(frame_max)
                 .max_encoding_message_size(usize::MAX),
+            lease: LeaseServer::new(lease::LeaseService::new(context.clone())),
             cluster: ClusterServer::new(cluster::ClusterService::new(context.clone())),
             maintenance: MaintenanceServer::new(maintenance::MaintenanceService::new(
                 context.clone(),
@@ -123,6 +157,7 @@ impl Services {
             .unwrap_or_default();
         let response = match service {
             "etcdserverpb.KV" => self.0.kv.clone().call(request).await,
+            "etcdserverpb.Lease" => self.0.lease.clone().call(request).await,
             "etcdserverpb.Cluster" => self.0.cluster.clone().call(request).await,
             "etcdserverpb.Maintenance" => self.0.maintenance.clone().call(request).await,
             "etcdserverpb.Watch" => Ok(self.0.watch.call(request).await),

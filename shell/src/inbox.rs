@@ -69,7 +69,7 @@ impl Inbox {
     }
 
     fn put(&self, call: Call, calls_max: usize) -> Result<(), Rejected> {
-        let urgent = !matches!(call, Call::Propose(..));
+        let urgent = call.is_urgent();
         let mut queue = self.0.lock();
         if queue.closed {
             return Err(Rejected::Closed);
@@ -98,7 +98,7 @@ impl Receiver {
         debug_assert_eq!(me.id(), thread::current().id(), "one thread receives");
         let wanted = |calls: &[Call]| {
             if syncing {
-                calls.iter().any(|c| !matches!(c, Call::Propose(..)))
+                calls.iter().any(Call::is_urgent)
             } else {
                 !calls.is_empty()
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use metastore_core::command::Command;
+use metastore_core::lease::{LeaseAnswer, LeaseQuestion};
 use metastore_core::output::{Outcome, Published, Refusal};
 
 use crate::inbox::{Inbox, Rejected};
@@ -15,6 +16,8 @@ pub(crate) enum Call {
     Propose(Token, Command),
     /// Tell when a linearizable read may take the published view.
     Barrier(Token),
+    /// Ask the lessor.
+    AskLease(Token, LeaseQuestion),
     /// The log thread confirms writes.
     Written {
         /// The last ticket confirmed.
@@ -31,6 +34,14 @@ pub(crate) enum Call {
     },
     /// Stop after what is under way.
     Stop,
+}
+
+impl Call {
+    /// Whether it is worth waking the member thread while it waits for the disk: a proposal has to wait for the
+    /// disk in any case, and renewals come in numbers and have seconds.
+    pub(crate) fn is_urgent(&self) -> bool {
+        !matches!(self, Self::Propose(..) | Self::AskLease(..))
+    }
 }
 
 /// The member as the connection threads see it; cloning copies pointers.
@@ -50,7 +61,7 @@ impl Node {
         let wait = self.send(|token| Call::Propose(token, command))?;
         match wait.await {
             Answer::Proposed(result) => result,
-            Answer::Barrier(_) => unreachable!("a proposal is answered as one"),
+            other => unreachable!("a proposal is answered as one: {other:?}"),
         }
     }
 
@@ -61,7 +72,15 @@ impl Node {
         }
         match self.send(Call::Barrier)?.await {
             Answer::Barrier(result) => result,
-            Answer::Proposed(_) => unreachable!("a barrier is answered as one"),
+            other => unreachable!("a barrier is answered as one: {other:?}"),
+        }
+    }
+
+    /// Asks the lessor; what only a leader can answer is refused elsewhere.
+    pub(crate) async fn ask_lease(&self, question: LeaseQuestion) -> Result<LeaseAnswer, Refusal> {
+        match self.send(|token| Call::AskLease(token, question))?.await {
+            Answer::Lease(result) => result,
+            other => unreachable!("a question is answered as one: {other:?}"),
         }
     }
 

@@ -119,6 +119,9 @@ const CHECKPOINT_LOG_BYTES: u64 = 64 << 20;
 /// thousand entries would be wasteful. A number that was asked for is kept to.
 const DEFAULT_SNAPSHOT_COUNT: u64 = 10_000;
 
+/// How long a lease runs before what it has left is recorded: a restart gives it at most this much more.
+const LEASE_RECORD_INTERVAL: Duration = Duration::from_secs(60);
+
 /// What a request may take beyond two election timeouts.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
@@ -346,6 +349,7 @@ fn settings(config: &Config, member_id: u64) -> Settings {
         checkpoint_log_bytes: CHECKPOINT_LOG_BYTES,
         checkpoint_entries: (config.snapshot_count != DEFAULT_SNAPSHOT_COUNT)
             .then_some(config.snapshot_count),
+        lease_record_interval: Some(LEASE_RECORD_INTERVAL),
         seed: dice.hash_one("seed"),
         incarnation: u32::try_from(dice.hash_one("incarnation") >> 32).unwrap_or_default(),
     }
@@ -372,7 +376,15 @@ fn limits(config: &Config) -> RequestLimits {
             txn_operations_max: config.max_txn_ops as usize,
         },
         quota_bytes: config.quota_backend_bytes,
+        lease_ttl_seconds_min: lease_ttl_seconds_min(config.election_timeout),
     }
+}
+
+/// A lease must outlive a change of leaders: one and a half election timeouts, in whole seconds.
+fn lease_ttl_seconds_min(election_timeout: Duration) -> i64 {
+    let millis = u64::try_from(election_timeout.as_millis()).unwrap_or(u64::MAX);
+    let seconds = millis.saturating_mul(3).div_ceil(2).div_ceil(1000);
+    i64::try_from(seconds).unwrap_or(i64::MAX).max(1)
 }
 
 fn transport(config: &Config) -> Transport {

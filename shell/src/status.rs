@@ -1,6 +1,7 @@
 //! Core errors as etcd's statuses: exact code, exact text. Clients find the error by its text.
 
 use metastore_core::kv_error::KvError;
+use metastore_core::lease::LeaseError;
 use metastore_core::output::Refusal;
 use tonic::{Code, Status};
 
@@ -41,10 +42,21 @@ pub(crate) fn from_kv(error: &KvError) -> Status {
     Status::new(code, error.to_string())
 }
 
+/// A refusal of a request about a lease.
+pub(crate) fn from_lease(error: &LeaseError) -> Status {
+    let code = match error {
+        LeaseError::NotFound => Code::NotFound,
+        LeaseError::Exists => Code::FailedPrecondition,
+        LeaseError::TtlTooLarge => Code::OutOfRange,
+    };
+    Status::new(code, error.to_string())
+}
+
 /// A refusal of anything replicated.
 pub(crate) fn from_refusal(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::Kv(error) => from_kv(error),
+        Refusal::Lease(error) => from_lease(error),
         Refusal::NotLeader { .. } => no_leader(),
         Refusal::LeaderChanged => Status::unavailable("etcdserver: leader changed"),
         // The code etcd really sends: its own table says ResourceExhausted, the wire says Unknown.

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use metastore_core::lease::LeaseAnswer;
 use metastore_core::output::{Outcome, Refusal};
 use slab::Slab;
 
@@ -21,6 +22,8 @@ pub(crate) enum Answer {
     Proposed(Result<Outcome, Refusal>),
     /// Of a read barrier.
     Barrier(Result<(), Refusal>),
+    /// Of a question to the lessor.
+    Lease(Result<LeaseAnswer, Refusal>),
 }
 
 /// Which handler an answer is for: its connection thread and its slot there, packed for the core.

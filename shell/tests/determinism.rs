@@ -137,6 +137,7 @@ fn settings(seed: u64) -> Settings {
         catch_up_entries: 50,
         checkpoint_log_bytes: 20_000,
         checkpoint_entries: None,
+        lease_record_interval: Some(Duration::from_secs(60)),
         seed,
         incarnation: 0,
     }

@@ -103,7 +103,11 @@ fn a_watch_from_now_hears_the_next_write_and_never_the_one_acknowledged_before()
         for round in 0..300 {
             let before = put(&mut connection, b"k", vec![1]).await;
             let created = stream.create(on(b"k")).await;
-            assert_eq!(revision_of(created.header.as_ref()), before, "round {round}");
+            assert_eq!(
+                revision_of(created.header.as_ref()),
+                before,
+                "round {round}"
+            );
             let after = put(&mut connection, b"k", vec![2]).await;
             let heard = stream.next().await.expect("an event");
             assert_eq!(revisions(&heard), [after], "round {round}");
@@ -157,32 +161,35 @@ fn history_is_watched_across_a_kill_and_joins_the_present() {
 
 #[test]
 fn progress_comes_by_itself_and_on_request() {
-    with_server(&["--watch-progress-notify-interval=100ms"], async |server| {
-        let mut connection = connect(server).await;
-        let mut stream = WatchStream::open(&mut connection).await;
-        let created = stream
-            .create(WatchCreateRequest {
-                progress_notify: true,
-                ..on(b"k")
-            })
-            .await;
-        let revision = put(&mut connection, b"other", vec![]).await;
-        let mut progress = stream.next().await.expect("progress");
-        if revision_of(progress.header.as_ref()) < revision {
-            progress = stream.next().await.expect("more progress");
-        }
-        assert_eq!(progress.watch_id, created.watch_id);
-        assert_eq!(revision_of(progress.header.as_ref()), revision);
-        assert!(progress.events.is_empty());
+    with_server(
+        &["--watch-progress-notify-interval=100ms"],
+        async |server| {
+            let mut connection = connect(server).await;
+            let mut stream = WatchStream::open(&mut connection).await;
+            let created = stream
+                .create(WatchCreateRequest {
+                    progress_notify: true,
+                    ..on(b"k")
+                })
+                .await;
+            let revision = put(&mut connection, b"other", vec![]).await;
+            let mut progress = stream.next().await.expect("progress");
+            if revision_of(progress.header.as_ref()) < revision {
+                progress = stream.next().await.expect("more progress");
+            }
+            assert_eq!(progress.watch_id, created.watch_id);
+            assert_eq!(revision_of(progress.header.as_ref()), revision);
+            assert!(progress.events.is_empty());
 
-        let mut quiet = WatchStream::open(&mut connection).await;
-        quiet.create(on(b"k")).await;
-        let asked = RequestUnion::ProgressRequest(WatchProgressRequest {});
-        quiet.say(asked).await;
-        let progress = quiet.next().await.expect("progress");
-        let told = revision_of(progress.header.as_ref());
-        assert_eq!((progress.watch_id, told), (-1, revision));
-    });
+            let mut quiet = WatchStream::open(&mut connection).await;
+            quiet.create(on(b"k")).await;
+            let asked = RequestUnion::ProgressRequest(WatchProgressRequest {});
+            quiet.say(asked).await;
+            let progress = quiet.next().await.expect("progress");
+            let told = revision_of(progress.header.as_ref());
+            assert_eq!((progress.watch_id, told), (-1, revision));
+        },
+    );
 }
 
 #[test]

@@ -313,6 +313,7 @@ impl Cluster {
             catch_up_entries: self.world.catch_up_entries,
             checkpoint_log_bytes: self.world.checkpoint_log_bytes,
             checkpoint_entries: None,
+            lease_record_interval: Some(Duration::from_secs(60)),
             seed: Dice::new(self.world.seed, &format!("member {id} {incarnation}")).roll(),
             incarnation,
         }

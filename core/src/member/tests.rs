@@ -8,7 +8,10 @@ use metastore_proto::etcdserverpb::{CompactionRequest, PutRequest};
 use super::*;
 use crate::codec;
 use crate::command::Request;
+use crate::lease::LeaseAnswer;
+use crate::raft::position_of;
 use crate::raft::types::{Entry, Vote};
+use crate::snapshot::{self, Encoder};
 use crate::wal::Record;
 
 /// What a disk holds durably, as a restart would find it.
@@ -16,6 +19,7 @@ use crate::wal::Record;
 struct Disk {
     vote: Option<Vote>,
     entries: BTreeMap<u64, Entry>,
+    checkpoint: Option<Vec<u8>>,
 }
 
 impl Disk {
@@ -38,12 +42,20 @@ impl Disk {
     }
 
     fn recovered(&self) -> Recovered {
-        let entries = self.entries.values().cloned().collect();
+        let checkpoint = self
+            .checkpoint
+            .as_ref()
+            .map(|bytes| snapshot::decode(bytes).expect("a checkpoint that this test wrote"));
+        let purged = checkpoint
+            .as_ref()
+            .and_then(|(_, about)| position_of(about).expect("a good description"));
+        let first = purged.map_or(0, |id| id.index() + 1);
         Recovered {
-            checkpoint: None,
+            checkpoint,
             log: RecoveredLog {
                 vote: self.vote,
-                entries,
+                purged,
+                entries: self.entries.range(first..).map(|e| e.1.clone()).collect(),
                 ..RecoveredLog::default()
             },
         }
@@ -59,6 +71,7 @@ struct World {
     cut_off: Vec<u64>,
     answers: BTreeMap<u64, Result<Outcome, Refusal>>,
     barriers: BTreeMap<u64, Result<(), Refusal>>,
+    lease_answers: BTreeMap<u64, Result<LeaseAnswer, Refusal>>,
 }
 
 fn settings(id: u64, of: u64, incarnation: u32) -> Settings {
@@ -75,6 +88,7 @@ fn settings(id: u64, of: u64, incarnation: u32) -> Settings {
         catch_up_entries: 50,
         checkpoint_log_bytes: 1 << 30,
         checkpoint_entries: None,
+        lease_record_interval: Some(Duration::from_secs(60)),
         seed: id * 1000 + u64::from(incarnation),
         incarnation,
     }
@@ -90,6 +104,7 @@ impl World {
             cut_off: Vec::new(),
             answers: BTreeMap::new(),
             barriers: BTreeMap::new(),
+            lease_answers: BTreeMap::new(),
         };
         for id in 1..=size {
             world.start(id, size, 0);
@@ -185,6 +200,9 @@ impl World {
                 }
                 Output::Disk(DiskOp::Checkpoint(checkpoint)) => {
                     let now = self.now;
+                    let about = checkpoint.description.encode();
+                    let bytes = Encoder::new(checkpoint.view, &about).flatten().collect();
+                    self.disks.entry(id).or_default().checkpoint = Some(bytes);
                     let durable = Input::Checkpointed {
                         index: checkpoint.index,
                         result: Ok(1),
@@ -199,6 +217,12 @@ impl World {
                 Output::Answer { token, answer } => {
                     assert!(
                         self.answers.insert(token, answer).is_none(),
+                        "one answer per token"
+                    );
+                }
+                Output::LeaseAnswer { token, answer } => {
+                    assert!(
+                        self.lease_answers.insert(token, answer).is_none(),
                         "one answer per token"
                     );
                 }
@@ -256,6 +280,8 @@ impl World {
         self.handle(at, Input::Propose(vec![Proposal { token, command }]));
     }
 }
+
+mod leases;
 
 #[test]
 fn a_lone_member_leads_and_answers_within_microseconds() {

@@ -1,9 +1,8 @@
 //! Store: the one writer.
 
-use im::OrdSet;
 use metastore_proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
-    PutResponse,
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeResponse, PutRequest, PutResponse,
 };
 
 use super::record::RecordPacker;
@@ -12,6 +11,7 @@ use super::view::NEVER_COMPACTED;
 use super::write::Write;
 use super::{Changes, View, header};
 use crate::kv_error::KvError;
+use crate::lease::{LeaseError, LeaseExpiry, LeaseTerms, Leases, RemainingTimes};
 
 /// The state and the right to change it.
 ///
@@ -23,7 +23,7 @@ pub struct Store {
     pub(crate) bytes_in_use: u64,
     pub(crate) packer: RecordPacker,
     pub(super) cursor: SweepCursor,
-    leases: OrdSet<i64>,
+    pub(crate) leases: Leases,
 }
 
 /// Whether [`Store::sweep`] came to the end.
@@ -48,7 +48,7 @@ impl Store {
             bytes_in_use,
             packer: RecordPacker::default(),
             cursor,
-            leases: OrdSet::new(),
+            leases: Leases::default(),
         }
     }
 
@@ -72,22 +72,64 @@ impl Store {
         self.bytes_in_use
     }
 
-    /// Whether puts may name this lease.
-    pub fn lease_exists(&self, id: i64) -> bool {
-        self.leases.contains(&id)
+    /// The leases that puts may name, and the keys that hang on them.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
     }
 
-    /// Tells the store of a lease that puts may name from now on. Leases are not part of its snapshots.
-    pub fn lease_granted(&mut self, id: i64) {
-        assert!(id != 0, "lease 0 stands for none");
-        self.leases.insert(id);
+    /// Brings a lease into being; `index` is that of the entry that grants it.
+    pub fn grant_lease(
+        &mut self,
+        index: u64,
+        request: &LeaseGrantRequest,
+    ) -> Result<LeaseGrantResponse, LeaseError> {
+        let ttl = self.leases.grant(index, request.id, request.ttl)?;
+        Ok(LeaseGrantResponse {
+            header: header(self.view.revision),
+            id: request.id,
+            ttl,
+            error: String::new(),
+        })
     }
 
-    /// Tells the store that a lease is gone; deleting its keys is the caller's next step.
-    pub fn lease_revoked(&mut self, id: i64) {
-        if self.leases.contains(&id) {
-            self.leases.remove(&id);
+    /// Ends a lease and deletes its keys in byte order; the revision moves only if there were any.
+    pub fn revoke_lease(
+        &mut self,
+        id: i64,
+        changes: &mut Changes,
+    ) -> Result<LeaseRevokeResponse, LeaseError> {
+        let lease = self.leases.remove(id)?;
+        let mut write = Write::begin(self, changes);
+        write.delete_keys(lease.keys.iter());
+        write.commit();
+        Ok(LeaseRevokeResponse {
+            header: header(self.view.revision),
+        })
+    }
+
+    /// As [`Store::revoke_lease`], unless the id belongs to another lease by now.
+    pub fn expire_lease(
+        &mut self,
+        expiry: &LeaseExpiry,
+        changes: &mut Changes,
+    ) -> Result<LeaseRevokeResponse, LeaseError> {
+        if !self.leases.is_current(expiry) {
+            return Err(LeaseError::NotFound);
         }
+        self.revoke_lease(expiry.id, changes)
+    }
+
+    /// Remembers what leases have left.
+    pub fn record_remaining(&mut self, times: &RemainingTimes) {
+        self.leases.record_remaining(&times.leases);
+    }
+
+    /// Completes the leases of a decoded snapshot, which knows only the keys that hang on them.
+    ///
+    /// # Errors
+    /// In words, when terms and keys do not fit together.
+    pub fn restore_leases(&mut self, terms: &[LeaseTerms]) -> Result<(), &'static str> {
+        self.leases.restore_terms(terms)
     }
 
     /// Puts one key.
@@ -135,7 +177,7 @@ impl Store {
 
     /// What of a put depends on the state.
     pub(crate) fn check_put(&self, request: &PutRequest) -> Result<(), KvError> {
-        if request.lease != 0 && !self.lease_exists(request.lease) {
+        if request.lease != 0 && !self.leases.contains(request.lease) {
             return Err(KvError::LeaseNotFound);
         }
         if request.ignore_value || request.ignore_lease {

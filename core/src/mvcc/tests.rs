@@ -8,6 +8,7 @@ use super::generate::{self, LEASE};
 use super::model::{Model, ModelChange};
 use super::*;
 use crate::kv_error::KvError;
+use crate::lease::LeaseTerms;
 use crate::snapshot;
 
 #[derive(Clone, Debug)]
@@ -108,7 +109,10 @@ fn restored(store: &Store) -> Store {
         .flatten()
         .collect();
     assert_eq!(again, bytes, "equal states give equal bytes");
-    copy.lease_granted(LEASE);
+    let terms: Vec<LeaseTerms> = store.leases().terms().collect();
+    copy.restore_leases(&terms).expect("the leases of the keys");
+    copy.validate();
+    assert_eq!(copy.leases(), store.leases());
     copy
 }
 
@@ -119,7 +123,7 @@ proptest! {
     #[test]
     fn the_store_agrees_with_the_model(steps in prop::collection::vec(step(), 1..60)) {
         let (mut store, mut model) = (Store::new(), Model::new());
-        store.lease_granted(LEASE);
+        store.leases.grant(0, LEASE, 60).expect("a new id");
         model.leases.push(LEASE);
         let mut changes = Changes::new();
         let mut early: Option<(View, i64)> = None;

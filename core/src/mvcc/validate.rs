@@ -23,6 +23,29 @@ impl Store {
         view.keyspace.validate();
         self.validate_histories();
         self.validate_log();
+        self.validate_leases();
+    }
+
+    fn validate_leases(&self) {
+        let mut attached = 0;
+        for history in self.view.keyspace.histories(KeyRange::ALL) {
+            let newest = history.newest();
+            if newest.lease() == 0 {
+                continue;
+            }
+            attached += 1;
+            let lease = self.leases.get(newest.lease());
+            let lease = lease.unwrap_or_else(|| panic!("the lease of a value exists: {newest:?}"));
+            assert!(
+                lease.keys.contains(newest.key()),
+                "a lease lists its keys: {newest:?}"
+            );
+        }
+        let listed: usize = self.leases.iter().map(|(_, lease)| lease.keys.len()).sum();
+        assert_eq!(
+            listed, attached,
+            "a lease lists only keys whose newest record names it"
+        );
     }
 
     fn validate_histories(&self) {

@@ -84,15 +84,21 @@ impl<'a> Write<'a> {
             Vec::new()
         };
         for previous in doomed {
-            let position = self.next_position();
-            let record = self.store.packer.tombstone(previous.key(), position);
-            self.store.view.keyspace.push(record.clone());
-            self.note(record, Some(previous));
+            self.delete(previous);
         }
         DeleteRangeResponse {
             header: header(self.revision()),
             deleted,
             prev_kvs,
+        }
+    }
+
+    /// Deletes those of these keys that exist, in the order given.
+    pub(crate) fn delete_keys<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) {
+        for key in keys {
+            if let Some(previous) = self.live(key) {
+                self.delete(previous);
+            }
         }
     }
 
@@ -125,6 +131,13 @@ impl<'a> Write<'a> {
         self.store.view.revision += 1;
     }
 
+    fn delete(&mut self, previous: Record) {
+        let position = self.next_position();
+        let record = self.store.packer.tombstone(previous.key(), position);
+        self.store.view.keyspace.push(record.clone());
+        self.note(record, Some(previous));
+    }
+
     fn live(&self, key: &[u8]) -> Option<Record> {
         self.store
             .view
@@ -145,6 +158,10 @@ impl<'a> Write<'a> {
     /// Accounts for a record that is in the keyspace already.
     fn note(&mut self, record: Record, previous: Option<Record>) {
         self.store.bytes_in_use += record.size();
+        let from = previous.as_ref().map_or(0, Record::lease);
+        self.store
+            .leases
+            .move_key(record.key(), from, record.lease());
         self.changes.push(Change { record, previous });
     }
 }

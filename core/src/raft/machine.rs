@@ -15,6 +15,7 @@ use super::outbox::SharedOutbox;
 use super::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::codec;
 use crate::command::MemberAttributes;
+use crate::lease::{self, LeaseTerms, Leases};
 use crate::mvcc::Store;
 use crate::output::Checkpoint;
 use crate::state::{State, StateView};
@@ -24,6 +25,8 @@ pub(crate) struct Replica {
     pub(crate) state: State,
     pub(crate) last_applied: Option<LogId>,
     pub(crate) membership: StoredMembership,
+    /// Leases that came or went since the member last looked.
+    pub(crate) leases_touched: Vec<i64>,
 }
 
 /// A replica frozen at one index: what a snapshot carries, in memory.
@@ -45,12 +48,34 @@ impl fmt::Display for BadDescription {
 impl std::error::Error for BadDescription {}
 
 /// What a checkpoint holds beside the keys.
+#[derive(Clone)]
+pub struct Description {
+    meta: Vec<u8>,
+    members: Vec<MemberAttributes>,
+    leases: Leases,
+}
+
+impl Description {
+    /// As bytes; takes time in proportion to the number of leases.
+    pub fn encode(&self) -> Vec<u8> {
+        let written = WrittenDescription {
+            meta: self.meta.clone(),
+            members: self.members.clone(),
+            leases: self.leases.terms().collect(),
+        };
+        written.encode_to_vec()
+    }
+}
+
 #[derive(Clone, PartialEq, Message)]
-struct Description {
+struct WrittenDescription {
     #[prost(bytes = "vec", tag = "1")]
     meta: Vec<u8>,
     #[prost(message, repeated, tag = "2")]
     members: Vec<MemberAttributes>,
+    /// Without their keys: those are in the records.
+    #[prost(message, repeated, tag = "3")]
+    leases: Vec<LeaseTerms>,
 }
 
 impl Replica {
@@ -59,21 +84,24 @@ impl Replica {
             state: State::new(),
             last_applied: None,
             membership: StoredMembership::default(),
+            leases_touched: Vec::new(),
         }
     }
 
     /// The replica that a checkpoint holds.
     pub(crate) fn restore(store: Store, description: &[u8]) -> Result<Self, BadDescription> {
         let description =
-            Description::decode(description).map_err(|e| BadDescription(e.to_string()))?;
+            WrittenDescription::decode(description).map_err(|e| BadDescription(e.to_string()))?;
         let meta: SnapshotMeta =
             codec::decode(&description.meta).map_err(|e| BadDescription(e.to_string()))?;
         let applied = meta.last_log_id.as_ref().map(LogId::index);
-        let state = State::restore(store, applied, description.members);
+        let state = State::restore(store, applied, description.members, &description.leases)
+            .map_err(|reason| BadDescription(reason.into()))?;
         Ok(Self {
             state,
             last_applied: meta.last_log_id,
             membership: meta.last_membership,
+            leases_touched: Vec::new(),
         })
     }
 
@@ -102,7 +130,7 @@ impl Replica {
 
 pub(crate) fn position_of(description: &[u8]) -> Result<Option<LogId>, BadDescription> {
     let description =
-        Description::decode(description).map_err(|e| BadDescription(e.to_string()))?;
+        WrittenDescription::decode(description).map_err(|e| BadDescription(e.to_string()))?;
     let meta: SnapshotMeta =
         codec::decode(&description.meta).map_err(|e| BadDescription(e.to_string()))?;
     Ok(meta.last_log_id)
@@ -112,11 +140,12 @@ fn describe(meta: &SnapshotMeta, view: StateView, index: u64) -> Checkpoint {
     let description = Description {
         meta: codec::encode(meta),
         members: view.members.values().cloned().collect(),
+        leases: view.leases,
     };
     Checkpoint {
         index,
         view: view.kv,
-        description: description.encode_to_vec(),
+        description,
     }
 }
 
@@ -176,6 +205,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
             match &entry.payload {
                 EntryPayload::Normal(command) => {
                     let outcome = replica.state.apply(log_id.index(), command);
+                    let touched = lease::touched(command.request());
+                    replica.leases_touched.extend(touched);
                     self.outbox.borrow_mut().set_outcome(outcome);
                 }
                 EntryPayload::Blank => replica.state.skip(log_id.index()),
@@ -222,6 +253,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             state: State::from_view(&image.view, index),
             last_applied: meta.last_log_id,
             membership: meta.last_membership.clone(),
+            leases_touched: Vec::new(),
         };
         self.made.set(true);
         Ok(())

@@ -17,7 +17,7 @@ use openraft::type_config::async_runtime::OneshotSender;
 use super::message::{Body, PeerMessage};
 use super::network::{Reply, Request};
 use super::types::TypeConfig;
-use crate::kv_error::KvError;
+use crate::apply_error::ApplyError;
 use crate::output::{Checkpoint, DiskOp, Outcome, Refusal};
 use crate::wal::Record;
 
@@ -33,7 +33,7 @@ pub(crate) struct Letter {
 /// How a proposal ended.
 pub(crate) enum Ended {
     /// Applied, with this result.
-    Applied(Result<Outcome, KvError>),
+    Applied(Result<Outcome, ApplyError>),
     /// Consensus has no quorum's word yet for its fresh leadership: propose again shortly.
     TooEarly,
     /// Refused for good.
@@ -47,7 +47,7 @@ pub(crate) struct Outbox {
     letters: VecDeque<Letter>,
     ended: VecDeque<(u64, Ended)>,
     /// What apply returned for the entry whose responder is about to run.
-    outcome: Option<Result<Outcome, KvError>>,
+    outcome: Option<Result<Outcome, ApplyError>>,
     last_ticket: u64,
     unconfirmed: VecDeque<(u64, Unconfirmed)>,
     checkpoint: Option<OneshotSenderOf<TypeConfig, Result<(), io::Error>>>,
@@ -185,7 +185,7 @@ impl Outbox {
     // Towards the clients.
 
     /// Leaves the outcome of an entry for the responder that consensus runs right after it.
-    pub(crate) fn set_outcome(&mut self, outcome: Result<Outcome, KvError>) {
+    pub(crate) fn set_outcome(&mut self, outcome: Result<Outcome, ApplyError>) {
         assert!(self.outcome.is_none(), "one entry is applied at a time");
         self.outcome = Some(outcome);
     }

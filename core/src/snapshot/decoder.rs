@@ -4,6 +4,7 @@ use super::{
     FORMAT_VERSION, FRAME_BYTES_MAX, FRAME_HEAD_BYTES, HEADER_BYTES, KIND_CLOSE, KIND_EXTRA,
     KIND_HEADER, KIND_RECORDS, MAGIC, SnapshotError, frame_crc,
 };
+use crate::lease::Leases;
 use crate::mvcc::event_log::EventLog;
 use crate::mvcc::history::History;
 use crate::mvcc::keyspace::Keyspace;
@@ -51,6 +52,8 @@ struct Contents {
     current: Vec<Record>,
     /// Records that are events too, in the order read.
     events: Vec<Record>,
+    /// The keys that hang on leases; the leases' terms are not in the records.
+    leases: Leases,
     records: u64,
     bytes: u64,
 }
@@ -255,6 +258,10 @@ impl Contents {
         if history.retained(header.compact_revision).count() != records {
             return Err("a record that the compaction removed");
         }
+        let newest = history.newest();
+        if newest.lease() != 0 {
+            self.leases.attach_restored(newest.lease(), newest.key());
+        }
         self.histories.push(history);
         Ok(())
     }
@@ -266,7 +273,9 @@ impl Contents {
             revision: header.revision,
             compact_revision: header.compact_revision,
         };
-        Ok(Store::from_view(view, self.bytes))
+        let mut store = Store::from_view(view, self.bytes);
+        store.leases = self.leases;
+        Ok(store)
     }
 }
 

@@ -45,23 +45,7 @@ impl KvService {
     /// Replicates a request, unless it is too large or would overfill the store.
     async fn replicate(&self, request: Replicated) -> Result<Outcome, Status> {
         let charge = charge(&request);
-        let command = Command::from(request);
-        let limits = &self.context.limits;
-        if command.encoded_len() as u64 > limits.request_bytes_max {
-            return Err(status::request_too_large());
-        }
-        if charge > 0
-            && limits
-                .quota_bytes
-                .is_some_and(|quota| self.context.published().bytes_in_use + charge >= quota)
-        {
-            return Err(status::space_exceeded());
-        }
-        self.context
-            .node
-            .propose(command)
-            .await
-            .map_err(|refusal| status::from_refusal(&refusal))
+        self.context.replicate(Command::from(request), charge).await
     }
 
     /// Waits, where the read has to be linearizable, until the published view may answer it.
