@@ -3,7 +3,9 @@
 //! One thread, HTTP/2 frames written by hand and requests encoded once, so that the processor time of the load
 //! is a small part of what the server needs for it.
 
+mod answer;
 mod arguments;
+mod ask;
 mod compare;
 mod drive;
 mod frame;
@@ -11,6 +13,7 @@ mod histogram;
 mod hpack;
 mod http2;
 mod huffman;
+mod links;
 mod message;
 mod process;
 mod random;
@@ -20,6 +23,7 @@ mod server;
 mod status;
 mod suite;
 mod table;
+mod wire;
 mod workload;
 
 use std::io;
