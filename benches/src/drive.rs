@@ -1,14 +1,14 @@
 //! Drives a workload against a server: one thread, a few connections, many requests in flight.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::histogram::Histogram;
+use crate::conversation::Site;
 use crate::http2::{Reply, WINDOW_BYTES_MAX};
 use crate::links::Links;
-use crate::process::{self, Usage};
+use crate::measurement::{Measurement, Meter, Tally};
+use crate::process;
 use crate::schedule::{Due, Schedule, Until};
 use crate::status::Failure;
 use crate::workload::Workload;
@@ -16,7 +16,7 @@ use crate::workload::Workload;
 /// How a workload is driven.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    pub(crate) endpoint: SocketAddr,
+    pub(crate) site: Site,
     pub(crate) connections: usize,
     /// Most requests in flight, spread evenly over the connections.
     pub(crate) clients: usize,
@@ -25,29 +25,6 @@ pub(crate) struct Plan {
     pub(crate) rate: Option<f64>,
     /// Load before the measurement begins, not counted.
     pub(crate) warmup: Duration,
-    /// The process whose consumption is to be read.
-    pub(crate) server_pid: Option<u32>,
-    /// Without any answer for this long, what is in flight counts as failed and the run ends.
-    pub(crate) patience: Duration,
-}
-
-/// What a run measured.
-pub(crate) struct Measurement {
-    /// Requests that succeeded.
-    pub(crate) succeeded: u64,
-    pub(crate) failures: BTreeMap<Failure, u64>,
-    /// Of the requests that succeeded, and the waits of those that were due and never sent.
-    pub(crate) latency: Histogram,
-    /// Requests that were due by the rate but found no free client before the end.
-    pub(crate) missed: u64,
-    /// From the first request to the last answer.
-    pub(crate) elapsed: Duration,
-    /// Processor time of this load generator.
-    pub(crate) own_cpu: Duration,
-    /// Consumption of the server before and after.
-    pub(crate) server: Option<(Usage, Usage)>,
-    /// Length of all successful response messages.
-    pub(crate) response_bytes: u64,
 }
 
 /// Connects, warms up, measures.
@@ -59,63 +36,24 @@ pub(crate) fn run(plan: &Plan, workload: &mut Workload) -> io::Result<Measuremen
         .then(process::Yielding::begin)
         .transpose()?;
     let mut driver = Driver::connect(plan)?;
-    let mut warmup = Tally::new();
+    let mut tally = Tally::new(Instant::now());
     if !plan.warmup.is_zero() {
         let schedule = Schedule::new(Instant::now(), plan.rate, Until::Elapsed(plan.warmup));
-        driver.work(schedule, workload, &mut warmup)?;
+        driver.work(schedule, workload, &mut tally)?;
     }
-    let usage = || plan.server_pid.map(process::usage).transpose();
-    let server_before = usage()?;
-    let own_before = process::own_cpu();
-    let start = Instant::now();
-    let mut tally = Tally::new();
-    tally.last_answer = start;
+    let meter = Meter::begin(plan.site.server_pid)?;
+    // A failure of the warm-up is a failure: it must not pass unseen.
+    let warm_up_failures = std::mem::take(&mut tally.failures);
+    tally.restart(meter.start);
     driver.work(
-        Schedule::new(start, plan.rate, plan.until),
+        Schedule::new(meter.start, plan.rate, plan.until),
         workload,
         &mut tally,
     )?;
-    let own_cpu = process::own_cpu() - own_before;
-    // A failure of the warm-up is a failure: it must not pass unseen.
-    for (failure, count) in warmup.failures {
+    for (failure, count) in warm_up_failures {
         *tally.failures.entry(failure).or_default() += count;
     }
-    Ok(Measurement {
-        succeeded: tally.succeeded,
-        failures: tally.failures,
-        latency: tally.latency,
-        missed: tally.missed,
-        elapsed: tally.last_answer - start,
-        own_cpu,
-        server: server_before.zip(usage()?),
-        response_bytes: tally.response_bytes,
-    })
-}
-
-struct Tally {
-    succeeded: u64,
-    failures: BTreeMap<Failure, u64>,
-    latency: Histogram,
-    missed: u64,
-    response_bytes: u64,
-    last_answer: Instant,
-}
-
-impl Tally {
-    fn new() -> Self {
-        Self {
-            succeeded: 0,
-            failures: BTreeMap::new(),
-            latency: Histogram::new(),
-            missed: 0,
-            response_bytes: 0,
-            last_answer: Instant::now(),
-        }
-    }
-
-    fn fail(&mut self, failure: Failure) {
-        *self.failures.entry(failure).or_default() += 1;
-    }
+    meter.end(tally)
 }
 
 /// The connections and what is in flight on them.
@@ -141,9 +79,9 @@ impl Driver {
         let connections = plan.connections.clamp(1, plan.clients.max(1));
         let mut replies = Vec::new();
         let links = Links::connect(
-            plan.endpoint,
+            plan.site.endpoint,
             &vec![WINDOW_BYTES_MAX; connections],
-            plan.patience,
+            plan.site.patience,
             &mut replies,
         )?;
         let since = Instant::now();
@@ -158,7 +96,7 @@ impl Driver {
             in_flight: 0,
             replies,
             ready: Vec::new(),
-            patience: plan.patience,
+            patience: plan.site.patience,
         })
     }
 
@@ -275,11 +213,9 @@ impl Driver {
             let client = usize::try_from(reply.tag).expect("the tag is an index of this driver");
             match reply.outcome {
                 Ok(()) => {
-                    tally.succeeded += 1;
+                    let latency = now.saturating_duration_since(self.clients[client].since);
+                    tally.succeed(now, latency);
                     tally.response_bytes += reply.data_bytes;
-                    tally
-                        .latency
-                        .record(now.saturating_duration_since(self.clients[client].since));
                 }
                 Err(failure) => tally.fail(failure),
             }

@@ -106,6 +106,11 @@ impl Links {
         link.open && link.connection.accepts()
     }
 
+    /// Whether every connection takes requests.
+    pub(crate) fn accept(&self) -> bool {
+        (0..self.links.len()).all(|index| self.accepts(index))
+    }
+
     /// The connections that ended since this was asked last.
     pub(crate) fn losses(&mut self) -> Vec<Loss> {
         std::mem::take(&mut self.losses)

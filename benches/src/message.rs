@@ -1,7 +1,7 @@
 //! Prepared requests: encoded once, with only the bytes of their keys patched before each use.
 
 use crate::hpack;
-use crate::wire::{push_bytes, push_length, push_varint};
+use crate::wire::{push_bytes, push_length, push_number, push_varint};
 
 /// A request ready to send: the header block of its method and its prefixed protobuf message.
 #[derive(Debug, Clone)]
@@ -86,6 +86,13 @@ impl Message {
         message.finished()
     }
 
+    /// `Lease/LeaseGrant` with an id of the server's choice; nothing in it is patched.
+    pub(crate) fn lease_grant(authority: &str, ttl_seconds: u64) -> Self {
+        let mut message = Self::new(authority, GRANT_PATH, 0);
+        push_number(&mut message.body, 1, ttl_seconds);
+        message.finished()
+    }
+
     /// The encoded header block.
     pub(crate) fn headers(&self) -> &[u8] {
         &self.headers
@@ -129,17 +136,9 @@ impl Message {
     }
 
     fn range_fields(&mut self, options: RangeOptions) {
-        let numbers = [
-            (3, options.limit),
-            (7, options.serializable.into()),
-            (9, options.count_only.into()),
-        ];
-        for (field, value) in numbers {
-            if value != 0 {
-                push_varint(&mut self.body, field << 3);
-                push_varint(&mut self.body, value);
-            }
-        }
+        push_number(&mut self.body, 3, options.limit);
+        push_number(&mut self.body, 7, options.serializable.into());
+        push_number(&mut self.body, 9, options.count_only.into());
     }
 
     fn key_field(&mut self, field: u64, offset: u64) {
@@ -193,6 +192,7 @@ fn field_bytes(content: usize) -> usize {
 const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Before every message: whether it is compressed, and its length.
 pub(crate) const PREFIX_BYTES: usize = 5;
+pub(crate) const GRANT_PATH: &str = "/etcdserverpb.Lease/LeaseGrant";
 pub(crate) const PUT_PATH: &str = "/etcdserverpb.KV/Put";
 pub(crate) const TXN_PATH: &str = "/etcdserverpb.KV/Txn";
 pub(crate) const RANGE_PATH: &str = "/etcdserverpb.KV/Range";

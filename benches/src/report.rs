@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::drive::Measurement;
+use crate::measurement::{Figure, Measurement};
 use crate::process::Usage;
 
 /// A measurement with its name, ready to be shown.
@@ -70,6 +70,16 @@ impl Report<'_> {
             .collect();
         let us = |quantile| micros(run.latency.quantile(quantile));
         let memory = |usage: Usage| json!({"rss": usage.rss_bytes, "anonymous": usage.anonymous_bytes, "rss_peak": usage.rss_peak_bytes});
+        let figures: serde_json::Map<_, _> = run
+            .figures
+            .iter()
+            .map(|figure| {
+                (
+                    format!("{}, {}", figure.name, figure.unit),
+                    json!(figure.value),
+                )
+            })
+            .collect();
         json!({
             "name": self.name,
             "succeeded": run.succeeded,
@@ -87,6 +97,7 @@ impl Report<'_> {
             "server_memory_bytes": run.server.map(|(before, after)| json!({
                 "before": memory(before), "after": memory(after),
             })),
+            "figures": figures,
         })
         .to_string()
     }
@@ -135,6 +146,10 @@ impl fmt::Display for Report<'_> {
                 run.missed
             )?;
         }
+        for figure in &run.figures {
+            let Figure { name, unit, value } = figure;
+            writeln!(f, "  {name}: {} {unit}", significant(*value))?;
+        }
         for (failure, count) in &run.failures {
             writeln!(f, "  FAILED      {count} × {failure}")?;
         }
@@ -154,6 +169,17 @@ pub(crate) fn shown(duration: Duration) -> String {
     }
 }
 
+/// A value with the digits that matter.
+pub(crate) fn significant(value: f64) -> String {
+    let digits = match value.abs() {
+        whole if whole.fract() == 0.0 => 0,
+        below if below < 1.0 => 3,
+        below if below < 100.0 => 2,
+        _ => 0,
+    };
+    format!("{value:.digits$}")
+}
+
 fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
@@ -164,8 +190,8 @@ mod tests {
     use std::time::Duration;
 
     use super::{Report, shown};
-    use crate::drive::Measurement;
     use crate::histogram::Histogram;
+    use crate::measurement::{Figure, Measurement};
     use crate::process::Usage;
     use crate::status::Failure;
 
@@ -197,6 +223,7 @@ mod tests {
                 after,
             )),
             response_bytes: 33_000,
+            figures: vec![Figure::new("things done", "things", 12.5)],
         }
     }
 
@@ -214,6 +241,7 @@ mod tests {
         );
         assert!(text.contains("2 × grpc-status 14: lost"), "{text}");
         assert!(text.contains("20.00 µs of processor per request"), "{text}");
+        assert!(text.contains("things done: 12.50 things"), "{text}");
     }
 
     #[test]
@@ -231,6 +259,7 @@ mod tests {
         assert_eq!(value["server_cpu_us"], 20.0);
         assert_eq!(value["latency_us"]["max"], 100.0);
         assert_eq!(value["response_bytes_mean"], 33.0);
+        assert_eq!(value["figures"]["things done, things"], 12.5);
     }
 
     #[test]
