@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::conversation::Site;
 use crate::http2::{Reply, WINDOW_BYTES_MAX};
 use crate::links::Links;
-use crate::measurement::{Measurement, Meter, Tally};
+use crate::measurement::{Counts, Measurement, Meter, Tally};
 use crate::process;
 use crate::schedule::{Due, Schedule, Until};
 use crate::status::Failure;
@@ -53,7 +53,7 @@ pub(crate) fn run(plan: &Plan, workload: &mut Workload) -> io::Result<Measuremen
     for (failure, count) in warm_up_failures {
         *tally.failures.entry(failure).or_default() += count;
     }
-    meter.end(tally)
+    meter.end(tally, Counts::REQUESTS)
 }
 
 /// The connections and what is in flight on them.

@@ -9,7 +9,7 @@ use crate::ask::Ask;
 use crate::conversation::{Next, Party, Site, converse};
 use crate::http2::{Receiver, Reply, WINDOW_BYTES_MAX};
 use crate::links::Links;
-use crate::measurement::{Measurement, Meter, Tally};
+use crate::measurement::{Counts, Measurement, Meter, Tally};
 use crate::message::{GRANT_PATH, headers};
 use crate::process::Yielding;
 use crate::schedule::{Due, Schedule, Until};
@@ -70,7 +70,7 @@ pub(crate) fn keep_alive(plan: &Plan) -> io::Result<Measurement> {
         party.schedule = Schedule::new(meter.start, plan.rate, plan.until);
         converse(&mut links, &mut party, plan.site.patience)?;
     }
-    meter.end(party.tally)
+    meter.end(party.tally, Counts::RENEWALS)
 }
 
 fn connect(site: &Site, connections: usize) -> io::Result<Links> {
@@ -270,4 +270,4 @@ fn invalid(what: &str) -> io::Error {
 
 const KEEP_ALIVE_PATH: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
 /// Grants under way.
-const IN_FLIGHT: usize = 100;
+const IN_FLIGHT: usize = 500;

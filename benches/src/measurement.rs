@@ -10,7 +10,8 @@ use crate::status::Failure;
 
 /// What a run measured.
 pub(crate) struct Measurement {
-    /// Requests that succeeded, or whatever else the run counts.
+    pub(crate) counts: Counts,
+    /// How many of them succeeded.
     pub(crate) succeeded: u64,
     pub(crate) failures: BTreeMap<Failure, u64>,
     /// Of the requests that succeeded, and the waits of those that were due and never sent.
@@ -27,6 +28,25 @@ pub(crate) struct Measurement {
     pub(crate) response_bytes: u64,
     /// What else this kind of run found out.
     pub(crate) figures: Vec<Figure>,
+}
+
+/// What a run counts: what was done with it, and what one of it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) done: &'static str,
+    pub(crate) each: &'static str,
+}
+
+impl Counts {
+    pub(crate) const REQUESTS: Self = Self::new("answered", "request");
+    pub(crate) const EVENTS: Self = Self::new("events delivered", "event");
+    pub(crate) const WATCHERS: Self = Self::new("watchers created", "watcher");
+    pub(crate) const RENEWALS: Self = Self::new("leases renewed", "renewal");
+    pub(crate) const COMMITS: Self = Self::new("transactions committed", "commit");
+
+    const fn new(done: &'static str, each: &'static str) -> Self {
+        Self { done, each }
+    }
 }
 
 /// A single value with a name.
@@ -115,9 +135,10 @@ impl Meter {
     }
 
     /// What was counted and used since the beginning.
-    pub(crate) fn end(self, tally: Tally) -> io::Result<Measurement> {
+    pub(crate) fn end(self, tally: Tally, counts: Counts) -> io::Result<Measurement> {
         let server_after = self.server_pid.map(process::usage).transpose()?;
         Ok(Measurement {
+            counts,
             succeeded: tally.succeeded,
             failures: tally.failures,
             latency: tally.latency,

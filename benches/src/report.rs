@@ -107,11 +107,13 @@ impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let run = self.measurement;
         let seconds = run.elapsed.as_secs_f64();
+        let each = run.counts.each;
         writeln!(
             f,
-            "{}: {} answered in {seconds:.3} s, {:.0}/s",
+            "{}: {} {} in {seconds:.3} s, {:.0}/s",
             self.name,
             run.succeeded,
+            run.counts.done,
             run.throughput()
         )?;
         let mut line = String::new();
@@ -126,7 +128,7 @@ impl fmt::Display for Report<'_> {
         )?;
         writeln!(
             f,
-            "  generator   {:.2} µs of processor per request",
+            "  generator   {:.2} µs of processor per {each}",
             run.own_cpu_us()
         )?;
         if let (Some((before, after)), Some(cpu)) = (run.server, run.server_cpu_us()) {
@@ -135,7 +137,7 @@ impl fmt::Display for Report<'_> {
             let (anonymous, peak) = (mib(after.anonymous_bytes), mib(after.rss_peak_bytes));
             writeln!(
                 f,
-                "  server      {cpu:.2} µs of processor per request, \
+                "  server      {cpu:.2} µs of processor per {each}, \
                  resident {rss} MiB (before {rss_before}, anonymous {anonymous}, peak {peak})"
             )?;
         }
@@ -191,7 +193,7 @@ mod tests {
 
     use super::{Report, shown};
     use crate::histogram::Histogram;
-    use crate::measurement::{Figure, Measurement};
+    use crate::measurement::{Counts, Figure, Measurement};
     use crate::process::Usage;
     use crate::status::Failure;
 
@@ -203,6 +205,7 @@ mod tests {
             ..Usage::default()
         };
         Measurement {
+            counts: Counts::REQUESTS,
             succeeded: 1000,
             failures: BTreeMap::from([(
                 Failure::Status {

@@ -9,8 +9,8 @@ use crate::ask::{Ask, Guarded};
 use crate::conversation::{Next, Party, Site, converse};
 use crate::http2::{Receiver, Reply, WINDOW_BYTES_MAX};
 use crate::links::Links;
-use crate::measurement::{Figure, Measurement, Meter, Tally};
-use crate::message::{RANGE_PATH, TXN_PATH, headers, write_key};
+use crate::measurement::{Counts, Figure, Measurement, Meter, Tally};
+use crate::message::{PREFIX_BYTES, RANGE_PATH, TXN_PATH, headers, write_key};
 use crate::process::Yielding;
 use crate::random::Random;
 use crate::schedule::{Due, Schedule, Until};
@@ -73,7 +73,7 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Measurement> {
     converse(&mut links, &mut party, plan.site.patience)?;
     let (attempts, commits) = (party.attempts, party.tally.succeeded);
     let tally = std::mem::replace(&mut party.tally, Tally::new(meter.start));
-    let mut measurement = meter.end(tally)?;
+    let mut measurement = meter.end(tally, Counts::COMMITS)?;
     measurement.figures = figures(attempts, commits);
     let counted = party
         .count_all(&mut links, plan)?
@@ -133,6 +133,8 @@ struct Client {
     keys: Vec<Guarded>,
     /// Reads that are not answered yet.
     reading: usize,
+    /// Length of the answers to its last attempt.
+    answer_bytes: u64,
     /// What the answer of the last transaction said.
     succeeded: bool,
     state: State,
@@ -158,6 +160,7 @@ impl Contention {
             since: now,
             keys: vec![guarded.clone(); plan.shape.keys_per_txn],
             reading: 0,
+            answer_bytes: 0,
             succeeded: false,
             state: State::Reading,
         });
@@ -222,6 +225,7 @@ impl Contention {
         let slot = &mut self.clients[client];
         slot.state = State::Reading;
         slot.reading = slot.keys.len();
+        slot.answer_bytes = 0;
         for (place, guarded) in slot.keys.iter().enumerate() {
             let body = self.ask.range(&guarded.key, &[], false);
             let tag = client as u64 * SLOTS + place as u64;
@@ -253,6 +257,7 @@ impl Contention {
             return Ok(());
         }
         let slot = &mut self.clients[place(tag / SLOTS)];
+        slot.answer_bytes += message.len() as u64 + PREFIX_BYTES as u64;
         match slot.state {
             State::Reading => {
                 let (record, _) = answer::ranged(message)?;
@@ -276,7 +281,6 @@ impl Receiver for Contention {
     }
 
     fn message(&mut self, tag: u64, message: &[u8]) {
-        self.tally.response_bytes += message.len() as u64 + 5;
         if self.heard(tag & !COUNTING, message).is_err() {
             let what = "an answer that cannot be read".to_owned();
             self.fail(Failure::Wrong(what));
@@ -305,6 +309,7 @@ impl Receiver for Contention {
                 self.commits += 1;
                 let latency = self.now.saturating_duration_since(slot.since);
                 self.tally.succeed(self.now, latency);
+                self.tally.response_bytes += slot.answer_bytes;
                 self.free.push_back(client);
             }
             // After a conflict the same keys are read again.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::conversation::{Site, converse};
 use crate::http2::{WINDOW_BYTES_DEFAULT, WINDOW_BYTES_MAX};
 use crate::links::Links;
-use crate::measurement::{Figure, Measurement, Meter};
+use crate::measurement::{Counts, Figure, Measurement, Meter, Tally};
 use crate::message::{headers, keys_max};
 use crate::process::{self, Usage, Yielding};
 use crate::schedule::{Schedule, Until};
@@ -147,8 +147,8 @@ pub(crate) fn create(plan: &Plan, idle: bool) -> io::Result<Measurement> {
     party.tally.restart(meter.start);
     converse(&mut links, &mut party, plan.site.patience)?;
     let start = Instant::now();
-    let tally = std::mem::replace(&mut party.tally, crate::measurement::Tally::new(start));
-    let mut created = meter.end(tally)?;
+    let tally = std::mem::replace(&mut party.tally, Tally::new(start));
+    let mut created = meter.end(tally, Counts::WATCHERS)?;
     drop(yielding);
     if !idle || !created.failures.is_empty() {
         return Ok(created);
@@ -193,8 +193,8 @@ pub(crate) fn slow(plan: &Plan) -> io::Result<Measurement> {
     let rss_bytes = party.memory.take().map(|memory| memory.rss_bytes);
     let puts = party.puts.quantile(0.99);
     let start = Instant::now();
-    let tally = std::mem::replace(&mut party.tally, crate::measurement::Tally::new(start));
-    let mut measurement = meter.end(tally)?;
+    let tally = std::mem::replace(&mut party.tally, Tally::new(start));
+    let mut measurement = meter.end(tally, Counts::EVENTS)?;
     if !measurement.failures.is_empty() {
         return Ok(measurement);
     }
@@ -229,11 +229,8 @@ fn puts(plan: &Plan, links: &mut Links, party: &mut Watching) -> io::Result<Meas
         converse(links, party, plan.site.patience)?;
         settle(party);
     }
-    let tally = std::mem::replace(
-        &mut party.tally,
-        crate::measurement::Tally::new(meter.start),
-    );
-    let mut measurement = meter.end(tally)?;
+    let tally = std::mem::replace(&mut party.tally, Tally::new(meter.start));
+    let mut measurement = meter.end(tally, Counts::EVENTS)?;
     let count = party.puts.count();
     let per_second = Figure::count("puts", "/s", count).value / measurement.elapsed.as_secs_f64();
     measurement.figures = vec![

@@ -176,7 +176,7 @@ pub(crate) struct LeaseExpiry {
     #[arg(long, default_value_t = 10)]
     conns: usize,
     /// Time to live, seconds; more than granting takes
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 60)]
     ttl: u64,
     /// Puts per second at fixed times
     #[arg(long, default_value_t = 1000.0)]

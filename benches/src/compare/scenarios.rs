@@ -92,7 +92,20 @@ const FEW: watch::Shape = watch::Shape {
 };
 
 const WATCH: &[Scenario] = &[
-    rounds("watch, 1000 watchers of one key", Work::Deliver(THOUSAND)),
+    rounds(
+        "watch, 1000 watchers of one key, 1 put in flight",
+        Work::Deliver(watch::Shape {
+            in_flight: 1,
+            ..THOUSAND
+        }),
+    ),
+    rounds(
+        "watch, 1000 watchers of one key, 100 puts in flight",
+        Work::Deliver(watch::Shape {
+            in_flight: 100,
+            ..THOUSAND
+        }),
+    ),
     rounds(
         "watch, 1000 watchers of 100 keys",
         Work::Deliver(watch::Shape {
@@ -173,7 +186,7 @@ const LEASE: &[Scenario] = &[
         "lease-expiry, 100000 leases",
         Work::Expiry(expiry::Shape {
             leases: 100_000,
-            ttl_seconds: 30,
+            ttl_seconds: 60,
             connections: 10,
             rate: 1000.0,
         }),

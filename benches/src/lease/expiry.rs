@@ -10,7 +10,7 @@ use crate::conversation::{Next, Party, Site, converse};
 use crate::histogram::Histogram;
 use crate::http2::{Receiver, Reply};
 use crate::links::Links;
-use crate::measurement::{Figure, Measurement, Meter, Tally};
+use crate::measurement::{Counts, Figure, Measurement, Meter, Tally};
 use crate::message::{PUT_PATH, RANGE_PATH, headers, write_key};
 use crate::random::Random;
 use crate::schedule::{Due, Schedule, Until};
@@ -76,7 +76,7 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Measurement> {
     party.begin(plan, meter.start, first_end);
     converse(&mut links, &mut party, plan.site.patience)?;
     let tally = std::mem::replace(&mut party.tally, Tally::new(meter.start));
-    let mut measurement = meter.end(tally)?;
+    let mut measurement = meter.end(tally, Counts::REQUESTS)?;
     measurement.figures = figures(plan, &party, granted - begun, first_end);
     let left = party.left(&mut links, plan)?;
     measurement
