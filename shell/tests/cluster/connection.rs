@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use metastore_proto::etcdserverpb::{kv_client::KvClient, lease_client::LeaseClient};
+use metastore_proto::etcdserverpb::{
+    kv_client::KvClient, lease_client::LeaseClient, watch_client::WatchClient,
+};
 use tonic::transport::{Channel, Endpoint};
 
 /// The stubs a test needs, over one HTTP/2 connection. Cloning shares the connection.
@@ -10,6 +12,7 @@ use tonic::transport::{Channel, Endpoint};
 pub(crate) struct Connection {
     pub(crate) kv: KvClient<Channel>,
     pub(crate) lease: LeaseClient<Channel>,
+    pub(crate) watch: WatchClient<Channel>,
 }
 
 impl Connection {
@@ -29,7 +32,8 @@ impl Connection {
             .map_err(|error| format!("{address}: {error}"))?;
         Ok(Self {
             kv: KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
-            lease: LeaseClient::new(channel),
+            lease: LeaseClient::new(channel.clone()),
+            watch: WatchClient::new(channel).max_decoding_message_size(usize::MAX),
         })
     }
 }

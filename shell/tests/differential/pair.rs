@@ -1,25 +1,33 @@
 //! Two servers side by side: each request goes to both at once.
 
-use std::path::Path;
+use std::{path::Path, time::Instant};
 
 use metastore_proto::etcdserverpb::{
-    RangeRequest, RangeResponse,
+    RangeRequest, RangeResponse, WatchCreateRequest,
     range_request::{SortOrder, SortTarget},
 };
 
+use super::{
+    comparison::Difference, known_differences::KNOWN_WATCH_DIFFERENCES, watch_generator::WatchStep,
+    watchers::Watchers,
+};
 use crate::cluster::{
     connection::{Connection, single_threaded_runtime},
     operation::{Answer, Operation},
     server_process::{ServerProcess, program_under_test},
+    watch_stream::{WatchStream, create},
 };
 
 /// What a run does next.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Send(Operation),
+    Watch(WatchStep),
     /// Stops the subject, by SIGKILL or SIGTERM, and starts it on the same data.
     Restart {
         kill: bool,
+        /// Waits first until all watchers have delivered what is due.
+        settled: bool,
     },
 }
 
@@ -35,6 +43,10 @@ pub(crate) enum Subject<'a> {
 pub(crate) struct Pair {
     pub(crate) subject: Connection,
     pub(crate) reference: Connection,
+    pub(crate) watchers: Watchers,
+    /// Since when the countdown of one lease may differ: since the start, if the subject was restarted.
+    started: Instant,
+    restarted: bool,
     runtime: tokio::runtime::Runtime,
     // Dropped last: the connections above belong to them.
     subject_process: ServerProcess,
@@ -54,45 +66,99 @@ impl Pair {
         subject_process.wait_until_healthy();
         reference_process.wait_until_healthy();
         let runtime = single_threaded_runtime();
-        let (subject, reference) = runtime.block_on(async {
+        let (contract, known): (bool, &[_]) = match subject {
+            Subject::Metastore => (true, &KNOWN_WATCH_DIFFERENCES),
+            Subject::Reference(_) => (false, &[]),
+        };
+        let (subject, reference, watchers) = runtime.block_on(async {
             let subject = Connection::open(subject_process.client_address()).await;
             let reference = Connection::open(reference_process.client_address()).await;
-            (
-                subject.expect("the subject is ready"),
-                reference.expect("etcd is ready"),
-            )
+            let mut reference = reference.expect("etcd is ready");
+            let watchers = Watchers::start(&mut reference, contract, known).await;
+            (subject.expect("the subject is ready"), reference, watchers)
         });
         Self {
             subject,
             reference,
+            watchers,
+            started: Instant::now(),
+            restarted: false,
             runtime,
             subject_process,
             reference_process,
         }
     }
 
-    /// Carries out one step. `None` for a step that has no answers.
-    pub(crate) fn take(&mut self, step: &Step) -> Option<(Answer, Answer)> {
+    /// Carries out one step. An operation has two answers, to be compared; of everything else the difference
+    /// is found here.
+    ///
+    /// # Errors
+    ///
+    /// A difference in what was watched.
+    pub(crate) fn take(&mut self, step: &Step) -> Result<Option<(Answer, Answer)>, Difference> {
+        let servers = [&mut self.subject, &mut self.reference];
         match step {
-            Step::Send(operation) => Some(self.send(operation)),
-            Step::Restart { kill } => {
-                self.restart_subject(*kill);
-                None
+            Step::Send(operation) => {
+                let ready = self.watchers.prepare_for(operation, servers);
+                self.runtime.block_on(ready)?;
+                let answers = self.send(operation);
+                self.watchers.observe(operation, &answers.1);
+                Ok(Some(answers))
             }
+            Step::Watch(step) => {
+                let taken = self.watchers.take(step, servers);
+                self.runtime.block_on(taken).map(|()| None)
+            }
+            Step::Restart { kill, settled } => self.restart_subject(*kill, *settled).map(|()| None),
         }
     }
 
     /// The subject must come back as if nothing had happened.
-    fn restart_subject(&mut self, kill: bool) {
+    fn restart_subject(&mut self, kill: bool, settled: bool) -> Result<(), Difference> {
+        self.runtime
+            .block_on(self.watchers.before_restart(settled))?;
         if kill {
             self.subject_process.kill();
         } else {
             self.subject_process.stop();
         }
         self.subject_process.start();
+        self.restarted = true;
         let address = self.subject_process.client_address();
         let opened = self.runtime.block_on(Connection::open(address));
         self.subject = opened.expect("the subject is back");
+        let servers = [&mut self.subject, &mut self.reference];
+        self.runtime.block_on(self.watchers.after_restart(servers))
+    }
+
+    /// Compares what was watched and not yet compared.
+    ///
+    /// # Errors
+    ///
+    /// A difference in what was watched.
+    pub(crate) fn finish(&mut self) -> Result<(), Difference> {
+        let servers = [&mut self.subject, &mut self.reference];
+        self.runtime.block_on(self.watchers.finish(servers))
+    }
+
+    /// How far the countdowns of one lease may be apart: a server that starts again counts from the beginning.
+    pub(crate) fn seconds_apart(&self) -> i64 {
+        let since_start = if self.restarted {
+            self.started.elapsed().as_secs()
+        } else {
+            0
+        };
+        SECONDS_APART + i64::try_from(since_start).expect("a run is short")
+    }
+
+    /// Whether the subject knows of watching.
+    pub(crate) fn subject_can_watch(&mut self) -> bool {
+        let request = create(WatchCreateRequest::default());
+        let opened = WatchStream::open(&mut self.subject, request);
+        match self.runtime.block_on(opened) {
+            Ok(_) => true,
+            Err(status) => status.code() != tonic::Code::Unimplemented,
+        }
     }
 
     /// The subject's answer to a range in chunks, put together; `None` where it cannot be asked that way.
@@ -173,4 +239,6 @@ const FLAGS: [&str; 4] = [
     "--heartbeat-interval=20",
     "--election-timeout=200",
 ];
+/// Two countdowns that were started by one request.
+const SECONDS_APART: i64 = 2;
 const LAST_WORDS_LINES: usize = 20;
