@@ -9,7 +9,9 @@ mod comparison;
 mod comparison_tests;
 mod generator;
 mod known_differences;
+mod lease_expiry;
 mod lease_generator;
+mod long_histories;
 mod pair;
 mod run;
 mod shrink;
@@ -17,11 +19,12 @@ mod transcript;
 mod txn_generator;
 mod watch_comparison;
 mod watch_generator;
+mod watch_tests;
 mod watchers;
 
 use cluster::{etcd_programs::etcd, random::seed_of_this_run};
 use known_differences::KNOWN_DIFFERENCES;
-use pair::Subject;
+use pair::{Pair, Subject};
 use run::{Run, operations_of_this_run};
 
 #[test]
@@ -61,5 +64,71 @@ fn etcd_never_differs_from_itself() {
     run.compare();
 }
 
+/// Both ways of the reference against itself would do the same; one shows that the test is sound.
+#[test]
+fn leases_end_with_their_keys_as_etcds_do() {
+    let Some(etcd) = etcd("leases_end_with_their_keys_as_etcds_do") else {
+        return;
+    };
+    for (subject, restart) in [
+        (Subject::Reference(&etcd), false),
+        (Subject::Metastore, false),
+        (Subject::Metastore, true),
+    ] {
+        let mut pair = Pair::start(subject, &etcd);
+        if !(pair.subject_can_watch() && pair.subject_can_lease()) {
+            continue;
+        }
+        let [answered, reference] = pair.let_leases_expire(restart);
+        assert_eq!(answered, reference, "with a restart: {restart}");
+        assert_eq!(reference.revisions, LEASES_THAT_END_WITH_KEYS);
+        assert_eq!(reference.deletions.len(), 4);
+    }
+}
+
+#[test]
+fn a_long_history_is_watched_as_on_etcd() {
+    let Some(etcd) = etcd("a_long_history_is_watched_as_on_etcd") else {
+        return;
+    };
+    for subject in [Subject::Reference(&etcd), Subject::Metastore] {
+        let mut pair = Pair::start(subject, &etcd);
+        if !pair.subject_can_watch() {
+            continue;
+        }
+        let [answered, reference] = pair.watch_a_long_history(2_500, 1, false);
+        assert_eq!(answered.events, reference.events);
+        assert_eq!(reference.events.len(), 2_500);
+        for told in [answered, reference] {
+            assert!(told.responses > 2, "{} responses", told.responses);
+        }
+    }
+}
+
+#[test]
+fn a_response_too_large_comes_in_parts_where_that_was_asked_for() {
+    let Some(etcd) = etcd("a_response_too_large_comes_in_parts_where_that_was_asked_for") else {
+        return;
+    };
+    for subject in [Subject::Reference(&etcd), Subject::Metastore] {
+        for fragment in [true, false] {
+            let mut pair = Pair::start(subject, &etcd);
+            if !pair.subject_can_watch() {
+                continue;
+            }
+            let told = pair.watch_a_long_history(6, 1_000_000, fragment);
+            assert_eq!(told[0].events, told[1].events);
+            for told in told {
+                assert_eq!(told.events.len(), 6);
+                assert_eq!(told.parts > 0, fragment, "{} parts", told.parts);
+                assert!(!fragment || told.bytes_max < PART_BYTES_MAX);
+            }
+        }
+    }
+}
+
+const LEASES_THAT_END_WITH_KEYS: i64 = 4;
+/// Of a response with several events: the largest request and half a MiB.
+const PART_BYTES_MAX: usize = (1024 + 512 + 512) * 1024;
 const OPERATIONS_BETWEEN_RESTARTS: u64 = 900;
 const OPERATIONS_OF_THE_SELF_CHECK: u64 = 2_000;

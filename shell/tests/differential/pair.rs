@@ -3,12 +3,16 @@
 use std::{path::Path, time::Instant};
 
 use metastore_proto::etcdserverpb::{
-    RangeRequest, RangeResponse, WatchCreateRequest,
+    LeaseGrantRequest, LeaseRevokeRequest, RangeRequest, RangeResponse, WatchCreateRequest,
     range_request::{SortOrder, SortTarget},
 };
 
 use super::{
-    comparison::Difference, known_differences::KNOWN_WATCH_DIFFERENCES, watch_generator::WatchStep,
+    comparison::Difference,
+    known_differences::KNOWN_WATCH_DIFFERENCES,
+    lease_expiry::{Expiry, let_leases_expire},
+    long_histories::{Told, fill, watch},
+    watch_generator::WatchStep,
     watchers::Watchers,
 };
 use crate::cluster::{
@@ -149,6 +153,59 @@ impl Pair {
             0
         };
         SECONDS_APART + i64::try_from(since_start).expect("a run is short")
+    }
+
+    /// Lets leases end on both servers at once; with `restart` the subject is killed while they count down.
+    pub(crate) fn let_leases_expire(&mut self, restart: bool) -> [Expiry; 2] {
+        let address = self.subject_process.client_address();
+        let process = &mut self.subject_process;
+        let after_the_writes = async |connection| {
+            if !restart {
+                return connection;
+            }
+            process.kill();
+            process.start();
+            Connection::open(address)
+                .await
+                .expect("the subject is back")
+        };
+        let subject = let_leases_expire(self.subject.clone(), after_the_writes);
+        let reference = let_leases_expire(self.reference.clone(), async |connection| connection);
+        let both = async { tokio::join!(subject, reference) };
+        self.runtime.block_on(both).into()
+    }
+
+    /// Fills both servers with `count` values of `bytes` bytes, then watches them from the beginning.
+    pub(crate) fn watch_a_long_history(
+        &mut self,
+        count: usize,
+        bytes: usize,
+        fragment: bool,
+    ) -> [Told; 2] {
+        let until = 1 + i64::try_from(count).expect("a small count");
+        let (subject, reference) = (&mut self.subject, &mut self.reference);
+        self.runtime.block_on(async {
+            tokio::join!(fill(subject, count, bytes), fill(reference, count, bytes));
+            let told = tokio::join!(
+                watch(subject, 2, until, fragment),
+                watch(reference, 2, until, fragment)
+            );
+            told.into()
+        })
+    }
+
+    /// Whether the subject knows of leases. Leaves both servers as it found them.
+    pub(crate) fn subject_can_lease(&mut self) -> bool {
+        let id = i64::from(i32::MAX);
+        let (granted, _) = self.send(&Operation::Grant(LeaseGrantRequest { id, ttl: 1000 }));
+        self.send(&Operation::Revoke(LeaseRevokeRequest { id }));
+        !matches!(
+            granted,
+            Answer::Refused {
+                code: tonic::Code::Unimplemented,
+                ..
+            }
+        )
     }
 
     /// Whether the subject knows of watching.

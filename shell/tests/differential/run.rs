@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use metastore_proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, RangeRequest};
+use metastore_proto::etcdserverpb::RangeRequest;
 
 use super::{
     comparison::{Difference, Rules, difference},
@@ -136,18 +136,8 @@ impl Run<'_> {
 
     /// Leaves both servers as it found them.
     fn traits(&self, pair: &mut Pair) -> Traits {
-        let id = i64::from(i32::MAX);
-        let (answered, _) = pair.send(&Operation::Grant(LeaseGrantRequest { id, ttl: 1000 }));
-        let unimplemented = matches!(
-            answered,
-            Answer::Refused {
-                code: tonic::Code::Unimplemented,
-                ..
-            }
-        );
-        pair.send(&Operation::Revoke(LeaseRevokeRequest { id }));
         Traits {
-            leases: !unimplemented,
+            leases: pair.subject_can_lease(),
             watches: pair.subject_can_watch(),
             what_only_the_contract_settles: matches!(self.subject, Subject::Metastore),
         }
