@@ -8,6 +8,7 @@
 //! | [`mvcc`] | keys, their history, and frozen views of both |
 //! | [`raft`] | consensus, stepped |
 //! | [`wal`], [`snapshot`] | what is on the disk, as functions on bytes |
+//! | [`watch_promises`] | the judge of what a watcher received; for tests and simulation |
 //!
 //! There is no clock in here, no thread, no socket, no file and no dice that are not an argument.
 
@@ -28,3 +29,6 @@ pub mod snapshot;
 pub mod state;
 pub mod txn;
 pub mod wal;
+#[cfg(test)]
+pub(crate) mod watch_model;
+pub mod watch_promises;
