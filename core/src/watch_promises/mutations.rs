@@ -47,7 +47,7 @@ fn take(served: &mut Served, (response, event): (usize, usize)) -> Event {
 fn perfect_runs_meet_every_situation() {
     let mut runner = TestRunner::deterministic();
     let mut met = [0; 7];
-    for _ in 0..300 {
+    for _ in 0..150 {
         let tree = served().new_tree(&mut runner).expect("nothing is rejected");
         let served = tree.current();
         let responses = &served.responses;
@@ -69,11 +69,21 @@ fn perfect_runs_meet_every_situation() {
             *count += i32::from(holds);
         }
     }
-    assert!(met.iter().all(|count| *count >= 5), "{met:?}");
+    assert!(met.iter().all(|count| *count > 0), "{met:?}");
+}
+
+/// A quarter of what is usual, for there are many of these; `PROPTEST_CASES` asks for more.
+fn cases() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    ProptestConfig {
+        cases: usual.cases.div_ceil(4),
+        max_global_rejects: 100_000,
+        ..usual
+    }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_global_rejects: 100_000, ..ProptestConfig::default() })]
+    #![proptest_config(cases())]
 
     #[test]
     fn a_perfectly_served_watcher_breaks_no_promise(served in served()) {
