@@ -10,6 +10,9 @@ mod event;
 mod hub;
 mod index;
 mod intervals;
+#[cfg(test)]
+mod model;
+pub mod promises;
 mod response;
 mod stream;
 mod watcher;

@@ -397,10 +397,10 @@ fn transport(config: &Config) -> Transport {
 
 fn watch_settings(config: &Config) -> metastore_core::watch::Settings {
     let frame_max = u64::from(config.max_request_bytes).saturating_add(FRAME_OVERHEAD_BYTES);
-    metastore_core::watch::Settings {
-        progress_interval: config.watch_progress_notify_interval,
-        fragment_bytes: usize::try_from(frame_max).unwrap_or(usize::MAX),
-    }
+    metastore_core::watch::Settings::new(
+        config.watch_progress_notify_interval,
+        usize::try_from(frame_max).unwrap_or(usize::MAX),
+    )
 }
 
 /// Connections take about as much processor time as everything behind them, so half the cores are theirs.

@@ -1,6 +1,7 @@
 //! Catch-up: one step of a lagging watcher through the history of a view.
 
 use super::event::{Event, previous_of};
+use super::hub::Settings;
 use super::response::Parts;
 use super::watcher::Watcher;
 use crate::mvcc::{Record, View};
@@ -14,15 +15,19 @@ pub(super) struct Slice {
 
 /// Reads on from the watcher's next revision, in whole revisions: until a response is full, a number of revisions is
 /// looked at, or the view ends.
-pub(super) fn read(view: &View, watcher: &Watcher) -> Slice {
+pub(super) fn read(view: &View, watcher: &Watcher, settings: &Settings) -> Slice {
     assert!(
         watcher.next >= view.compact_revision(),
         "what is compacted is not read"
     );
-    let mut batch = Batch::default();
+    let mut batch = Batch {
+        bytes_max: settings.stream_bytes_max,
+        ..Batch::default()
+    };
+    let changes_max = i64::from(settings.changes_per_step.max(1));
     let next = match &watcher.span.end {
-        None => read_key(view, watcher, &mut batch),
-        Some(_) => read_range(view, watcher, &mut batch),
+        None => read_key(view, watcher, &mut batch, changes_max),
+        Some(_) => read_range(view, watcher, &mut batch, changes_max),
     };
     Slice {
         events: batch.into_parts(),
@@ -31,14 +36,14 @@ pub(super) fn read(view: &View, watcher: &Watcher) -> Slice {
 }
 
 /// The changes of one key are found in its history, however many others changed in between.
-fn read_key(view: &View, watcher: &Watcher, batch: &mut Batch) -> i64 {
+fn read_key(view: &View, watcher: &Watcher, batch: &mut Batch, changes_max: i64) -> i64 {
     let history = view.keyspace.get(watcher.span.start.as_bytes());
     let records = history.into_iter().flat_map(|it| it.since(watcher.next));
     let mut last = 0;
     for (looked_at, record) in (0..).zip(records) {
         let revision = record.mod_revision();
         if revision > last {
-            if batch.is_full() || looked_at >= CHANGES_LOOKED_AT {
+            if batch.is_full() || looked_at >= changes_max {
                 return revision;
             }
             batch.revisions += 1;
@@ -49,8 +54,8 @@ fn read_key(view: &View, watcher: &Watcher, batch: &mut Batch) -> i64 {
     view.revision() + 1
 }
 
-fn read_range(view: &View, watcher: &Watcher, batch: &mut Batch) -> i64 {
-    let end = view.revision().min(watcher.next + CHANGES_LOOKED_AT - 1);
+fn read_range(view: &View, watcher: &Watcher, batch: &mut Batch, changes_max: i64) -> i64 {
+    let end = view.revision().min(watcher.next + changes_max - 1);
     for revision in watcher.next..=end {
         if batch.is_full() {
             return revision;
@@ -77,11 +82,12 @@ struct Batch {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     revisions: i64,
+    bytes_max: usize,
 }
 
 impl Batch {
     fn is_full(&self) -> bool {
-        self.bytes.len() >= BATCH_BYTES || self.revisions >= BATCH_REVISIONS
+        self.bytes.len() >= self.bytes_max || self.revisions >= BATCH_REVISIONS
     }
 
     fn add(&mut self, view: &View, watcher: &Watcher, record: &Record) {
@@ -103,9 +109,5 @@ impl Batch {
     }
 }
 
-/// Revisions of the log, or changes of a key, that one step looks at; a few hundred microseconds at most.
-const CHANGES_LOOKED_AT: i64 = 4096;
 /// Revisions that one response bundles at most, as clients know it.
 const BATCH_REVISIONS: i64 = 1000;
-/// A response that has so many bytes takes no further revision.
-const BATCH_BYTES: usize = 256 << 10;

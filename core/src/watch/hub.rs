@@ -52,6 +52,23 @@ pub struct Settings {
     pub progress_interval: Duration,
     /// Events of a response that may be cut are cut at this many bytes.
     pub fragment_bytes: usize,
+    /// Bytes of responses that may wait for the reader of one stream. Live events beyond that are not kept: their
+    /// watchers fall back to the history. One response may exceed it, so that no revision is ever torn.
+    pub stream_bytes_max: usize,
+    /// Revisions of the log, or changes of a key, that one step through the history looks at.
+    pub changes_per_step: u32,
+}
+
+impl Settings {
+    /// Settings with bounds that suit a server: a step through the history takes a few hundred microseconds at most.
+    pub fn new(progress_interval: Duration, fragment_bytes: usize) -> Self {
+        Self {
+            progress_interval,
+            fragment_bytes,
+            stream_bytes_max: 256 << 10,
+            changes_per_step: 4096,
+        }
+    }
 }
 
 /// Names an open stream of one hub.
@@ -251,7 +268,7 @@ impl Hub {
         }
         for id in told {
             // A reader that has not read what waits for it has no use for more of the same.
-            if self.streams[stream.0].has_room() {
+            if self.streams[stream.0].has_room(self.settings.stream_bytes_max) {
                 self.say(stream, id, Content::Progress);
             }
         }
@@ -383,7 +400,7 @@ impl Hub {
         watcher.quiet = false;
         let stream = watcher.stream;
         let open = &mut self.streams[stream.0];
-        if open.has_room() {
+        if open.has_room(self.settings.stream_bytes_max) {
             let events = Events::new(parts, watcher.wants.fragments);
             open.put(Response::new(watcher.id, revision, Content::Events(events)));
         } else {
@@ -426,7 +443,7 @@ impl Hub {
             let content = Content::Compacted { compact_revision };
             return Some(Next::Response(Response::new(id, 0, content)));
         }
-        let Slice { events, next } = catch_up::read(view, watcher);
+        let Slice { events, next } = catch_up::read(view, watcher, &self.settings);
         watcher.next = next;
         watcher.lagging = next <= self.tail;
         let open = &mut self.streams[stream.0];

@@ -5,10 +5,6 @@ use std::time::Duration;
 
 use super::response::Response;
 
-/// Bytes of responses that may wait for the reader of one stream. Live events beyond that are not kept: their
-/// watchers fall back to the history. One response may exceed it, so that no revision is ever torn.
-pub(super) const STREAM_BYTES_MAX: usize = 256 << 10;
-
 /// The watchers of one stream and the responses that wait to be read.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -59,8 +55,8 @@ impl Stream {
     }
 
     /// Whether live events may be kept for the reader.
-    pub(super) fn has_room(&self) -> bool {
-        self.queued_bytes < STREAM_BYTES_MAX
+    pub(super) fn has_room(&self, bytes_max: usize) -> bool {
+        self.queued_bytes < bytes_max
     }
 
     pub(super) fn waiting_bytes(&self) -> usize {

@@ -10,6 +10,8 @@ use prost::Message as _;
 use super::*;
 use crate::mvcc::{Changes, Store};
 
+mod against_model;
+
 /// A store, a hub, one stream, and what the stream was told.
 struct Story {
     store: Store,
@@ -22,6 +24,8 @@ struct Story {
 const SETTINGS: Settings = Settings {
     progress_interval: std::time::Duration::from_secs(600),
     fragment_bytes: 100,
+    stream_bytes_max: 256 << 10,
+    changes_per_step: 100,
 };
 
 impl Story {
