@@ -6,6 +6,7 @@
 //! | [`input`], [`output`] | the two closed lists that pass the door |
 //! | [`state`] | the replicated half: a function of the log |
 //! | [`lease`] | which leases there are, and the leader's countdown |
+//! | [`compactor`] | what a leader compacts by itself, and when |
 //! | [`mvcc`] | keys, their history, and frozen views of both |
 //! | [`raft`] | consensus, stepped |
 //! | [`watch`] | who hears of which change |
@@ -19,6 +20,7 @@ pub mod apply_error;
 pub mod check;
 pub mod codec;
 pub mod command;
+pub mod compactor;
 pub mod input;
 pub mod key;
 pub mod kv_error;

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use openraft::{Config, Membership, SnapshotPolicy};
 
-use crate::command::MemberAttributes;
+use crate::command::{Command, MemberAttributes, Request};
+use crate::compactor::{AutoCompaction, Compactor};
 use crate::input::{Input, Proposal};
 use crate::lease::lessor::Lessor;
 use crate::mvcc::{Store, Sweep};
@@ -25,6 +26,7 @@ use crate::raft::trimmer::Trimmer;
 use crate::raft::types::{PeerUrls, Raft};
 use crate::raft::{RecoveredLog, proposer};
 
+mod compacting;
 mod leasing;
 
 use leasing::Asks;
@@ -52,6 +54,7 @@ pub struct Member {
     barriers: Barriers,
     lessor: Lessor,
     asks: Asks,
+    compactor: Compactor,
     outputs: VecDeque<Output>,
     /// Answers to physical compactions, until the sweep is done.
     until_swept: Vec<(u64, Outcome)>,
@@ -89,6 +92,8 @@ pub struct Settings {
     /// How long a lease runs before what it has left is recorded, so that a new leader counts on from there;
     /// none to record nothing, and give every lease its full time again.
     pub lease_record_interval: Option<Duration>,
+    /// What the member compacts by itself while it leads.
+    pub auto_compaction: AutoCompaction,
     /// Seeds the member's dice (election jitter); different per member and per start.
     pub seed: u64,
     /// The number of this start, so that replies to an earlier life are not mistaken.
@@ -175,6 +180,7 @@ impl Member {
             barriers: Barriers::default(),
             lessor: Lessor::new(settings.election_timeout, settings.lease_record_interval),
             asks: Asks::default(),
+            compactor: Compactor::new(settings.auto_compaction, now),
             outputs: VecDeque::new(),
             until_swept: Vec::new(),
             sweep_at: None,
@@ -246,6 +252,7 @@ impl Member {
             .chain(self.pending.deadline())
             .chain(self.sweep_at)
             .chain(self.leases_alarm())
+            .chain(self.compactor.next_alarm())
             .min()
     }
 
@@ -322,6 +329,17 @@ impl Member {
         }
     }
 
+    /// Proposes something that no client asked for. Whoever does bounds how much of it is under way.
+    fn propose_internally(&mut self, asker: Asker, request: Request) {
+        let command = Command::from(request);
+        let number = self.pending.add(Pending {
+            asker,
+            deadline: self.now + self.settings.request_timeout,
+            command: command.clone(),
+        });
+        self.executor.enter(|| self.proposer.push(number, command));
+    }
+
     fn receive(&mut self, from: u64, message: PeerMessage) {
         match message.body {
             Body::Reply(reply) => {
@@ -357,7 +375,8 @@ impl Member {
     /// Lets everything that can happen at this time happen, and collects what came of it.
     fn turn(&mut self, now: Duration) {
         self.go_round(now);
-        if self.tend_leases() {
+        let proposed = self.tend_leases();
+        if self.tend_compactor() || proposed {
             self.go_round(now);
         }
         self.consider_checkpoint();
@@ -464,14 +483,15 @@ impl Member {
                     self.asks.ended.push((act, answer.err()));
                     continue;
                 }
-            };
-            if let Ok(Outcome::Compact { physical, .. }) = &answer {
-                self.sweep_at = Some(self.now);
-                if *physical {
-                    self.until_swept
-                        .extend(answer.ok().map(|outcome| (token, outcome)));
+                Asker::Compactor => {
+                    self.compaction_ended(&answer);
                     continue;
                 }
+            };
+            if matches!(answer, Ok(Outcome::Compact { physical: true, .. })) {
+                self.until_swept
+                    .extend(answer.ok().map(|outcome| (token, outcome)));
+                continue;
             }
             self.outputs.push_back(Output::Answer { token, answer });
         }
@@ -482,6 +502,8 @@ impl Member {
             Sweep::More => self.sweep_at = Some(self.now + SWEEP_PAUSE),
             Sweep::Done => {
                 self.sweep_at = None;
+                let revision = self.published.view.compact_revision();
+                self.outputs.push_back(Output::Compacted { revision });
                 for (token, outcome) in self.until_swept.drain(..) {
                     self.outputs.push_back(Output::Answer {
                         token,
@@ -523,6 +545,9 @@ impl Member {
             .is_some_and(|id| id.committed_leader_id().term == term);
         let reads_need_no_quorum = only_voter && leader == Some(self.id) && caught_up;
         let old = &self.published;
+        if replica.state.kv().compact_revision() != old.view.compact_revision() {
+            self.sweep_at = Some(self.now);
+        }
         let revision_moved = replica.state.kv().revision() != old.view.revision()
             || replica.state.kv().compact_revision() != old.view.compact_revision();
         if !revision_moved

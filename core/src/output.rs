@@ -45,6 +45,11 @@ pub enum Output {
         /// Whether the quorum confirmed it.
         result: Result<(), Refusal>,
     },
+    /// The records that compactions up to this revision gave up are gone from this member.
+    Compacted {
+        /// The compact revision.
+        revision: i64,
+    },
     /// What the lessor says to a question.
     LeaseAnswer {
         /// The token of the question.

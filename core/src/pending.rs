@@ -13,6 +13,8 @@ pub(crate) enum Asker {
     Client(u64),
     /// The lessor, for something it does by itself.
     Lessor(lessor::Act),
+    /// The compactor.
+    Compactor,
 }
 
 /// One proposal under way.

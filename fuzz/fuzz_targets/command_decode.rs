@@ -6,9 +6,12 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use metastore_core::check::{self, Limits};
 use metastore_core::command::{Command, MemberAttributes, Request};
+use metastore_core::lease::{LeaseExpiry, RemainingTime, RemainingTimes};
 use metastore_core::state::State;
 use metastore_fuzz::{Delete, Put, Txn};
-use metastore_proto::etcdserverpb::{CompactionRequest, TxnRequest};
+use metastore_proto::etcdserverpb::{
+    CompactionRequest, LeaseGrantRequest, LeaseRevokeRequest, TxnRequest,
+};
 use prost::Message as _;
 
 #[derive(Arbitrary, Debug)]
@@ -26,6 +29,16 @@ enum Op {
         name: String,
         urls: Vec<String>,
     },
+    Grant {
+        id: i8,
+        ttl: i64,
+    },
+    Revoke(i8),
+    Expire {
+        id: i8,
+        granted_index: u8,
+    },
+    Remaining(Vec<(i8, u8, i64)>),
 }
 
 impl Op {
@@ -43,6 +56,22 @@ impl Op {
                 member_id: member.into(),
                 name,
                 client_urls: urls,
+            }),
+            Op::Grant { id, ttl } => Request::LeaseGrant(LeaseGrantRequest { id: id.into(), ttl }),
+            Op::Revoke(id) => Request::LeaseRevoke(LeaseRevokeRequest { id: id.into() }),
+            Op::Expire { id, granted_index } => Request::LeaseExpire(LeaseExpiry {
+                id: id.into(),
+                granted_index: granted_index.into(),
+            }),
+            Op::Remaining(times) => Request::LeaseRemaining(RemainingTimes {
+                leases: times
+                    .into_iter()
+                    .map(|(id, granted_index, seconds)| RemainingTime {
+                        id: id.into(),
+                        granted_index: granted_index.into(),
+                        seconds,
+                    })
+                    .collect(),
             }),
         };
         Some(request.into())
@@ -62,7 +91,11 @@ fn admitted(command: &Command) -> bool {
         Request::DeleteRange(delete) => check::delete_range(delete, &limits).is_ok(),
         Request::Txn(txn) => check::txn(txn, &limits).is_ok(),
         Request::Compact(compact) => check::compaction(compact, &limits).is_ok(),
-        Request::Publish(_) => true,
+        Request::Publish(_)
+        | Request::LeaseGrant(_)
+        | Request::LeaseRevoke(_)
+        | Request::LeaseExpire(_)
+        | Request::LeaseRemaining(_) => true,
     }
 }
 

@@ -8,7 +8,7 @@ use metastore_core::check::{self, Limits};
 use metastore_core::mvcc::{Changes, Store};
 use metastore_core::txn::{is_read_only, is_serializable};
 use metastore_fuzz::{LEASE, Txn};
-use metastore_proto::etcdserverpb::CompactionRequest;
+use metastore_proto::etcdserverpb::{CompactionRequest, LeaseGrantRequest};
 
 #[derive(Arbitrary, Debug)]
 struct Input {

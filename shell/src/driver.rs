@@ -166,6 +166,9 @@ impl Driver {
                     let token = Token::from_raw(token);
                     outgoing[token.thread()].push((token, Answer::Proposed(answer)));
                 }
+                Output::Compacted { revision } => {
+                    tracing::info!(compact_revision = revision, "finished scheduled compaction");
+                }
                 Output::LeaseAnswer { token, answer } => {
                     let token = Token::from_raw(token);
                     outgoing[token.thread()].push((token, Answer::Lease(answer)));

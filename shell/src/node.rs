@@ -37,10 +37,9 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    /// Whether it is worth waking the member thread while it waits for the disk: a proposal has to wait for the
-    /// disk in any case, and renewals come in numbers and have seconds.
+    /// Whether to wake the member thread for it while the disk is busy; a proposal has to wait for the disk anyway.
     pub(crate) fn is_urgent(&self) -> bool {
-        !matches!(self, Self::Propose(..) | Self::AskLease(..))
+        !matches!(self, Self::Propose(..))
     }
 }
 

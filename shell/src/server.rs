@@ -24,12 +24,13 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use metastore_core::check::Limits;
 use metastore_core::command::{Command, MemberAttributes, Request};
+use metastore_core::compactor::AutoCompaction;
 use metastore_core::member::{Member, Settings};
 use metastore_core::raft::machine::BadDescription;
 use metastore_core::wal::LogIdentity;
 
 use crate::checkpointing;
-use crate::config::{Config, ConfigError, Url};
+use crate::config::{self, Config, ConfigError, Url};
 use crate::connections::{Connections, Lane, Serves, Transport};
 use crate::disk::data_dir::{DataDir, DataDirError, MemberIdentity};
 use crate::disk::log_stats::LogStats;
@@ -350,6 +351,11 @@ fn settings(config: &Config, member_id: u64) -> Settings {
         checkpoint_entries: (config.snapshot_count != DEFAULT_SNAPSHOT_COUNT)
             .then_some(config.snapshot_count),
         lease_record_interval: Some(LEASE_RECORD_INTERVAL),
+        auto_compaction: match config.compaction.auto {
+            config::AutoCompaction::Off => AutoCompaction::Off,
+            config::AutoCompaction::Periodic(kept) => AutoCompaction::Periodic(kept),
+            config::AutoCompaction::Revisions(kept) => AutoCompaction::Revisions(kept),
+        },
         seed: dice.hash_one("seed"),
         incarnation: u32::try_from(dice.hash_one("incarnation") >> 32).unwrap_or_default(),
     }

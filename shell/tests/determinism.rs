@@ -8,13 +8,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use metastore_core::command::Request;
+use metastore_core::compactor::AutoCompaction;
 use metastore_core::input::{Input, Proposal};
+use metastore_core::lease::{LeaseQuery, LeaseQuestion};
 use metastore_core::member::{Member, Recovered, Settings};
 use metastore_core::output::{DiskOp, Output};
 use metastore_core::snapshot::Encoder;
 use metastore_proto::etcdserverpb::request_op::Request as Op;
 use metastore_proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, PutRequest, RequestOp, TxnRequest,
+    CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, PutRequest, RequestOp, TxnRequest,
 };
 
 /// Set for the child processes: the seed of the run they print.
@@ -36,8 +38,12 @@ impl Dice {
         format!("key/{}", self.roll(40)).into_bytes()
     }
 
+    fn lease(&mut self) -> i64 {
+        1 + i64::try_from(self.roll(5)).expect("small")
+    }
+
     fn request(&mut self) -> Request {
-        match self.roll(10) {
+        match self.roll(12) {
             0 => Request::DeleteRange(DeleteRangeRequest {
                 key: self.key(),
                 range_end: b"key/3".to_vec(),
@@ -66,6 +72,15 @@ impl Dice {
             2 => Request::Compact(CompactionRequest {
                 revision: i64::try_from(self.roll(300)).expect("small"),
                 physical: self.roll(2) == 0,
+            }),
+            3 => Request::LeaseGrant(LeaseGrantRequest {
+                id: self.lease(),
+                ttl: 1,
+            }),
+            4 => Request::Put(PutRequest {
+                key: self.key(),
+                lease: self.lease(),
+                ..PutRequest::default()
             }),
             _ => {
                 let length = usize::try_from(self.roll(200)).expect("small");
@@ -105,6 +120,11 @@ fn transcript(seed: u64) -> String {
                 }
             }
             1 => Input::Tick,
+            2 if dice.roll(4) == 0 => {
+                token += 1;
+                let question = LeaseQuestion::Renew(dice.lease());
+                Input::AskLeases(vec![LeaseQuery { token, question }])
+            }
             _ => {
                 let proposals = (0..dice.roll(5)).map(|_| {
                     token += 1;
@@ -137,6 +157,7 @@ fn settings(seed: u64) -> Settings {
         catch_up_entries: 50,
         checkpoint_log_bytes: 20_000,
         checkpoint_entries: None,
+        auto_compaction: AutoCompaction::Off,
         lease_record_interval: Some(Duration::from_secs(60)),
         seed,
         incarnation: 0,
@@ -158,7 +179,8 @@ fn describe(member: &mut Member, text: &mut String, unconfirmed: &mut Vec<u64>) 
                 writeln!(
                     text,
                     "checkpoint {} {:02x?}",
-                    checkpoint.index, checkpoint.description
+                    checkpoint.index,
+                    checkpoint.description.encode()
                 )
             }
             Output::Disk(DiskOp::DropCovered { index }) => writeln!(text, "drop {index}"),
@@ -173,6 +195,8 @@ fn describe(member: &mut Member, text: &mut String, unconfirmed: &mut Vec<u64>) 
                 published.bytes_in_use
             ),
             Output::Answer { token, answer } => writeln!(text, "answer {token} {answer:?}"),
+            Output::Compacted { revision } => writeln!(text, "compacted {revision}"),
+            Output::LeaseAnswer { token, answer } => writeln!(text, "lease {token} {answer:?}"),
             Output::BarrierPassed { tokens, result } => {
                 writeln!(text, "barrier {tokens:?} {result:?}")
             }

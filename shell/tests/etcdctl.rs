@@ -219,6 +219,51 @@ fn compaction_and_refusals_print_the_servers_words() {
 }
 
 #[test]
+fn lease_commands_print_what_etcd_prints() {
+    let Some(etcdctl) = etcdctl("lease_commands_print_what_etcd_prints") else {
+        return;
+    };
+    let tour = Tour::start(etcdctl);
+    let granted = tour.output("lease grant 500");
+    let id = granted
+        .strip_prefix("lease ")
+        .and_then(|rest| rest.strip_suffix(" granted with TTL(500s)\n"))
+        .unwrap_or_else(|| panic!("{granted}"));
+    assert_eq!(id.len(), 16, "{granted}");
+    tour.prints(&format!("put --lease={id} a 1"), "OK\n");
+    tour.prints(&format!("put --lease={id} b 2"), "OK\n");
+    tour.prints("lease list", &format!("found 1 leases\n{id}\n"));
+    tour.prints(
+        &format!("lease keep-alive --once {id}"),
+        &format!("lease {id} keepalived with TTL(500)\n"),
+    );
+    let stands = tour.output(&format!("lease timetolive --keys {id}"));
+    let expected = |left: u32| {
+        format!("lease {id} granted with TTL(500s), remaining({left}s), attached keys([a b])\n")
+    };
+    assert!((495..500).any(|left| stands == expected(left)), "{stands}");
+    tour.prints(
+        &format!("lease revoke {id}"),
+        &format!("lease {id} revoked\n"),
+    );
+    tour.prints("get --prefix ''", "");
+    tour.prints("lease list", "found 0 leases\n");
+    tour.prints(
+        &format!("lease timetolive {id}"),
+        &format!("lease {id} already expired\n"),
+    );
+    tour.prints(
+        &format!("lease keep-alive --once {id}"),
+        &format!("lease {id} expired or revoked.\n"),
+    );
+    let gone = format!("lease revoke {id}");
+    tour.fails(
+        &gone,
+        "failed to revoke lease (etcdserver: requested lease not found)",
+    );
+}
+
+#[test]
 fn endpoint_health_calls_a_working_server_healthy() {
     let Some(etcdctl) = etcdctl("endpoint_health_calls_a_working_server_healthy") else {
         return;

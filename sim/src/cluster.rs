@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use madsim::task::spawn_local;
 use madsim::time::sleep;
+use metastore_core::compactor::AutoCompaction;
 use metastore_core::member::{Member, Recovered, Settings};
 use metastore_core::output::Published;
 use metastore_core::raft::PeerMessage;
@@ -313,6 +314,7 @@ impl Cluster {
             catch_up_entries: self.world.catch_up_entries,
             checkpoint_log_bytes: self.world.checkpoint_log_bytes,
             checkpoint_entries: None,
+            auto_compaction: AutoCompaction::Off,
             lease_record_interval: Some(Duration::from_secs(60)),
             seed: Dice::new(self.world.seed, &format!("member {id} {incarnation}")).roll(),
             incarnation,

@@ -176,6 +176,10 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) {
                 *life.published.borrow_mut() = published;
             }
             Output::Answer { token, answer } => answered(life, token, answer),
+            Output::Compacted { .. } => {}
+            Output::LeaseAnswer { token, .. } => {
+                unreachable!("nobody here asks about leases, and {token} is answered")
+            }
             Output::BarrierPassed { tokens, result } => {
                 for token in tokens {
                     barrier_passed(life, token, &result);

@@ -88,6 +88,9 @@ const ENDS_MAX: usize = 64;
 /// Alarms looked at in one turn, and leases in one record: about as much work as a handful of puts.
 const LOOKS_MAX: usize = 512;
 
+/// Ends of leases are looked at in steps of this, so that many leases do not ring one alarm each.
+const GRID: Duration = Duration::from_millis(10);
+
 /// How long no end is proposed after a proposal failed.
 const FAILURE_PAUSE: Duration = Duration::from_millis(250);
 
@@ -261,7 +264,7 @@ impl Lessor {
         let end = (self.ends_under_way < ENDS_MAX)
             .then(|| self.alarms.first())
             .flatten()
-            .map(|(at, _)| self.pause_until.max(*at));
+            .map(|(at, _)| on_grid(self.pause_until.max(*at)));
         let record = (!self.record_under_way)
             .then(|| self.records.first())
             .flatten()
@@ -431,6 +434,15 @@ impl Clock {
         LeaseAnswer::Renewed {
             ttl_seconds: i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX),
         }
+    }
+}
+
+/// The time itself or the next step of the grid after it.
+fn on_grid(at: Duration) -> Duration {
+    let beyond = at.as_nanos() % GRID.as_nanos();
+    match u64::try_from(beyond) {
+        Ok(0) | Err(_) => at,
+        Ok(beyond) => at + GRID - Duration::from_nanos(beyond),
     }
 }
 

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use super::Member;
-use crate::command::{Command, Request};
 use crate::lease::lessor::{Act, Waiting};
 use crate::lease::{LeaseAnswer, LeaseQuery, LeaseQuestion, LeaseStatus};
 use crate::output::{Output, Refusal};
-use crate::pending::{Asker, Pending};
+use crate::pending::Asker;
 
 /// Questions to the lessor on their way to an answer, and its proposals on their way back.
 #[derive(Default)]
@@ -95,7 +94,7 @@ impl Member {
         let proposals = self.lessor.proposals(self.now);
         let proposed = !proposals.is_empty();
         for (act, request) in proposals {
-            self.propose_for_lessor(act, request);
+            self.propose_internally(Asker::Lessor(act), request);
         }
         let answers = self.lessor.answers(self.now);
         self.outputs
@@ -187,15 +186,5 @@ impl Member {
             token: ask.query.token,
             answer: Err(refusal),
         });
-    }
-
-    fn propose_for_lessor(&mut self, act: Act, request: Request) {
-        let command = Command::from(request);
-        let number = self.pending.add(Pending {
-            asker: Asker::Lessor(act),
-            deadline: self.now + self.settings.request_timeout,
-            command: command.clone(),
-        });
-        self.executor.enter(|| self.proposer.push(number, command));
     }
 }

@@ -89,6 +89,7 @@ fn settings(id: u64, of: u64, incarnation: u32) -> Settings {
         checkpoint_log_bytes: 1 << 30,
         checkpoint_entries: None,
         lease_record_interval: Some(Duration::from_secs(60)),
+        auto_compaction: AutoCompaction::Off,
         seed: id * 1000 + u64::from(incarnation),
         incarnation,
     }
@@ -212,7 +213,9 @@ impl World {
                         .expect("it has just spoken")
                         .handle(now, durable);
                 }
-                Output::Disk(DiskOp::DropCovered { .. }) | Output::Publish(_) => {}
+                Output::Disk(DiskOp::DropCovered { .. })
+                | Output::Publish(_)
+                | Output::Compacted { .. } => {}
                 Output::Send { to, message } => self.wire.push_back((id, to, message)),
                 Output::Answer { token, answer } => {
                     assert!(
@@ -489,6 +492,39 @@ fn a_physical_compaction_is_answered_when_the_old_records_are_gone() {
         Some(Ok(Outcome::Compact { .. }))
     ));
     world.members[&1].validate();
+}
+
+#[test]
+fn a_leader_compacts_by_itself_and_what_it_compacts_goes_on_every_member() {
+    let mut world = World::new(0);
+    for id in 1..=3 {
+        let settings = Settings {
+            auto_compaction: AutoCompaction::Periodic(Duration::from_secs(100)),
+            ..settings(id, 3, 0)
+        };
+        let member = Member::new(settings, Recovered::default(), world.now);
+        world.members.insert(id, member.expect("no checkpoint"));
+    }
+    world.pass(Duration::from_secs(5));
+    let leader = world.leader().expect("a leader");
+    for token in 0..100 {
+        world.put(leader, token, "k");
+    }
+    let grown = world.members[&leader].published().bytes_in_use;
+    world.pass(Duration::from_secs(220));
+    for member in world.members.values() {
+        let published = member.published();
+        assert_eq!(published.view.compact_revision(), 101);
+        member.validate();
+    }
+    world.put(leader, 200, "k");
+    world.pass(Duration::from_secs(1));
+    for member in world.members.values() {
+        assert!(
+            member.published().bytes_in_use < grown / 10,
+            "swept everywhere"
+        );
+    }
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(crate) struct Replica {
 /// A replica frozen at one index: what a snapshot carries, in memory.
 #[derive(Clone)]
 pub struct Image {
-    pub(crate) view: StateView,
+    pub(crate) view: Box<StateView>,
 }
 
 /// Why a checkpoint's description of itself cannot be used.
@@ -122,7 +122,7 @@ impl Replica {
         Snapshot {
             meta: self.meta(),
             snapshot: Image {
-                view: self.state.view(),
+                view: Box::new(self.state.view()),
             },
         }
     }
@@ -240,10 +240,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
             .last_log_id
             .map(|id| id.index())
             .ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
-        let durable =
-            self.outbox
-                .borrow_mut()
-                .checkpoint_awaited(describe(meta, image.view.clone(), index));
+        let durable = self.outbox.borrow_mut().checkpoint_awaited(describe(
+            meta,
+            (*image.view).clone(),
+            index,
+        ));
         durable.await.unwrap_or_else(|_| {
             Err(io::Error::other(
                 "the member stopped before the snapshot was durable",

@@ -121,8 +121,6 @@ const WEB_ACCESS: Support = Refused(
 const RECOVERY: Support = Refused("rewriting the membership is not built; unset it");
 const EXISTING: Support =
     Refused("joining a running cluster is not built; use --initial-cluster-state=new");
-const COMPACTION: Support =
-    Refused("the server does not compact by itself; set it to 0 and compact from a client");
 const JWT: Support = Refused("JSON web tokens are not built; use --auth-token=simple");
 
 /// The sections of the flag list with their flags.
@@ -236,8 +234,8 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
         flag("distributed-tracing-sampling-rate", Integer(0, 1_000_000), "0", Inert, "Traces kept of each million."),
     ]),
     ("Behaviour", &[
-        flag("auto-compaction-mode", Choice(&["periodic", "revision"]), "periodic", Inert, "Compact by time or by number of revisions."),
-        flag("auto-compaction-retention", Retention, "0", COMPACTION, "What compaction keeps: a duration (a bare number is hours) or a number of revisions; 0 is off."),
+        flag("auto-compaction-mode", Choice(&["periodic", "revision"]), "periodic", Supported, "Compact by time or by number of revisions."),
+        flag("auto-compaction-retention", Retention, "0", Supported, "What compaction keeps: a duration (a bare number is hours) or a number of revisions; 0 is off."),
         flag("enable-grpc-gateway", Bool, "true", Inert, "Serve the JSON gateway under /v3/."),
         flag("corrupt-check-time", Duration, "0s", Inert, "Compare members' hashes this often; 0 is never."),
         flag("compact-hash-check-time", Duration, "1m", Inert, "Compare members' compaction hashes this often."),

@@ -251,11 +251,6 @@ fn dangerous_settings_of_a_file_are_refused_too() {
             "discovery-config",
         ),
         (
-            "auto-compaction-retention: 1h",
-            "auto-compaction-retention",
-            "auto-compaction-retention",
-        ),
-        (
             "force-new-cluster: true",
             "force-new-cluster",
             "force-new-cluster",

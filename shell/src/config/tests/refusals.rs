@@ -85,16 +85,6 @@ fn settings_that_would_be_dangerous_to_ignore_are_refused_by_name() {
             "single member",
         ),
         ("--force-new-cluster", "--force-new-cluster", "unset it"),
-        (
-            "--auto-compaction-retention 1",
-            "--auto-compaction-retention",
-            "compact from a client",
-        ),
-        (
-            "--auto-compaction-mode revision --auto-compaction-retention 1000",
-            "--auto-compaction-retention",
-            "0",
-        ),
     ];
     for (args, flag, remedy) in cases {
         let (text, code) = fault(run(args, &[]));
@@ -120,10 +110,9 @@ fn settings_that_would_be_dangerous_to_ignore_are_refused_by_name() {
 fn refused_flags_may_spell_out_their_defaults() {
     let args = "--client-cert-auth=false --auto-tls=false --auth-token simple --initial-cluster-state new --cors * \
                 --host-whitelist=* --force-new-cluster=false --tls-min-version TLS1.2 --cert-file= \
-                --discovery-dial-timeout 2000ms --auto-compaction-retention 0s --discovery-fallback exit";
+                --discovery-dial-timeout 2000ms --discovery-fallback exit";
     let (config, warnings) = started(run(args, &[]));
     assert_eq!(warnings, Vec::<String>::new());
-    assert_eq!(config.compaction.auto, AutoCompaction::Off);
     assert_eq!(config.security.client_tls, Tls::default());
     assert_eq!(config.auth.token, AuthToken::Simple);
 }

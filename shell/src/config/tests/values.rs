@@ -262,6 +262,8 @@ fn retention_is_hours_a_duration_or_revisions_by_mode() {
             Err("a duration needs a number before each unit, such as 300ms, 5s or 1h30m"),
         ),
     ];
+    let config = config("--auto-compaction-mode=revision --auto-compaction-retention 1000");
+    assert_eq!(config.compaction.auto, AutoCompaction::Revisions(1_000));
     for (mode, retention, expected) in cases {
         match (assembled(mode, retention), expected) {
             (Ok(compaction), Ok(expected)) => {
