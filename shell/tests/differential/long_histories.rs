@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metastore_proto::{
-    etcdserverpb::{PutRequest, WatchCreateRequest, WatchResponse},
+    etcdserverpb::{DeleteRangeRequest, PutRequest, WatchCreateRequest, WatchResponse},
     mvccpb::Event,
 };
 use prost::Message;
@@ -28,17 +28,24 @@ pub(crate) struct Told {
     pub(crate) responses: usize,
 }
 
-/// Puts `count` values of `bytes` bytes, one revision each.
+/// Puts `count` values of `bytes` bytes, one revision each, and deletes all keys in one more.
 pub(crate) async fn fill(server: &mut Connection, count: usize, bytes: usize) {
     for number in 0..count {
         let put = Operation::Put(PutRequest {
-            key: format!("key/{}", number % 7).into_bytes(),
+            key: format!("key/{}", number % KEYS).into_bytes(),
             value: vec![b'v'; bytes],
             ..PutRequest::default()
         });
         let answer = put.send(server).await;
         assert!(matches!(answer, Answer::Put(_)), "{answer:?}");
     }
+    let delete = Operation::Delete(DeleteRangeRequest {
+        key: b"key/".to_vec(),
+        range_end: b"key0".to_vec(),
+        ..DeleteRangeRequest::default()
+    });
+    let answer = delete.send(server).await;
+    assert!(matches!(answer, Answer::Delete(_)), "{answer:?}");
 }
 
 /// Watches everything from revision `from` to revision `until`.
@@ -92,3 +99,5 @@ impl Told {
         self.events.extend(response.events.iter().cloned());
     }
 }
+
+pub(crate) const KEYS: usize = 6;

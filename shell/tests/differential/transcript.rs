@@ -76,6 +76,8 @@ pub(crate) struct Watcher {
     pub(crate) delivered: i64,
     /// Everything up to this revision has been compared.
     pub(crate) settled: i64,
+    /// Progress said that everything up to this revision is delivered.
+    promised: i64,
     /// Cancelled while events may have been on their way: the two servers may have got differently far.
     pub(crate) cut_short: bool,
     /// The last response was a part, and more of its revision may follow.
@@ -252,6 +254,7 @@ impl Transcript {
                 ended: false,
                 delivered: 0,
                 settled: 0,
+                promised: 0,
                 cut_short: false,
                 in_parts: false,
             },
@@ -277,10 +280,10 @@ impl Transcript {
     }
 
     fn take_progress(&mut self, id: i64, header: ResponseHeader) -> Result<(), String> {
-        self.progress = self.progress.max(header.revision);
         if !self.contract {
             return Ok(());
         }
+        self.progress = self.progress.max(header.revision);
         let all_of_stream = id == ALL_WATCHERS;
         let mut about = self
             .by_id
@@ -300,6 +303,16 @@ impl Transcript {
         if header.revision < self.delivered && all_of_stream {
             return Err(format!("progress is behind {}", self.delivered));
         }
+        // A watcher that is created later may still start in the past.
+        for number in self
+            .by_id
+            .iter()
+            .filter(|(of, _)| all_of_stream || **of == id)
+        {
+            if let Some(watcher) = self.watchers.get_mut(number.1) {
+                watcher.promised = watcher.promised.max(header.revision);
+            }
+        }
         if all_of_stream {
             return Ok(());
         }
@@ -315,7 +328,6 @@ impl Transcript {
         response: WatchResponse,
         header: ResponseHeader,
     ) -> Result<(), String> {
-        let (contract, progress) = (self.contract, self.progress);
         let watcher = self
             .by_id_mut(response.watch_id)
             .ok_or("events of no watcher")?;
@@ -349,8 +361,11 @@ impl Transcript {
                 header.revision
             ));
         }
-        if contract && first <= progress {
-            return Err(format!("revision {first} after progress to {progress}"));
+        if first <= watcher.promised {
+            return Err(format!(
+                "revision {first} after progress to {}",
+                watcher.promised
+            ));
         }
         watcher.in_parts = response.fragment;
         watcher.delivered = last;
