@@ -26,6 +26,7 @@ pub(crate) struct Told {
     pub(crate) bytes_max: usize,
     /// How many responses there were.
     pub(crate) responses: usize,
+    more_parts: bool,
 }
 
 /// Puts `count` values of `bytes` bytes, one revision each, and deletes all keys in one more.
@@ -73,13 +74,10 @@ pub(crate) async fn watch(server: &mut Connection, from: i64, until: i64, fragme
         parts: 0,
         bytes_max: 0,
         responses: 0,
+        more_parts: false,
     };
     let deadline = Instant::now() + Duration::from_secs(30);
-    while told
-        .events
-        .last()
-        .is_none_or(|last| key_and_revision(last).1 < until)
-    {
+    while told.more_parts || told.last_revision() < until {
         let response = stream.next(deadline).await.expect("the stream goes on");
         let response = response.expect("all events come in time");
         told.note(&response);
@@ -90,8 +88,15 @@ pub(crate) async fn watch(server: &mut Connection, from: i64, until: i64, fragme
 }
 
 impl Told {
+    fn last_revision(&self) -> i64 {
+        self.events
+            .last()
+            .map_or(0, |last| key_and_revision(last).1)
+    }
+
     fn note(&mut self, response: &WatchResponse) {
         self.responses += 1;
+        self.more_parts = response.fragment;
         self.parts += usize::from(response.fragment);
         if response.events.len() > 1 {
             self.bytes_max = self.bytes_max.max(response.encoded_len());

@@ -68,6 +68,8 @@ impl Creation {
 pub(crate) struct Watcher {
     pub(crate) creation: Creation,
     pub(crate) created: WatchResponse,
+    /// The start that was named on this stream, 0 for none: before it there is no progress either.
+    named_start: i64,
     pub(crate) events: Vec<Event>,
     /// What was said about its end.
     pub(crate) ends: Vec<WatchResponse>,
@@ -195,7 +197,7 @@ impl Transcript {
     /// Whether the contract demands an answer to a progress request by now, if all is delivered.
     pub(crate) fn owes_progress(&self, newest: i64) -> bool {
         let mut known = self.by_id.values().map(|number| &self.watchers[number]);
-        !self.by_id.is_empty() && known.all(|it| it.is_alive() && it.creation.start() <= newest)
+        !self.by_id.is_empty() && known.all(|it| it.is_alive() && it.named_start <= newest)
     }
 
     /// Forgets what was compared, and watchers that cannot say anything more.
@@ -247,6 +249,7 @@ impl Transcript {
         self.watchers.insert(
             self.answered,
             Watcher {
+                named_start: creation.request.start_revision,
                 creation,
                 created,
                 events: Vec::new(),
@@ -292,7 +295,7 @@ impl Transcript {
         let mut count = 0;
         let early = about.any(|(_, number)| {
             count += 1;
-            self.watchers[number].creation.start() > header.revision
+            self.watchers[number].named_start > header.revision
         });
         if early {
             return Err("progress before the start of a watcher".to_owned());

@@ -121,6 +121,7 @@ fn progress_is_owed_only_where_all_watchers_of_a_stream_are_in_the_present() {
         heard.owes_progress(NEWEST)
     };
     assert!(owes(&everything(5), &[created(0)]));
+    assert!(owes(&everything(0), &[created(0)]));
     assert!(!owes(&everything(NEWEST + 1), &[created(0)]));
     assert!(!owes(&everything(5), &[created(0), end(0, 7)]));
     assert!(!owes(&everything(5), &[created(0), end(0, 0)]));
