@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metastore_proto::{
-    etcdserverpb::{PutRequest, WatchCreateRequest, WatchResponse},
+    etcdserverpb::{DeleteRangeRequest, PutRequest, WatchCreateRequest, WatchResponse},
     mvccpb::Event,
 };
 use prost::Message;
@@ -26,19 +26,27 @@ pub(crate) struct Told {
     pub(crate) bytes_max: usize,
     /// How many responses there were.
     pub(crate) responses: usize,
+    more_parts: bool,
 }
 
-/// Puts `count` values of `bytes` bytes, one revision each.
+/// Puts `count` values of `bytes` bytes, one revision each, and deletes all keys in one more.
 pub(crate) async fn fill(server: &mut Connection, count: usize, bytes: usize) {
     for number in 0..count {
         let put = Operation::Put(PutRequest {
-            key: format!("key/{}", number % 7).into_bytes(),
+            key: format!("key/{}", number % KEYS).into_bytes(),
             value: vec![b'v'; bytes],
             ..PutRequest::default()
         });
         let answer = put.send(server).await;
         assert!(matches!(answer, Answer::Put(_)), "{answer:?}");
     }
+    let delete = Operation::Delete(DeleteRangeRequest {
+        key: b"key/".to_vec(),
+        range_end: b"key0".to_vec(),
+        ..DeleteRangeRequest::default()
+    });
+    let answer = delete.send(server).await;
+    assert!(matches!(answer, Answer::Delete(_)), "{answer:?}");
 }
 
 /// Watches everything from revision `from` to revision `until`.
@@ -66,13 +74,10 @@ pub(crate) async fn watch(server: &mut Connection, from: i64, until: i64, fragme
         parts: 0,
         bytes_max: 0,
         responses: 0,
+        more_parts: false,
     };
     let deadline = Instant::now() + Duration::from_secs(30);
-    while told
-        .events
-        .last()
-        .is_none_or(|last| key_and_revision(last).1 < until)
-    {
+    while told.more_parts || told.last_revision() < until {
         let response = stream.next(deadline).await.expect("the stream goes on");
         let response = response.expect("all events come in time");
         told.note(&response);
@@ -83,8 +88,15 @@ pub(crate) async fn watch(server: &mut Connection, from: i64, until: i64, fragme
 }
 
 impl Told {
+    fn last_revision(&self) -> i64 {
+        self.events
+            .last()
+            .map_or(0, |last| key_and_revision(last).1)
+    }
+
     fn note(&mut self, response: &WatchResponse) {
         self.responses += 1;
+        self.more_parts = response.fragment;
         self.parts += usize::from(response.fragment);
         if response.events.len() > 1 {
             self.bytes_max = self.bytes_max.max(response.encoded_len());
@@ -92,3 +104,5 @@ impl Told {
         self.events.extend(response.events.iter().cloned());
     }
 }
+
+pub(crate) const KEYS: usize = 6;

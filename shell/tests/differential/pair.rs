@@ -175,14 +175,15 @@ impl Pair {
         self.runtime.block_on(both).into()
     }
 
-    /// Fills both servers with `count` values of `bytes` bytes, then watches them from the beginning.
+    /// Fills both servers with `count` values of `bytes` bytes, deletes them in one revision, then watches
+    /// all of it.
     pub(crate) fn watch_a_long_history(
         &mut self,
         count: usize,
         bytes: usize,
         fragment: bool,
     ) -> [Told; 2] {
-        let until = 1 + i64::try_from(count).expect("a small count");
+        let until = 2 + i64::try_from(count).expect("a small count");
         let (subject, reference) = (&mut self.subject, &mut self.reference);
         self.runtime.block_on(async {
             tokio::join!(fill(subject, count, bytes), fill(reference, count, bytes));

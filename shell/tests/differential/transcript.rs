@@ -68,6 +68,8 @@ impl Creation {
 pub(crate) struct Watcher {
     pub(crate) creation: Creation,
     pub(crate) created: WatchResponse,
+    /// The start that was named on this stream, 0 for none: before it there is no progress either.
+    named_start: i64,
     pub(crate) events: Vec<Event>,
     /// What was said about its end.
     pub(crate) ends: Vec<WatchResponse>,
@@ -76,6 +78,8 @@ pub(crate) struct Watcher {
     pub(crate) delivered: i64,
     /// Everything up to this revision has been compared.
     pub(crate) settled: i64,
+    /// Progress said that everything up to this revision is delivered.
+    promised: i64,
     /// Cancelled while events may have been on their way: the two servers may have got differently far.
     pub(crate) cut_short: bool,
     /// The last response was a part, and more of its revision may follow.
@@ -193,7 +197,7 @@ impl Transcript {
     /// Whether the contract demands an answer to a progress request by now, if all is delivered.
     pub(crate) fn owes_progress(&self, newest: i64) -> bool {
         let mut known = self.by_id.values().map(|number| &self.watchers[number]);
-        !self.by_id.is_empty() && known.all(|it| it.is_alive() && it.creation.start() <= newest)
+        !self.by_id.is_empty() && known.all(|it| it.is_alive() && it.named_start <= newest)
     }
 
     /// Forgets what was compared, and watchers that cannot say anything more.
@@ -245,6 +249,7 @@ impl Transcript {
         self.watchers.insert(
             self.answered,
             Watcher {
+                named_start: creation.request.start_revision,
                 creation,
                 created,
                 events: Vec::new(),
@@ -252,6 +257,7 @@ impl Transcript {
                 ended: false,
                 delivered: 0,
                 settled: 0,
+                promised: 0,
                 cut_short: false,
                 in_parts: false,
             },
@@ -277,10 +283,10 @@ impl Transcript {
     }
 
     fn take_progress(&mut self, id: i64, header: ResponseHeader) -> Result<(), String> {
-        self.progress = self.progress.max(header.revision);
         if !self.contract {
             return Ok(());
         }
+        self.progress = self.progress.max(header.revision);
         let all_of_stream = id == ALL_WATCHERS;
         let mut about = self
             .by_id
@@ -289,7 +295,7 @@ impl Transcript {
         let mut count = 0;
         let early = about.any(|(_, number)| {
             count += 1;
-            self.watchers[number].creation.start() > header.revision
+            self.watchers[number].named_start > header.revision
         });
         if early {
             return Err("progress before the start of a watcher".to_owned());
@@ -299,6 +305,16 @@ impl Transcript {
         }
         if header.revision < self.delivered && all_of_stream {
             return Err(format!("progress is behind {}", self.delivered));
+        }
+        // A watcher that is created later may still start in the past.
+        for number in self
+            .by_id
+            .iter()
+            .filter(|(of, _)| all_of_stream || **of == id)
+        {
+            if let Some(watcher) = self.watchers.get_mut(number.1) {
+                watcher.promised = watcher.promised.max(header.revision);
+            }
         }
         if all_of_stream {
             return Ok(());
@@ -315,7 +331,6 @@ impl Transcript {
         response: WatchResponse,
         header: ResponseHeader,
     ) -> Result<(), String> {
-        let (contract, progress) = (self.contract, self.progress);
         let watcher = self
             .by_id_mut(response.watch_id)
             .ok_or("events of no watcher")?;
@@ -349,8 +364,11 @@ impl Transcript {
                 header.revision
             ));
         }
-        if contract && first <= progress {
-            return Err(format!("revision {first} after progress to {progress}"));
+        if first <= watcher.promised {
+            return Err(format!(
+                "revision {first} after progress to {}",
+                watcher.promised
+            ));
         }
         watcher.in_parts = response.fragment;
         watcher.delivered = last;

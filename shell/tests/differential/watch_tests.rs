@@ -75,6 +75,17 @@ fn each_broken_promise_is_named() {
 }
 
 #[test]
+fn progress_binds_the_watchers_that_are_there_and_no_later_one() {
+    let mut transcript = hear(&everything(5), &[created(0), progress(ALL_WATCHERS, 9)])
+        .expect("no promise is broken");
+    transcript.ask(transcript.watchers[&0].creation.clone());
+    let mut take = |response| transcript.take(response, NEWEST);
+    take(created(1)).expect("a second watcher");
+    take(events(1, 9, &[put("a", 6)])).expect("the past of a later watcher");
+    take(events(0, 9, &[put("a", 6)])).expect_err("what is said to be delivered");
+}
+
+#[test]
 fn a_header_is_demanded_with_its_ids() {
     for spoil in [
         (|it| it.header = None) as fn(&mut WatchResponse),
@@ -110,6 +121,7 @@ fn progress_is_owed_only_where_all_watchers_of_a_stream_are_in_the_present() {
         heard.owes_progress(NEWEST)
     };
     assert!(owes(&everything(5), &[created(0)]));
+    assert!(owes(&everything(0), &[created(0)]));
     assert!(!owes(&everything(NEWEST + 1), &[created(0)]));
     assert!(!owes(&everything(5), &[created(0), end(0, 7)]));
     assert!(!owes(&everything(5), &[created(0), end(0, 0)]));
