@@ -1,16 +1,19 @@
 //! The command line: every verb with its options, and what they mean as a plan and a workload.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::conversation::Site;
 use crate::drive::Plan;
 use crate::message::{Message, RangeOptions};
 use crate::schedule::Until;
 use crate::workload::{Shape, Space, Workload};
+
+pub(crate) mod streams;
 
 /// Load for servers that speak the etcd v3 API.
 #[derive(Parser)]
@@ -32,6 +35,22 @@ pub(crate) enum Verb {
     Mixed(Mixed),
     /// Put every key of the key space once, many per transaction
     Fill(Fill),
+    /// Put keys that many watchers watch, and check every event
+    Watch(streams::Watch),
+    /// Put at a steady rate beside a few watchers
+    WatchLatency(streams::WatchLatency),
+    /// Create watchers, and learn what idle ones cost
+    WatchCreate(streams::WatchCreate),
+    /// Put beside watchers that do not read for a while
+    SlowWatchers(streams::SlowWatchers),
+    /// Grant leases
+    LeaseGrant(streams::LeaseGrant),
+    /// Renew leases over streams
+    LeaseKeepalive(streams::LeaseKeepalive),
+    /// Put beside very many leases that expire
+    LeaseExpiry(streams::LeaseExpiry),
+    /// Contend for few keys with optimistic transactions
+    Stm(streams::Stm),
     /// Start etcd and MetaStore and measure them side by side
     Compare(Compare),
 }
@@ -73,9 +92,8 @@ pub(crate) struct Load {
 /// The server and the keys on it.
 #[derive(Args)]
 struct Target {
-    /// Where the server listens
-    #[arg(long, default_value = "127.0.0.1:2379")]
-    endpoint: String,
+    #[command(flatten)]
+    reach: Reach,
     /// Length of the keys, bytes
     #[arg(long, default_value_t = 16)]
     key_size: usize,
@@ -88,6 +106,14 @@ struct Target {
     /// Seed of keys and values
     #[arg(long, default_value_t = 1)]
     seed: u64,
+}
+
+/// How to reach the server.
+#[derive(Args)]
+struct Reach {
+    /// Where the server listens
+    #[arg(long, default_value = "127.0.0.1:2379")]
+    endpoint: String,
     /// Process of the server, to read its processor time and memory
     #[arg(long)]
     server_pid: Option<u32>,
@@ -211,6 +237,14 @@ pub(crate) enum Side {
 pub(crate) enum SuiteName {
     /// Puts, ranges, transactions, memory and start
     Kv,
+    /// Watchers: delivery, latency, creation, memory, slow readers
+    Watch,
+    /// Leases: grants, renewals, expiry
+    Lease,
+    /// Transactions that contend for few keys
+    Stm,
+    /// Watch, lease and stm
+    Streams,
 }
 
 impl Load {
@@ -226,7 +260,7 @@ impl Load {
             return Err(invalid("without clients nothing is asked"));
         }
         Ok(Plan {
-            endpoint: self.target.address()?,
+            site: self.target.reach.site()?,
             connections: self.conns,
             clients: self.clients,
             until: self
@@ -234,8 +268,6 @@ impl Load {
                 .map_or(Until::Total(self.total), Until::Elapsed),
             rate: self.rate,
             warmup: self.warmup,
-            server_pid: self.target.server_pid,
-            patience: self.target.timeout,
         })
     }
 
@@ -244,14 +276,20 @@ impl Load {
     }
 }
 
-impl Target {
-    fn address(&self) -> io::Result<SocketAddr> {
+impl Reach {
+    fn site(&self) -> io::Result<Site> {
         let mut addresses = self.endpoint.to_socket_addrs()?;
-        addresses
-            .next()
-            .ok_or_else(|| invalid("the endpoint has no address"))
+        Ok(Site {
+            endpoint: addresses
+                .next()
+                .ok_or_else(|| invalid("the endpoint has no address"))?,
+            server_pid: self.server_pid,
+            patience: self.timeout,
+        })
     }
+}
 
+impl Target {
     fn workload(&self, shape: Shape, sequential: bool) -> io::Result<Workload> {
         let space = Space {
             key_bytes: self.key_size,
@@ -260,7 +298,8 @@ impl Target {
             sequential,
             seed: self.seed,
         };
-        Workload::new(&self.endpoint, shape, space).map_err(|error| invalid(&error.to_string()))
+        Workload::new(&self.reach.endpoint, shape, space)
+            .map_err(|error| invalid(&error.to_string()))
     }
 }
 
@@ -289,7 +328,7 @@ impl Range {
             });
         };
         let end = self.range_end.as_deref().unwrap_or_default();
-        let authority = &load.target.endpoint;
+        let authority = &load.target.reach.endpoint;
         let message = Message::fixed_range(
             authority,
             key.as_bytes(),
@@ -321,14 +360,12 @@ impl Fill {
     /// As many transactions as the keys need; the last may put a few keys more.
     pub(crate) fn plan(&self) -> io::Result<Plan> {
         Ok(Plan {
-            endpoint: self.target.address()?,
+            site: self.target.reach.site()?,
             connections: FILL_CONNECTIONS,
             clients: self.clients.max(1),
             until: Until::Total(self.target.key_space_size.div_ceil(self.txn_ops.max(1))),
             rate: None,
             warmup: Duration::ZERO,
-            server_pid: self.target.server_pid,
-            patience: self.target.timeout,
         })
     }
 

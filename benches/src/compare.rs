@@ -5,8 +5,10 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::arguments::{Compare, Side};
-use crate::drive::{self, Measurement, Plan};
+use crate::arguments::{Compare, Side, SuiteName};
+use crate::conversation::Site;
+use crate::drive::{self, Plan};
+use crate::measurement::Measurement;
 use crate::report::shown;
 use crate::schedule::Until;
 use crate::server::{Installation, Server};
@@ -14,30 +16,31 @@ use crate::suite::{self, KEY_BYTES, Row, SMALL_KEYS, Store, VALUE_BYTES};
 use crate::table::{Gauge, Results, Turn};
 use crate::workload::{Shape, Space, Workload};
 
+use scenarios::Scenario;
+
+mod scenarios;
+
 /// Performs the comparison and prints its tables; answers whether no request failed.
 pub(crate) fn compare(options: &Compare) -> io::Result<bool> {
-    let rows: Vec<Row> = suite::rows(options.suite)
-        .iter()
-        .filter(|row| {
-            options
-                .row
-                .as_ref()
-                .is_none_or(|part| row.name.contains(part.as_str()))
-        })
-        .copied()
-        .collect();
+    let asked = |name: &str| options.row.as_ref().is_none_or(|part| name.contains(part));
+    let rows = suite::rows(options.suite).iter().copied();
+    let rows: Vec<Row> = rows.filter(|row| asked(row.name)).collect();
+    let streams = scenarios::of(options.suite).into_iter();
+    let streams: Vec<Scenario> = streams.filter(|row| asked(row.name)).collect();
     let directory = match &options.dir {
         Some(parent) => tempfile::tempdir_in(parent)?,
         None => tempfile::tempdir()?,
     };
     let mut comparison = Comparison::new(options, directory.path())?;
     comparison.results.notes = notes(options, directory.path())?;
-    if options.row.is_none() || rows.iter().any(|row| row.store == Store::Small) {
+    let whole = options.suite == SuiteName::Kv && options.row.is_none();
+    if whole || rows.iter().any(|row| row.store == Store::Small) {
         comparison.small(&rows)?;
     }
-    if options.row.is_none() || rows.iter().any(|row| row.store == Store::Large) {
+    if whole || rows.iter().any(|row| row.store == Store::Large) {
         comparison.large(&rows)?;
     }
+    comparison.scenarios(&streams)?;
     print!("{}", comparison.results);
     Ok(comparison.results.failures.is_empty())
 }
@@ -180,14 +183,12 @@ impl Comparison {
             for round in 0..self.rounds {
                 for (side, server) in servers.iter().enumerate() {
                     let plan = Plan {
-                        endpoint: server.endpoint(),
+                        site: site(server),
                         connections: row.connections,
                         clients: row.clients,
                         until: Until::Elapsed(self.turn),
                         rate: None,
                         warmup: self.warmup,
-                        server_pid: Some(server.pid()),
-                        patience: PATIENCE,
                     };
                     // Both servers see the same keys, each round others.
                     let mut workload = workload(server, row.shape, keys, false, 1 + round as u64)?;
@@ -212,14 +213,12 @@ impl Comparison {
     /// Puts every key once.
     fn fill(&mut self, side: usize, server: &Server, keys: u64) -> io::Result<Measurement> {
         let plan = Plan {
-            endpoint: server.endpoint(),
+            site: site(server),
             connections: 4,
             clients: 16,
             until: Until::Total(keys.div_ceil(FILL_OPERATIONS)),
             rate: None,
             warmup: Duration::ZERO,
-            server_pid: Some(server.pid()),
-            patience: PATIENCE,
         };
         let shape = Shape::TxnPut {
             operations: FILL_OPERATIONS,
@@ -241,6 +240,14 @@ impl Comparison {
                 self.results.sides[side]
             ));
         }
+    }
+}
+
+fn site(server: &Server) -> Site {
+    Site {
+        endpoint: server.endpoint(),
+        server_pid: Some(server.pid()),
+        patience: PATIENCE,
     }
 }
 

@@ -1,16 +1,14 @@
 //! Drives a workload against a server: one thread, a few connections, many requests in flight.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::collections::VecDeque;
+use std::io;
 use std::time::{Duration, Instant};
 
-use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::fd::OwnedFd;
-
-use crate::histogram::Histogram;
-use crate::http2::{Connection, Reply};
-use crate::process::{self, Usage};
+use crate::conversation::Site;
+use crate::http2::{Reply, WINDOW_BYTES_MAX};
+use crate::links::Links;
+use crate::measurement::{Counts, Measurement, Meter, Tally};
+use crate::process;
 use crate::schedule::{Due, Schedule, Until};
 use crate::status::Failure;
 use crate::workload::Workload;
@@ -18,7 +16,7 @@ use crate::workload::Workload;
 /// How a workload is driven.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    pub(crate) endpoint: SocketAddr,
+    pub(crate) site: Site,
     pub(crate) connections: usize,
     /// Most requests in flight, spread evenly over the connections.
     pub(crate) clients: usize,
@@ -27,29 +25,6 @@ pub(crate) struct Plan {
     pub(crate) rate: Option<f64>,
     /// Load before the measurement begins, not counted.
     pub(crate) warmup: Duration,
-    /// The process whose consumption is to be read.
-    pub(crate) server_pid: Option<u32>,
-    /// Without any answer for this long, what is in flight counts as failed and the run ends.
-    pub(crate) patience: Duration,
-}
-
-/// What a run measured.
-pub(crate) struct Measurement {
-    /// Requests that succeeded.
-    pub(crate) succeeded: u64,
-    pub(crate) failures: BTreeMap<Failure, u64>,
-    /// Of the requests that succeeded, and the waits of those that were due and never sent.
-    pub(crate) latency: Histogram,
-    /// Requests that were due by the rate but found no free client before the end.
-    pub(crate) missed: u64,
-    /// From the first request to the last answer.
-    pub(crate) elapsed: Duration,
-    /// Processor time of this load generator.
-    pub(crate) own_cpu: Duration,
-    /// Consumption of the server before and after.
-    pub(crate) server: Option<(Usage, Usage)>,
-    /// Length of all successful response messages.
-    pub(crate) response_bytes: u64,
 }
 
 /// Connects, warms up, measures.
@@ -61,86 +36,36 @@ pub(crate) fn run(plan: &Plan, workload: &mut Workload) -> io::Result<Measuremen
         .then(process::Yielding::begin)
         .transpose()?;
     let mut driver = Driver::connect(plan)?;
-    let mut warmup = Tally::new();
+    let mut tally = Tally::new(Instant::now());
     if !plan.warmup.is_zero() {
         let schedule = Schedule::new(Instant::now(), plan.rate, Until::Elapsed(plan.warmup));
-        driver.work(schedule, workload, &mut warmup)?;
+        driver.work(schedule, workload, &mut tally)?;
     }
-    let usage = || plan.server_pid.map(process::usage).transpose();
-    let server_before = usage()?;
-    let own_before = process::own_cpu();
-    let start = Instant::now();
-    let mut tally = Tally::new();
-    tally.last_answer = start;
+    let meter = Meter::begin(plan.site.server_pid)?;
+    // A failure of the warm-up is a failure: it must not pass unseen.
+    let warm_up_failures = std::mem::take(&mut tally.failures);
+    tally.restart(meter.start);
     driver.work(
-        Schedule::new(start, plan.rate, plan.until),
+        Schedule::new(meter.start, plan.rate, plan.until),
         workload,
         &mut tally,
     )?;
-    let own_cpu = process::own_cpu() - own_before;
-    // A failure of the warm-up is a failure: it must not pass unseen.
-    for (failure, count) in warmup.failures {
+    for (failure, count) in warm_up_failures {
         *tally.failures.entry(failure).or_default() += count;
     }
-    Ok(Measurement {
-        succeeded: tally.succeeded,
-        failures: tally.failures,
-        latency: tally.latency,
-        missed: tally.missed,
-        elapsed: tally.last_answer - start,
-        own_cpu,
-        server: server_before.zip(usage()?),
-        response_bytes: tally.response_bytes,
-    })
-}
-
-struct Tally {
-    succeeded: u64,
-    failures: BTreeMap<Failure, u64>,
-    latency: Histogram,
-    missed: u64,
-    response_bytes: u64,
-    last_answer: Instant,
-}
-
-impl Tally {
-    fn new() -> Self {
-        Self {
-            succeeded: 0,
-            failures: BTreeMap::new(),
-            latency: Histogram::new(),
-            missed: 0,
-            response_bytes: 0,
-            last_answer: Instant::now(),
-        }
-    }
-
-    fn fail(&mut self, failure: Failure) {
-        *self.failures.entry(failure).or_default() += 1;
-    }
+    meter.end(tally, Counts::REQUESTS)
 }
 
 /// The connections and what is in flight on them.
 struct Driver {
-    epoll: OwnedFd,
-    links: Vec<Link>,
+    links: Links,
     /// One per client: its connection and the time its present request counts from.
     clients: Vec<Client>,
     free: VecDeque<usize>,
     in_flight: usize,
-    buffer: Box<[u8]>,
     replies: Vec<Reply>,
+    ready: Vec<usize>,
     patience: Duration,
-}
-
-struct Link {
-    socket: TcpStream,
-    connection: Connection,
-    /// Has bytes to write that no one has tried to write yet.
-    dirty: bool,
-    /// The socket took no more; its readiness to write is awaited.
-    blocked: bool,
-    open: bool,
 }
 
 struct Client {
@@ -149,66 +74,30 @@ struct Client {
 }
 
 impl Driver {
-    /// Opens all connections and waits until the server has told its limits on each.
+    /// Opens all connections.
     fn connect(plan: &Plan) -> io::Result<Self> {
         let connections = plan.connections.clamp(1, plan.clients.max(1));
-        let mut driver = Self {
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            links: Vec::with_capacity(connections),
-            clients: Vec::new(),
+        let mut replies = Vec::new();
+        let links = Links::connect(
+            plan.site.endpoint,
+            &vec![WINDOW_BYTES_MAX; connections],
+            plan.site.patience,
+            &mut replies,
+        )?;
+        let since = Instant::now();
+        let clients = (0..plan.clients).map(|client| Client {
+            link: client % connections,
+            since,
+        });
+        Ok(Self {
+            links,
+            clients: clients.collect(),
             free: (0..plan.clients).collect(),
             in_flight: 0,
-            buffer: vec![0; READ_BYTES].into_boxed_slice(),
-            replies: Vec::new(),
-            patience: plan.patience,
-        };
-        let since = Instant::now();
-        driver
-            .clients
-            .extend((0..plan.clients).map(|client| Client {
-                link: client % connections,
-                since,
-            }));
-        for index in 0..connections {
-            let socket = TcpStream::connect_timeout(&plan.endpoint, plan.patience)?;
-            socket.set_nodelay(true)?;
-            socket.set_nonblocking(true)?;
-            epoll::add(
-                &driver.epoll,
-                &socket,
-                EventData::new_u64(index as u64),
-                EventFlags::IN,
-            )?;
-            let connection = Connection::new();
-            driver.links.push(Link {
-                socket,
-                connection,
-                dirty: true,
-                blocked: false,
-                open: true,
-            });
-        }
-        let mut tally = Tally::new();
-        while driver
-            .links
-            .iter()
-            .any(|link| link.open && !link.connection.ready())
-        {
-            driver.flush(&mut tally)?;
-            if !driver.wait(Some(plan.patience), &mut tally)? {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the server does not speak HTTP/2",
-                ));
-            }
-        }
-        if driver.links.iter().any(|link| !link.open) {
-            return Err(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "the server closed the connection",
-            ));
-        }
-        Ok(driver)
+            replies,
+            ready: Vec::new(),
+            patience: plan.site.patience,
+        })
     }
 
     /// Sends what the schedule asks for until it is over and every request has ended.
@@ -260,7 +149,7 @@ impl Driver {
                 heard = now;
             }
             let patience = self.patience.saturating_sub(now - heard);
-            if self.wait(Some(next.unwrap_or(patience).min(patience)), tally)? {
+            if self.wait(next.unwrap_or(patience).min(patience), tally)? {
                 heard = Instant::now();
             } else if self.in_flight > 0 && heard.elapsed() >= self.patience {
                 (0..self.in_flight).for_each(|_| tally.fail(Failure::NoAnswer));
@@ -273,8 +162,7 @@ impl Driver {
     fn free_client(&mut self) -> Option<usize> {
         loop {
             let client = self.free.pop_front()?;
-            let link = &self.links[self.clients[client].link];
-            if link.open && link.connection.accepts() {
+            if self.links.accepts(self.clients[client].link) {
                 return Some(client);
             }
         }
@@ -283,110 +171,51 @@ impl Driver {
     fn send(&mut self, client: usize, since: Instant, workload: &mut Workload) {
         let slot = &mut self.clients[client];
         slot.since = since;
-        let link = &mut self.links[slot.link];
         let message = workload.next();
-        link.connection
+        self.links
+            .connection(slot.link)
             .request(message.headers(), message.body(), client as u64);
-        link.dirty = true;
         self.in_flight += 1;
     }
 
     /// Writes what the connections have to say.
     fn flush(&mut self, tally: &mut Tally) -> io::Result<()> {
-        for index in 0..self.links.len() {
-            let link = &mut self.links[index];
-            if !link.dirty || link.blocked || !link.open {
-                continue;
-            }
-            link.dirty = false;
-            match link.write() {
-                Ok(()) if link.connection.outbound().is_empty() => {}
-                Ok(()) => {
-                    link.blocked = true;
-                    self.interest(index, EventFlags::IN | EventFlags::OUT)?;
-                }
-                Err(error) => self.lose(index, &error.to_string(), tally),
-            }
-        }
+        self.links.flush(&mut self.replies)?;
+        self.settle(tally);
         Ok(())
     }
 
     /// Waits for the sockets, reads what they have; answers whether anything came before `timeout`.
-    fn wait(&mut self, timeout: Option<Duration>, tally: &mut Tally) -> io::Result<bool> {
-        let empty = epoll::Event {
-            flags: EventFlags::empty(),
-            data: EventData::new_u64(0),
-        };
-        let mut events = [empty; 64];
-        let timeout = timeout.map(|timeout| timeout.try_into().expect("a wait is not eternal"));
-        let count = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
-            Ok(count) => count,
-            Err(rustix::io::Errno::INTR) => 0,
-            Err(error) => return Err(error.into()),
-        };
-        for event in &events[..count] {
-            let (flags, data) = (event.flags, event.data);
-            let index = usize::try_from(data.u64()).expect("the data is an index of this driver");
-            if flags.contains(EventFlags::OUT) {
-                self.links[index].blocked = false;
-                self.links[index].dirty = true;
-                self.interest(index, EventFlags::IN)?;
-            }
-            if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
-                self.read(index, tally);
-            }
-        }
-        Ok(count > 0)
-    }
-
-    fn read(&mut self, index: usize, tally: &mut Tally) {
-        let link = &mut self.links[index];
-        if !link.open {
-            return;
-        }
-        let lost = match link.socket.read(&mut self.buffer) {
-            Ok(0) => Some("closed by the server".to_owned()),
-            Ok(length) => match link
-                .connection
-                .receive(&self.buffer[..length], &mut self.replies)
-            {
-                Ok(()) => {
-                    link.dirty |= !link.connection.outbound().is_empty();
-                    None
-                }
-                Err(error) => Some(error.0.to_owned()),
-            },
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                None
-            }
-            Err(error) => Some(error.to_string()),
-        };
-        if !self.replies.is_empty() {
+    fn wait(&mut self, timeout: Duration, tally: &mut Tally) -> io::Result<bool> {
+        let mut ready = std::mem::take(&mut self.ready);
+        let happened = self.links.wait(timeout, &mut ready)?;
+        for index in ready.drain(..) {
+            self.links.read(index, &mut self.replies)?;
             self.settle(tally);
         }
-        if let Some(reason) = lost {
-            self.lose(index, &reason, tally);
-        }
+        self.ready = ready;
+        Ok(happened)
     }
 
     /// Counts the replies and frees their clients.
     fn settle(&mut self, tally: &mut Tally) {
+        for loss in self.links.losses() {
+            if loss.requests == 0 {
+                tally.fail(Failure::ConnectionLost(loss.reason));
+            }
+        }
+        if self.replies.is_empty() {
+            return;
+        }
         let now = Instant::now();
         tally.last_answer = now;
         for reply in self.replies.drain(..) {
             let client = usize::try_from(reply.tag).expect("the tag is an index of this driver");
             match reply.outcome {
                 Ok(()) => {
-                    tally.succeeded += 1;
+                    let latency = now.saturating_duration_since(self.clients[client].since);
+                    tally.succeed(now, latency);
                     tally.response_bytes += reply.data_bytes;
-                    tally
-                        .latency
-                        .record(now.saturating_duration_since(self.clients[client].since));
                 }
                 Err(failure) => tally.fail(failure),
             }
@@ -394,49 +223,7 @@ impl Driver {
             self.free.push_back(client);
         }
     }
-
-    fn lose(&mut self, index: usize, reason: &str, tally: &mut Tally) {
-        let link = &mut self.links[index];
-        link.open = false;
-        link.connection.lose(reason, &mut self.replies);
-        // Closed sockets stay readable: without this, waiting would return at once for ever.
-        if epoll::delete(&self.epoll, &link.socket).is_err() {
-            tally.fail(Failure::ConnectionLost(
-                "the socket cannot be let go".to_owned(),
-            ));
-        }
-        if self.replies.is_empty() {
-            tally.fail(Failure::ConnectionLost(reason.to_owned()));
-        }
-        self.settle(tally);
-    }
-
-    fn interest(&self, index: usize, flags: EventFlags) -> io::Result<()> {
-        Ok(epoll::modify(
-            &self.epoll,
-            &self.links[index].socket,
-            EventData::new_u64(index as u64),
-            flags,
-        )?)
-    }
 }
-
-impl Link {
-    /// Writes until all is written or the socket takes no more.
-    fn write(&mut self) -> io::Result<()> {
-        while !self.connection.outbound().is_empty() {
-            match self.socket.write(self.connection.outbound()) {
-                Ok(length) => self.connection.wrote(length),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-}
-
-const READ_BYTES: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,11 @@ impl Histogram {
         self.max_ns = self.max_ns.max(ns);
     }
 
+    /// How many durations were counted.
+    pub(crate) fn count(&self) -> u64 {
+        self.total
+    }
+
     /// The longest duration, exactly.
     pub(crate) fn max(&self) -> Duration {
         Duration::from_nanos(self.max_ns)

@@ -1,10 +1,11 @@
-//! A minimal HTTP/2 client connection for unary gRPC calls: bytes in, bytes out, no socket and no clock.
+//! A minimal HTTP/2 client connection for gRPC calls: bytes in, bytes out, no socket and no clock.
 //!
 //! It does only what a load generator needs: one prepared header block per method, bodies taken as they are,
-//! responses read as far as their frame headers and their status.
+//! responses read as far as their frame headers and their status, and their messages only for who wants them.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::time::Instant;
 
 use crate::frame::{self, Frame, Kind};
 use crate::status::{Failure, HeaderSummary, StatusReader};
@@ -30,7 +31,31 @@ pub(crate) struct Connection {
     send_window: i64,
     /// Bytes received and not yet given back to the server's window.
     unreturned: u32,
+    /// How many bytes the server may send ahead, on each stream and on the whole connection.
+    window: u32,
     refuses_requests: bool,
+}
+
+/// Who takes what a connection receives.
+pub(crate) trait Receiver {
+    /// The end of a call.
+    fn reply(&mut self, reply: Reply);
+
+    /// A whole message, without its prefix, of a call that was begun with the wish to see its messages.
+    fn message(&mut self, tag: u64, message: &[u8]);
+
+    /// Tells the time at which what follows was read from a socket.
+    fn arrived(&mut self, _now: Instant) {}
+}
+
+impl Receiver for Vec<Reply> {
+    fn reply(&mut self, reply: Reply) {
+        self.push(reply);
+    }
+
+    fn message(&mut self, _: u64, _: &[u8]) {
+        unreachable!("who keeps only receiver asks for no messages");
+    }
 }
 
 /// The end of one request.
@@ -54,10 +79,21 @@ struct Stream {
     unreturned: u32,
     headers: HeaderSummary,
     send_window: i64,
+    wants: Wants,
+    /// The beginning of a message whose end has not come yet.
+    partial: Vec<u8>,
+}
+
+/// What a caller wants to know of the messages of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    Lengths,
+    Messages,
 }
 
 struct Waiting {
     tag: u64,
+    wants: Wants,
     headers: Vec<u8>,
     body: Vec<u8>,
 }
@@ -66,6 +102,8 @@ struct Unsent {
     stream: u32,
     body: Vec<u8>,
     sent: usize,
+    /// Whether the stream ends with it.
+    last: bool,
 }
 
 struct PeerSettings {
@@ -76,19 +114,26 @@ struct PeerSettings {
 }
 
 impl Connection {
-    /// A new connection; its outbound bytes already hold the preface and settings.
-    pub(crate) fn new() -> Self {
+    /// A new connection on which the server may send `window` bytes ahead, at least the protocol's 65,535;
+    /// its outbound bytes already hold the preface and settings.
+    pub(crate) fn new(window: u32) -> Self {
+        assert!(
+            (WINDOW_BYTES_DEFAULT..=WINDOW_BYTES_MAX).contains(&window),
+            "a window is at least the default and below 2^31"
+        );
         let mut outbound = Vec::with_capacity(64 << 10);
         outbound.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         frame::push_header(&mut outbound, 12, Kind::Settings, 0, 0);
         for (setting, value) in [
             (frame::ENABLE_PUSH, 0),
-            (frame::INITIAL_WINDOW_SIZE, WINDOW_BYTES_MAX),
+            (frame::INITIAL_WINDOW_SIZE, window),
         ] {
             outbound.extend_from_slice(&setting.to_be_bytes());
             outbound.extend_from_slice(&value.to_be_bytes());
         }
-        frame::push_window_update(&mut outbound, 0, WINDOW_BYTES_MAX - WINDOW_BYTES_DEFAULT);
+        if window > WINDOW_BYTES_DEFAULT {
+            frame::push_window_update(&mut outbound, 0, window - WINDOW_BYTES_DEFAULT);
+        }
         Self {
             inbound: Vec::with_capacity(64 << 10),
             outbound,
@@ -106,6 +151,7 @@ impl Connection {
             },
             send_window: i64::from(WINDOW_BYTES_DEFAULT),
             unreturned: 0,
+            window,
             refuses_requests: false,
         }
     }
@@ -124,6 +170,28 @@ impl Connection {
     ///
     /// May only be called while [`accepts`](Self::accepts) holds.
     pub(crate) fn request(&mut self, headers: &[u8], body: &[u8], tag: u64) {
+        self.call(headers, body, tag, Wants::Lengths);
+    }
+
+    /// Like [`request`](Self::request), but the receiver gets the message of the answer too, before its reply.
+    pub(crate) fn query(&mut self, headers: &[u8], body: &[u8], tag: u64) {
+        self.call(headers, body, tag, Wants::Messages);
+    }
+
+    /// Opens a stream for messages in both directions and answers its number; `None` if the server allows no more.
+    pub(crate) fn open_stream(&mut self, headers: &[u8], tag: u64) -> Option<u32> {
+        if !self.accepts() || self.streams.len() >= self.peer.streams_max {
+            return None;
+        }
+        Some(self.open(headers, tag, Wants::Messages))
+    }
+
+    /// Sends one prefixed message on an open stream; on a stream that has ended it is lost, as its end was told.
+    pub(crate) fn send(&mut self, stream: u32, body: &[u8]) {
+        self.push_body(stream, body, false);
+    }
+
+    fn call(&mut self, headers: &[u8], body: &[u8], tag: u64, wants: Wants) {
         assert!(
             self.accepts(),
             "no request goes to a connection that takes none"
@@ -131,27 +199,29 @@ impl Connection {
         if self.streams.len() >= self.peer.streams_max || !self.waiting.is_empty() {
             self.waiting.push_back(Waiting {
                 tag,
+                wants,
                 headers: headers.to_vec(),
                 body: body.to_vec(),
             });
             return;
         }
-        self.open(headers, body, tag);
+        let stream = self.open(headers, tag, wants);
+        self.push_body(stream, body, true);
     }
 
-    /// Takes bytes from the socket, cut anywhere, and appends the requests they end to `replies`.
-    pub(crate) fn receive(
+    /// Takes bytes from the socket, cut anywhere, and tells `receiver` of the calls they end and the messages wanted.
+    pub(crate) fn receive<R: Receiver>(
         &mut self,
         bytes: &[u8],
-        replies: &mut Vec<Reply>,
+        receiver: &mut R,
     ) -> Result<(), ProtocolError> {
         if self.inbound.is_empty() {
-            let used = self.frames(bytes, replies)?;
+            let used = self.frames(bytes, receiver)?;
             self.inbound.extend_from_slice(&bytes[used..]);
         } else {
             self.inbound.extend_from_slice(bytes);
             let mut inbound = std::mem::take(&mut self.inbound);
-            let used = self.frames(&inbound, replies)?;
+            let used = self.frames(&inbound, receiver)?;
             inbound.drain(..used);
             self.inbound = inbound;
         }
@@ -173,20 +243,24 @@ impl Connection {
         }
     }
 
-    /// Ends every request: the connection is gone, for `reason`.
-    pub(crate) fn lose(&mut self, reason: &str, replies: &mut Vec<Reply>) {
+    /// Ends every request: the connection is gone, for `reason`. Answers how many requests that were.
+    pub(crate) fn lose<R: Receiver>(&mut self, reason: &str, receiver: &mut R) -> usize {
         self.refuses_requests = true;
         let open = self.streams.drain().map(|(_, stream)| stream.tag);
+        let mut ended = 0;
         for tag in open.chain(self.waiting.drain(..).map(|waiting| waiting.tag)) {
-            replies.push(Reply {
+            ended += 1;
+            receiver.reply(Reply {
                 tag,
                 data_bytes: 0,
                 outcome: Err(Failure::ConnectionLost(reason.to_owned())),
             });
         }
+        ended
     }
 
-    fn open(&mut self, headers: &[u8], body: &[u8], tag: u64) {
+    /// Sends the headers of a new stream.
+    fn open(&mut self, headers: &[u8], tag: u64, wants: Wants) -> u32 {
         let id = self.next_stream;
         self.next_stream += 2;
         assert!(
@@ -201,12 +275,23 @@ impl Connection {
             id,
         );
         self.outbound.extend_from_slice(headers);
-        let mut stream = Stream {
+        let stream = Stream {
             tag,
             data_bytes: 0,
             unreturned: 0,
             headers: HeaderSummary::default(),
             send_window: self.peer.stream_window,
+            wants,
+            partial: Vec::new(),
+        };
+        self.streams.insert(id, stream);
+        id
+    }
+
+    /// Sends a body, or as much of it as the windows allow.
+    fn push_body(&mut self, id: u32, body: &[u8], last: bool) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
         };
         let length = i64::try_from(body.len()).expect("a body fits the memory");
         let fits = length <= self.send_window.min(stream.send_window)
@@ -214,23 +299,16 @@ impl Connection {
         if fits && self.unsent.is_empty() {
             self.send_window -= length;
             stream.send_window -= length;
-            frame::push_header(
-                &mut self.outbound,
-                body.len(),
-                Kind::Data,
-                frame::END_STREAM,
-                id,
-            );
+            let flags = if last { frame::END_STREAM } else { 0 };
+            frame::push_header(&mut self.outbound, body.len(), Kind::Data, flags, id);
             self.outbound.extend_from_slice(body);
         } else {
             self.unsent.push_back(Unsent {
                 stream: id,
                 body: body.to_vec(),
                 sent: 0,
+                last,
             });
-        }
-        self.streams.insert(id, stream);
-        if !self.unsent.is_empty() {
             self.send_unsent();
         }
     }
@@ -240,7 +318,8 @@ impl Connection {
             let Some(waiting) = self.waiting.pop_front() else {
                 break;
             };
-            self.open(&waiting.headers, &waiting.body, waiting.tag);
+            let stream = self.open(&waiting.headers, waiting.tag, waiting.wants);
+            self.push_body(stream, &waiting.body, true);
         }
     }
 
@@ -260,7 +339,7 @@ impl Connection {
                     break;
                 }
                 let end = unsent.sent + length;
-                let flags = if end == unsent.body.len() {
+                let flags = if unsent.last && end == unsent.body.len() {
                     frame::END_STREAM
                 } else {
                     0
@@ -281,23 +360,31 @@ impl Connection {
     }
 
     /// Handles every whole frame of `bytes` and answers how many bytes they took.
-    fn frames(&mut self, bytes: &[u8], replies: &mut Vec<Reply>) -> Result<usize, ProtocolError> {
+    fn frames<R: Receiver>(
+        &mut self,
+        bytes: &[u8],
+        receiver: &mut R,
+    ) -> Result<usize, ProtocolError> {
         let mut used = 0;
         while let Some((frame, length)) = frame::split(&bytes[used..])? {
             used += length;
-            self.frame(&frame, replies)?;
+            self.frame(&frame, receiver)?;
         }
         Ok(used)
     }
 
-    fn frame(&mut self, frame: &Frame<'_>, replies: &mut Vec<Reply>) -> Result<(), ProtocolError> {
+    fn frame<R: Receiver>(
+        &mut self,
+        frame: &Frame<'_>,
+        receiver: &mut R,
+    ) -> Result<(), ProtocolError> {
         if self.partial_headers.is_some() && frame.kind != Some(Kind::Continuation) {
             return Err(ProtocolError(
                 "a header block was interrupted by another frame",
             ));
         }
         match frame.kind {
-            Some(Kind::Data) => self.data(frame, replies),
+            Some(Kind::Data) => self.data(frame, receiver),
             Some(Kind::Headers) => {
                 let block = frame.without_padding_and_priority()?;
                 self.header_fragment(
@@ -306,18 +393,18 @@ impl Connection {
                     frame.has(frame::END_STREAM),
                     Vec::new(),
                     block,
-                    replies,
+                    receiver,
                 )
             }
             Some(Kind::Continuation) => match self.partial_headers.take() {
                 Some((stream, end, so_far)) if stream == frame.stream => {
-                    self.header_fragment(frame, stream, end, so_far, frame.payload, replies)
+                    self.header_fragment(frame, stream, end, so_far, frame.payload, receiver)
                 }
                 _ => Err(ProtocolError("a continuation continues nothing")),
             },
             Some(Kind::ResetStream) => {
                 let code = frame.number(0)?;
-                self.finish(frame.stream, Some(Failure::Reset { code }), replies);
+                self.finish(frame.stream, Some(Failure::Reset { code }), receiver);
                 Ok(())
             }
             Some(Kind::Settings) => self.settings(frame),
@@ -332,7 +419,7 @@ impl Connection {
                 }
                 Ok(())
             }
-            Some(Kind::GoAway) => self.go_away(frame, replies),
+            Some(Kind::GoAway) => self.go_away(frame, receiver),
             Some(Kind::WindowUpdate) => {
                 let increment = i64::from(frame.number(0)? & WINDOW_BYTES_MAX);
                 if frame.stream == 0 {
@@ -348,36 +435,43 @@ impl Connection {
         }
     }
 
-    fn data(&mut self, frame: &Frame<'_>, replies: &mut Vec<Reply>) -> Result<(), ProtocolError> {
+    fn data<R: Receiver>(
+        &mut self,
+        frame: &Frame<'_>,
+        receiver: &mut R,
+    ) -> Result<(), ProtocolError> {
         let length = u32::try_from(frame.payload.len()).expect("a frame is below 2^24 bytes");
-        let message = frame.without_padding()?.len() as u64;
+        let content = frame.without_padding()?;
         self.unreturned += length;
-        if self.unreturned >= WINDOW_BYTES_MAX / 2 {
+        if self.unreturned >= self.window / 2 {
             frame::push_window_update(&mut self.outbound, 0, self.unreturned);
             self.unreturned = 0;
         }
         if let Some(stream) = self.streams.get_mut(&frame.stream) {
-            stream.data_bytes += message;
+            stream.data_bytes += content.len() as u64;
             stream.unreturned += length;
-            if stream.unreturned >= WINDOW_BYTES_MAX / 2 {
+            if stream.unreturned >= self.window / 2 {
                 frame::push_window_update(&mut self.outbound, frame.stream, stream.unreturned);
                 stream.unreturned = 0;
             }
+            if stream.wants == Wants::Messages {
+                stream.deliver(content, receiver)?;
+            }
         }
         if frame.has(frame::END_STREAM) {
-            self.finish(frame.stream, None, replies);
+            self.finish(frame.stream, None, receiver);
         }
         Ok(())
     }
 
-    fn header_fragment(
+    fn header_fragment<R: Receiver>(
         &mut self,
         frame: &Frame<'_>,
         stream: u32,
         end: bool,
         mut so_far: Vec<u8>,
         fragment: &[u8],
-        replies: &mut Vec<Reply>,
+        receiver: &mut R,
     ) -> Result<(), ProtocolError> {
         if !frame.has(frame::END_HEADERS) {
             so_far.extend_from_slice(fragment);
@@ -399,7 +493,7 @@ impl Connection {
             stream.headers.add(summary);
         }
         if end {
-            self.finish(stream, None, replies);
+            self.finish(stream, None, receiver);
         }
         Ok(())
     }
@@ -433,10 +527,10 @@ impl Connection {
         Ok(())
     }
 
-    fn go_away(
+    fn go_away<R: Receiver>(
         &mut self,
         frame: &Frame<'_>,
-        replies: &mut Vec<Reply>,
+        receiver: &mut R,
     ) -> Result<(), ProtocolError> {
         let (last, code) = (frame.number(0)?, frame.number(4)?);
         let reason = String::from_utf8_lossy(&frame.payload[8..]).into_owned();
@@ -454,7 +548,7 @@ impl Connection {
                     code,
                     reason: reason.clone(),
                 }),
-                replies,
+                receiver,
             );
         }
         for waiting in self.waiting.drain(..) {
@@ -462,7 +556,7 @@ impl Connection {
                 code,
                 reason: reason.clone(),
             });
-            replies.push(Reply {
+            receiver.reply(Reply {
                 tag: waiting.tag,
                 data_bytes: 0,
                 outcome,
@@ -471,7 +565,7 @@ impl Connection {
         Ok(())
     }
 
-    fn finish(&mut self, stream: u32, failure: Option<Failure>, replies: &mut Vec<Reply>) {
+    fn finish<R: Receiver>(&mut self, stream: u32, failure: Option<Failure>, receiver: &mut R) {
         // A stream that is not known was already answered; a server may still reset it.
         let Some(stream) = self.streams.remove(&stream) else {
             return;
@@ -480,12 +574,49 @@ impl Connection {
             Some(failure) => Err(failure),
             None => stream.headers.outcome(stream.data_bytes),
         };
-        replies.push(Reply {
+        receiver.reply(Reply {
             tag: stream.tag,
             data_bytes: stream.data_bytes,
             outcome,
         });
     }
+}
+
+impl Stream {
+    /// Hands over every message that `content` completes and keeps the rest.
+    fn deliver<R: Receiver>(
+        &mut self,
+        content: &[u8],
+        receiver: &mut R,
+    ) -> Result<(), ProtocolError> {
+        if self.partial.is_empty() {
+            let used = messages(content, self.tag, receiver)?;
+            self.partial.extend_from_slice(&content[used..]);
+        } else {
+            self.partial.extend_from_slice(content);
+            let used = messages(&self.partial, self.tag, receiver)?;
+            self.partial.drain(..used);
+        }
+        Ok(())
+    }
+}
+
+/// Hands over every whole message at the beginning of `bytes` and answers how many bytes they took.
+fn messages<R: Receiver>(bytes: &[u8], tag: u64, receiver: &mut R) -> Result<usize, ProtocolError> {
+    let mut used = 0;
+    while let Some((&[compressed, a, b, c, d], rest)) = bytes[used..].split_first_chunk::<5>() {
+        if compressed != 0 {
+            return Err(ProtocolError(
+                "a message is compressed, though that was not offered",
+            ));
+        }
+        let Some(message) = rest.get(..u32::from_be_bytes([a, b, c, d]) as usize) else {
+            break;
+        };
+        receiver.message(tag, message);
+        used += 5 + message.len();
+    }
+    Ok(used)
 }
 
 /// Stream numbers are spread well enough as they are: a multiplication replaces the hash.
@@ -506,8 +637,10 @@ impl Hasher for StreamIdHasher {
     }
 }
 
-const WINDOW_BYTES_DEFAULT: u32 = 65_535;
-const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
+/// The window of every stream and connection that nothing else is said of, bytes.
+pub(crate) const WINDOW_BYTES_DEFAULT: u32 = 65_535;
+/// The largest window, bytes: practically none.
+pub(crate) const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
 const STREAM_MAX: u32 = (1 << 31) - 1;
 const HEADER_BLOCK_BYTES_MAX: usize = 1 << 20;
 

@@ -3,14 +3,20 @@
 //! One thread, HTTP/2 frames written by hand and requests encoded once, so that the processor time of the load
 //! is a small part of what the server needs for it.
 
+mod answer;
 mod arguments;
+mod ask;
 mod compare;
+mod conversation;
 mod drive;
 mod frame;
 mod histogram;
 mod hpack;
 mod http2;
 mod huffman;
+mod lease;
+mod links;
+mod measurement;
 mod message;
 mod process;
 mod random;
@@ -18,8 +24,11 @@ mod report;
 mod schedule;
 mod server;
 mod status;
+mod stm;
 mod suite;
 mod table;
+mod watch;
+mod wire;
 mod workload;
 
 use std::io;
@@ -28,6 +37,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::arguments::{Arguments, Load, Verb};
+use crate::measurement::Measurement;
 use crate::report::Report;
 use crate::workload::Workload;
 
@@ -50,31 +60,33 @@ fn perform(verb: Verb) -> io::Result<bool> {
         Verb::TxnPut(txn) => run("txn-put", &txn.load, txn.workload(&txn.load)?),
         Verb::Mixed(mixed) => run("mixed", &mixed.load, mixed.workload(&mixed.load)?),
         Verb::Fill(fill) => {
-            let plan = fill.plan()?;
-            let measurement = drive::run(&plan, &mut fill.workload()?)?;
-            print!(
-                "{}",
-                Report {
-                    name: "fill",
-                    measurement: &measurement
-                }
-            );
-            Ok(measurement.failures.is_empty())
+            let measurement = drive::run(&fill.plan()?, &mut fill.workload()?)?;
+            Ok(show("fill", &measurement, false))
         }
+        Verb::Watch(it) => Ok(show("watch", &it.measure()?, it.run.json)),
+        Verb::WatchLatency(it) => Ok(show("watch-latency", &it.measure()?, it.run.json)),
+        Verb::WatchCreate(it) => Ok(show("watch-create", &it.measure()?, it.run.json)),
+        Verb::SlowWatchers(it) => Ok(show("slow-watchers", &it.measure()?, it.run.json)),
+        Verb::LeaseGrant(grant) => run("lease-grant", &grant.load, grant.workload(&grant.load)),
+        Verb::LeaseKeepalive(it) => Ok(show("lease-keepalive", &it.measure()?, it.run.json)),
+        Verb::LeaseExpiry(it) => Ok(show("lease-expiry", &it.measure()?, it.run.json)),
+        Verb::Stm(it) => Ok(show("stm", &it.measure()?, it.run.json)),
         Verb::Compare(options) => compare::compare(&options),
     }
 }
 
 fn run(name: &str, load: &Load, mut workload: Workload) -> io::Result<bool> {
     let measurement = drive::run(&load.plan()?, &mut workload)?;
-    let report = Report {
-        name,
-        measurement: &measurement,
-    };
-    if load.json {
+    Ok(show(name, &measurement, load.json) || load.allow_errors)
+}
+
+/// Prints what was measured and answers whether nothing failed.
+fn show(name: &str, measurement: &Measurement, json: bool) -> bool {
+    let report = Report { name, measurement };
+    if json {
         println!("{}", report.json());
     } else {
         print!("{report}");
     }
-    Ok(load.allow_errors || measurement.failures.is_empty())
+    measurement.failures.is_empty()
 }

@@ -1,6 +1,7 @@
 //! Prepared requests: encoded once, with only the bytes of their keys patched before each use.
 
 use crate::hpack;
+use crate::wire::{push_bytes, push_length, push_number, push_varint};
 
 /// A request ready to send: the header block of its method and its prefixed protobuf message.
 #[derive(Debug, Clone)]
@@ -32,7 +33,7 @@ pub(crate) struct RangeOptions {
 impl Message {
     /// `KV/Put` of one numbered key.
     pub(crate) fn put(authority: &str, key_bytes: usize, value: &[u8]) -> Self {
-        let mut message = Self::new(authority, "/etcdserverpb.KV/Put", key_bytes);
+        let mut message = Self::new(authority, PUT_PATH, key_bytes);
         message.put_fields(0, value);
         message.finished()
     }
@@ -74,7 +75,7 @@ impl Message {
         value: &[u8],
         operations: u64,
     ) -> Self {
-        let mut message = Self::new(authority, "/etcdserverpb.KV/Txn", key_bytes);
+        let mut message = Self::new(authority, TXN_PATH, key_bytes);
         let put_bytes = field_bytes(key_bytes) + field_bytes(value.len());
         for operation in 0..operations {
             // TxnRequest.success, holding RequestOp.request_put.
@@ -82,6 +83,13 @@ impl Message {
             push_length(&mut message.body, 2, put_bytes);
             message.put_fields(operation, value);
         }
+        message.finished()
+    }
+
+    /// `Lease/LeaseGrant` with an id of the server's choice; nothing in it is patched.
+    pub(crate) fn lease_grant(authority: &str, ttl_seconds: u64) -> Self {
+        let mut message = Self::new(authority, GRANT_PATH, 0);
+        push_number(&mut message.body, 1, ttl_seconds);
         message.finished()
     }
 
@@ -106,14 +114,8 @@ impl Message {
     }
 
     fn new(authority: &str, path: &str, key_bytes: usize) -> Self {
-        // POST and http are entries of the static table; the rest are literals that leave no state behind.
-        let mut headers = vec![0x83, 0x86];
-        hpack::literal(&mut headers, ":path", path);
-        hpack::literal(&mut headers, ":authority", authority);
-        hpack::literal(&mut headers, "content-type", "application/grpc");
-        hpack::literal(&mut headers, "te", "trailers");
         Self {
-            headers,
+            headers: headers(authority, path),
             body: vec![0; PREFIX_BYTES],
             keys: Vec::new(),
             key_bytes,
@@ -134,17 +136,9 @@ impl Message {
     }
 
     fn range_fields(&mut self, options: RangeOptions) {
-        let numbers = [
-            (3, options.limit),
-            (7, options.serializable.into()),
-            (9, options.count_only.into()),
-        ];
-        for (field, value) in numbers {
-            if value != 0 {
-                push_varint(&mut self.body, field << 3);
-                push_varint(&mut self.body, value);
-            }
-        }
+        push_number(&mut self.body, 3, options.limit);
+        push_number(&mut self.body, 7, options.serializable.into());
+        push_number(&mut self.body, 9, options.count_only.into());
     }
 
     fn key_field(&mut self, field: u64, offset: u64) {
@@ -155,6 +149,17 @@ impl Message {
         });
         self.body.resize(self.body.len() + self.key_bytes, b'0');
     }
+}
+
+/// The header block of every call of the method `path` to the server called `authority`.
+pub(crate) fn headers(authority: &str, path: &str) -> Vec<u8> {
+    // POST and http are entries of the static table; the rest are literals that leave no state behind.
+    let mut headers = vec![0x83, 0x86];
+    hpack::literal(&mut headers, ":path", path);
+    hpack::literal(&mut headers, ":authority", authority);
+    hpack::literal(&mut headers, "content-type", "application/grpc");
+    hpack::literal(&mut headers, "te", "trailers");
+    headers
 }
 
 /// Writes `key` as hexadecimal digits with leading zeros, so that keys sort as their numbers do.
@@ -174,29 +179,6 @@ pub(crate) fn keys_max(key_bytes: usize) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-fn push_varint(body: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        body.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    body.push((value & 0x7f) as u8);
-}
-
-/// The tag and length of a length-delimited field.
-fn push_length(body: &mut Vec<u8>, field: u64, length: usize) {
-    push_varint(body, field << 3 | 2);
-    push_varint(body, length as u64);
-}
-
-/// A bytes field; left out when empty, as its absence means the same.
-fn push_bytes(body: &mut Vec<u8>, field: u64, bytes: &[u8]) {
-    if bytes.is_empty() {
-        return;
-    }
-    push_length(body, field, bytes.len());
-    body.extend_from_slice(bytes);
-}
-
 /// Whole length of a length-delimited field with a number below 16, zero if it is left out as empty.
 fn field_bytes(content: usize) -> usize {
     if content == 0 {
@@ -208,8 +190,12 @@ fn field_bytes(content: usize) -> usize {
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
-const PREFIX_BYTES: usize = 5;
-const RANGE_PATH: &str = "/etcdserverpb.KV/Range";
+/// Before every message: whether it is compressed, and its length.
+pub(crate) const PREFIX_BYTES: usize = 5;
+pub(crate) const GRANT_PATH: &str = "/etcdserverpb.Lease/LeaseGrant";
+pub(crate) const PUT_PATH: &str = "/etcdserverpb.KV/Put";
+pub(crate) const TXN_PATH: &str = "/etcdserverpb.KV/Txn";
+pub(crate) const RANGE_PATH: &str = "/etcdserverpb.KV/Range";
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::drive::Measurement;
+use crate::measurement::{Figure, Measurement};
 use crate::process::Usage;
 
 /// A measurement with its name, ready to be shown.
@@ -70,6 +70,16 @@ impl Report<'_> {
             .collect();
         let us = |quantile| micros(run.latency.quantile(quantile));
         let memory = |usage: Usage| json!({"rss": usage.rss_bytes, "anonymous": usage.anonymous_bytes, "rss_peak": usage.rss_peak_bytes});
+        let figures: serde_json::Map<_, _> = run
+            .figures
+            .iter()
+            .map(|figure| {
+                (
+                    format!("{}, {}", figure.name, figure.unit),
+                    json!(figure.value),
+                )
+            })
+            .collect();
         json!({
             "name": self.name,
             "succeeded": run.succeeded,
@@ -87,6 +97,7 @@ impl Report<'_> {
             "server_memory_bytes": run.server.map(|(before, after)| json!({
                 "before": memory(before), "after": memory(after),
             })),
+            "figures": figures,
         })
         .to_string()
     }
@@ -96,11 +107,13 @@ impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let run = self.measurement;
         let seconds = run.elapsed.as_secs_f64();
+        let each = run.counts.each;
         writeln!(
             f,
-            "{}: {} answered in {seconds:.3} s, {:.0}/s",
+            "{}: {} {} in {seconds:.3} s, {:.0}/s",
             self.name,
             run.succeeded,
+            run.counts.done,
             run.throughput()
         )?;
         let mut line = String::new();
@@ -115,7 +128,7 @@ impl fmt::Display for Report<'_> {
         )?;
         writeln!(
             f,
-            "  generator   {:.2} µs of processor per request",
+            "  generator   {:.2} µs of processor per {each}",
             run.own_cpu_us()
         )?;
         if let (Some((before, after)), Some(cpu)) = (run.server, run.server_cpu_us()) {
@@ -124,7 +137,7 @@ impl fmt::Display for Report<'_> {
             let (anonymous, peak) = (mib(after.anonymous_bytes), mib(after.rss_peak_bytes));
             writeln!(
                 f,
-                "  server      {cpu:.2} µs of processor per request, \
+                "  server      {cpu:.2} µs of processor per {each}, \
                  resident {rss} MiB (before {rss_before}, anonymous {anonymous}, peak {peak})"
             )?;
         }
@@ -134,6 +147,10 @@ impl fmt::Display for Report<'_> {
                 "  too slow    {} requests were due but never sent; their waits are in the latency",
                 run.missed
             )?;
+        }
+        for figure in &run.figures {
+            let Figure { name, unit, value } = figure;
+            writeln!(f, "  {name}: {} {unit}", significant(*value))?;
         }
         for (failure, count) in &run.failures {
             writeln!(f, "  FAILED      {count} × {failure}")?;
@@ -154,6 +171,17 @@ pub(crate) fn shown(duration: Duration) -> String {
     }
 }
 
+/// A value with the digits that matter.
+pub(crate) fn significant(value: f64) -> String {
+    let digits = match value.abs() {
+        whole if whole.fract() == 0.0 => 0,
+        below if below < 1.0 => 3,
+        below if below < 100.0 => 2,
+        _ => 0,
+    };
+    format!("{value:.digits$}")
+}
+
 fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
@@ -164,8 +192,8 @@ mod tests {
     use std::time::Duration;
 
     use super::{Report, shown};
-    use crate::drive::Measurement;
     use crate::histogram::Histogram;
+    use crate::measurement::{Counts, Figure, Measurement};
     use crate::process::Usage;
     use crate::status::Failure;
 
@@ -177,6 +205,7 @@ mod tests {
             ..Usage::default()
         };
         Measurement {
+            counts: Counts::REQUESTS,
             succeeded: 1000,
             failures: BTreeMap::from([(
                 Failure::Status {
@@ -197,6 +226,7 @@ mod tests {
                 after,
             )),
             response_bytes: 33_000,
+            figures: vec![Figure::new("things done", "things", 12.5)],
         }
     }
 
@@ -214,6 +244,7 @@ mod tests {
         );
         assert!(text.contains("2 × grpc-status 14: lost"), "{text}");
         assert!(text.contains("20.00 µs of processor per request"), "{text}");
+        assert!(text.contains("things done: 12.50 things"), "{text}");
     }
 
     #[test]
@@ -231,6 +262,7 @@ mod tests {
         assert_eq!(value["server_cpu_us"], 20.0);
         assert_eq!(value["latency_us"]["max"], 100.0);
         assert_eq!(value["response_bytes_mean"], 33.0);
+        assert_eq!(value["figures"]["things done, things"], 12.5);
     }
 
     #[test]

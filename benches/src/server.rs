@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::conversation::Site;
 use crate::drive::{self, Plan};
 use crate::message::{Message, RangeOptions};
 use crate::process::{self, Usage};
@@ -196,14 +197,16 @@ impl Drop for Server {
 /// Whether the server answers a linearizable range over one key.
 fn answers(endpoint: SocketAddr) -> io::Result<()> {
     let plan = Plan {
-        endpoint,
+        site: Site {
+            endpoint,
+            server_pid: None,
+            patience: ANSWER_PATIENCE,
+        },
         connections: 1,
         clients: 1,
         until: Until::Total(1),
         rate: None,
         warmup: Duration::ZERO,
-        server_pid: None,
-        patience: ANSWER_PATIENCE,
     };
     let message = Message::fixed_range(&endpoint.to_string(), b"0", b"", RangeOptions::default());
     let measurement = drive::run(&plan, &mut Workload::fixed(message))?;

@@ -21,6 +21,8 @@ pub(crate) enum Failure {
     ConnectionLost(String),
     /// No answer within the time allowed.
     NoAnswer,
+    /// The server said something that is not true, or left out what is.
+    Wrong(String),
 }
 
 impl fmt::Display for Failure {
@@ -35,6 +37,7 @@ impl fmt::Display for Failure {
             }
             Self::ConnectionLost(reason) => write!(f, "connection lost: {reason}"),
             Self::NoAnswer => write!(f, "no answer in time"),
+            Self::Wrong(what) => write!(f, "wrong: {what}"),
         }
     }
 }

@@ -27,6 +27,7 @@ pub(crate) enum Store {
 pub(crate) fn rows(name: SuiteName) -> &'static [Row] {
     match name {
         SuiteName::Kv => KV,
+        SuiteName::Watch | SuiteName::Lease | SuiteName::Stm | SuiteName::Streams => &[],
     }
 }
 

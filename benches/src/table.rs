@@ -3,8 +3,8 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use crate::drive::Measurement;
-use crate::report::shown;
+use crate::measurement::Measurement;
+use crate::report::{shown, significant};
 
 /// Everything a comparison found; the values of every row are kept per side, in the order of `sides`.
 pub(crate) struct Results {
@@ -33,7 +33,7 @@ pub(crate) struct Turn {
 
 /// A value that is not one of a workload, measured once or several times.
 pub(crate) struct Gauge {
-    name: &'static str,
+    pub(crate) name: String,
     unit: &'static str,
     pub(crate) values: Vec<Vec<f64>>,
 }
@@ -53,9 +53,9 @@ impl From<&Measurement> for Turn {
 }
 
 impl Gauge {
-    pub(crate) fn new(name: &'static str, unit: &'static str, sides: usize) -> Self {
+    pub(crate) fn new(name: impl Into<String>, unit: &'static str, sides: usize) -> Self {
         Self {
-            name,
+            name: name.into(),
             unit,
             values: vec![Vec::new(); sides],
         }
@@ -132,8 +132,8 @@ impl Results {
                 .iter()
                 .map(|values| median(values.clone()))
                 .collect();
-            let mut cells = vec![gauge.name.to_owned(), gauge.unit.to_owned()];
-            cells.extend(medians.iter().map(|value| format!("{value:.0}")));
+            let mut cells = vec![gauge.name.clone(), gauge.unit.to_owned()];
+            cells.extend(medians.iter().map(|value| significant(*value)));
             cells.extend(ratio(&medians));
             line(f, &cells)?;
         }

@@ -4,8 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use super::{Measurement, Plan, run};
+use super::{Plan, run};
+use crate::conversation::Site;
 use crate::frame::{self, Kind};
+use crate::measurement::Measurement;
 use crate::schedule::Until;
 use crate::status::Failure;
 use crate::workload::{Shape, Space, Workload};
@@ -103,14 +105,16 @@ fn push(answer: &mut Vec<u8>, kind: Kind, flags: u8, stream: u32, payload: &[u8]
 
 fn plan(endpoint: SocketAddr) -> Plan {
     Plan {
-        endpoint,
+        site: Site {
+            endpoint,
+            server_pid: None,
+            patience: Duration::from_millis(300),
+        },
         connections: 3,
         clients: 10,
         until: Until::Total(1000),
         rate: None,
         warmup: Duration::ZERO,
-        server_pid: None,
-        patience: Duration::from_millis(300),
     }
 }
 

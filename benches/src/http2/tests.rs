@@ -1,6 +1,6 @@
 //! A server made of bytes: what the connection sends, and what it makes of answers cut anywhere.
 
-use super::{Connection, Reply};
+use super::{Connection, Receiver, Reply, WINDOW_BYTES_DEFAULT, WINDOW_BYTES_MAX};
 use crate::frame::{self, Kind};
 use crate::status::Failure;
 
@@ -10,7 +10,7 @@ const HEADERS_AND_END: u8 = frame::END_HEADERS | frame::END_STREAM;
 
 /// A connection whose server has sent `settings`, with nothing left to send.
 fn connected(settings: &[(u16, u32)]) -> Connection {
-    let mut connection = Connection::new();
+    let mut connection = Connection::new(WINDOW_BYTES_MAX);
     assert!(!connection.ready());
     let payload: Vec<u8> = settings
         .iter()
@@ -63,7 +63,7 @@ fn sent(connection: &mut Connection) -> Vec<(Kind, u8, u32, usize)> {
 
 #[test]
 fn the_preface_is_followed_by_settings_and_a_large_window() {
-    let connection = Connection::new();
+    let connection = Connection::new(WINDOW_BYTES_MAX);
     let rest = connection
         .outbound()
         .strip_prefix(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
@@ -304,4 +304,129 @@ fn a_lost_connection_answers_every_open_request_once() {
             }
         ]
     );
+}
+
+/// What a call with messages was told, in order.
+#[derive(Debug, Default, PartialEq)]
+struct Heard(Vec<Told>);
+
+#[derive(Debug, PartialEq)]
+enum Told {
+    Message(u64, Vec<u8>),
+    End(u64, Result<(), Failure>),
+}
+
+impl Receiver for Heard {
+    fn reply(&mut self, reply: Reply) {
+        self.0.push(Told::End(reply.tag, reply.outcome));
+    }
+
+    fn message(&mut self, tag: u64, message: &[u8]) {
+        self.0.push(Told::Message(tag, message.to_vec()));
+    }
+}
+
+#[test]
+fn a_stream_sends_messages_until_it_ends_and_none_after() {
+    let mut connection = connected(&[]);
+    let stream = connection.open_stream(b"hh", 5).expect("a stream is free");
+    connection.send(stream, b"one");
+    connection.send(stream, b"more");
+    let expect = [
+        (Kind::Headers, frame::END_HEADERS, 1, 2),
+        (Kind::Data, 0, 1, 3),
+        (Kind::Data, 0, 1, 4),
+    ];
+    assert_eq!(sent(&mut connection), expect);
+    let mut bytes = Vec::new();
+    answer(&mut bytes, 1, OK_TRAILERS);
+    let mut heard = Heard::default();
+    connection
+        .receive(&bytes, &mut heard)
+        .expect("the test server keeps the protocol");
+    let told = [Told::Message(5, b"ok".to_vec()), Told::End(5, Ok(()))];
+    assert_eq!(heard.0, told);
+    connection.send(stream, b"late");
+    assert!(sent(&mut connection).is_empty());
+}
+
+#[test]
+fn messages_are_whole_wherever_frames_and_bytes_are_cut() {
+    let messages = b"\0\0\0\0\x03abc\0\0\0\0\x00\0\0\0\0\x02de";
+    for frame_cut in 0..=messages.len() {
+        let mut bytes = Vec::new();
+        push(&mut bytes, Kind::Headers, frame::END_HEADERS, 1, OK_HEADERS);
+        push(&mut bytes, Kind::Data, 0, 1, &messages[..frame_cut]);
+        push(&mut bytes, Kind::Data, 0, 1, &messages[frame_cut..]);
+        for cut in 0..bytes.len() {
+            let mut connection = connected(&[]);
+            connection.open_stream(b"h", 1).expect("a stream is free");
+            let mut heard = Heard::default();
+            for part in [&bytes[..cut], &bytes[cut..]] {
+                connection
+                    .receive(part, &mut heard)
+                    .expect("the test server keeps the protocol");
+            }
+            let told = [&b"abc"[..], b"", b"de"].map(|text| Told::Message(1, text.to_vec()));
+            assert_eq!(heard.0, told, "frames cut at {frame_cut}, bytes at {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_query_gets_the_message_and_then_its_end() {
+    let mut connection = connected(&[]);
+    connection.query(b"h", b"b", 9);
+    assert_eq!(
+        sent(&mut connection)[1],
+        (Kind::Data, frame::END_STREAM, 1, 1)
+    );
+    let mut bytes = Vec::new();
+    answer(&mut bytes, 1, OK_TRAILERS);
+    let mut heard = Heard::default();
+    connection
+        .receive(&bytes, &mut heard)
+        .expect("the test server keeps the protocol");
+    let told = [Told::Message(9, b"ok".to_vec()), Told::End(9, Ok(()))];
+    assert_eq!(heard.0, told);
+}
+
+#[test]
+fn a_compressed_message_breaks_the_protocol() {
+    let mut connection = connected(&[]);
+    connection.open_stream(b"h", 1).expect("a stream is free");
+    let mut bytes = Vec::new();
+    push(&mut bytes, Kind::Data, 0, 1, b"\x01\0\0\0\x01a");
+    let outcome = connection.receive(&bytes, &mut Heard::default());
+    assert!(outcome.is_err_and(|error| error.0.contains("compressed")));
+}
+
+#[test]
+fn a_small_window_is_announced_and_given_back_by_halves() {
+    let mut connection = Connection::new(WINDOW_BYTES_DEFAULT);
+    let mut bytes = Vec::new();
+    push(&mut bytes, Kind::Settings, 0, 0, &[]);
+    assert!(receive(&mut connection, &bytes).is_empty());
+    let rest = connection.outbound()[24..].to_vec();
+    let (settings, _) = frame::split(&rest)
+        .expect("a frame")
+        .expect("a whole frame");
+    assert_eq!(settings.payload, [0, 2, 0, 0, 0, 0, 0, 4, 0, 0, 0xff, 0xff]);
+    connection.wrote(connection.outbound().len());
+    connection.request(b"h", b"b", 1);
+    sent(&mut connection);
+    for expect in [0, 0, 2] {
+        let mut bytes = Vec::new();
+        push(&mut bytes, Kind::Data, 0, 1, &[0; 12_000]);
+        assert!(receive(&mut connection, &bytes).is_empty());
+        let updates = sent(&mut connection);
+        assert_eq!(updates.len(), expect, "{updates:?}");
+    }
+}
+
+#[test]
+fn no_stream_is_opened_beyond_the_allowed_number() {
+    let mut connection = connected(&[(frame::MAX_CONCURRENT_STREAMS, 1)]);
+    assert_eq!(connection.open_stream(b"h", 1), Some(1));
+    assert_eq!(connection.open_stream(b"h", 2), None);
 }
