@@ -10,3 +10,4 @@ pub(crate) mod etcd_programs;
 pub(crate) mod operation;
 pub(crate) mod random;
 pub(crate) mod server_process;
+pub(crate) mod watch_stream;

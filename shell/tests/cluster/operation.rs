@@ -1,10 +1,13 @@
 //! One request of the key-value API and what a server answered to it, as values to print, replay and compare.
 
+use futures_util::{TryStreamExt, stream};
 use metastore_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
-    LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest,
-    PutResponse, RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest,
-    TxnResponse, request_op, response_op,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
+    LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse,
+    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest, PutResponse, RangeRequest,
+    RangeResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse, request_op,
+    response_op,
 };
 use tonic::Status;
 
@@ -17,9 +20,17 @@ pub(crate) enum Operation {
     Delete(DeleteRangeRequest),
     Txn(TxnRequest),
     Compact(CompactionRequest),
-    /// Leases live far longer than a run, so that no clock has a say in the answers.
     Grant(LeaseGrantRequest),
+    /// A grant whose ID the server chooses. The lease is revoked at once: two servers choose
+    /// differently, so that no later request could name it.
+    GrantAnyId {
+        ttl: i64,
+    },
     Revoke(LeaseRevokeRequest),
+    TimeToLive(LeaseTimeToLiveRequest),
+    Leases,
+    /// Renewals sent at once on one stream, whose sending side is then closed.
+    KeepAlive(Vec<LeaseKeepAliveRequest>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -31,51 +42,55 @@ pub(crate) enum Answer {
     Compact(CompactionResponse),
     Grant(LeaseGrantResponse),
     Revoke(LeaseRevokeResponse),
+    TimeToLive(LeaseTimeToLiveResponse),
+    Leases(LeaseLeasesResponse),
+    KeepAlive(Vec<LeaseKeepAliveResponse>),
     Refused { code: tonic::Code, message: String },
 }
 
 impl Operation {
     pub(crate) async fn send(&self, to: &mut Connection) -> Answer {
-        let answered = match self.clone() {
-            Self::Range(request) => to
-                .kv
-                .range(request)
-                .await
-                .map(|a| Answer::Range(a.into_inner())),
-            Self::Put(request) => to
-                .kv
-                .put(request)
-                .await
-                .map(|a| Answer::Put(a.into_inner())),
-            Self::Delete(request) => to
-                .kv
-                .delete_range(request)
-                .await
-                .map(|a| Answer::Delete(a.into_inner())),
-            Self::Txn(request) => to
-                .kv
-                .txn(request)
-                .await
-                .map(|a| Answer::Txn(a.into_inner())),
-            Self::Compact(request) => to
-                .kv
-                .compact(request)
-                .await
-                .map(|a| Answer::Compact(a.into_inner())),
-            Self::Grant(request) => to
-                .lease
-                .lease_grant(request)
-                .await
-                .map(|a| Answer::Grant(a.into_inner())),
-            Self::Revoke(request) => to
-                .lease
-                .lease_revoke(request)
-                .await
-                .map(|a| Answer::Revoke(a.into_inner())),
-        };
-        answered.unwrap_or_else(|status: Status| Answer::Refused {
-            code: status.code(),
-            message: status.message().to_owned(),
+        self.call(to)
+            .await
+            .unwrap_or_else(|status| Answer::Refused {
+                code: status.code(),
+                message: status.message().to_owned(),
+            })
+    }
+
+    async fn call(&self, to: &mut Connection) -> Result<Answer, Status> {
+        Ok(match self.clone() {
+            Self::Range(request) => Answer::Range(to.kv.range(request).await?.into_inner()),
+            Self::Put(request) => Answer::Put(to.kv.put(request).await?.into_inner()),
+            Self::Delete(request) => {
+                Answer::Delete(to.kv.delete_range(request).await?.into_inner())
+            }
+            Self::Txn(request) => Answer::Txn(to.kv.txn(request).await?.into_inner()),
+            Self::Compact(request) => Answer::Compact(to.kv.compact(request).await?.into_inner()),
+            Self::Grant(request) => {
+                Answer::Grant(to.lease.lease_grant(request).await?.into_inner())
+            }
+            Self::GrantAnyId { ttl } => {
+                let request = LeaseGrantRequest { id: 0, ttl };
+                let granted = to.lease.lease_grant(request).await?.into_inner();
+                let revocation = LeaseRevokeRequest { id: granted.id };
+                to.lease.lease_revoke(revocation).await?;
+                Answer::Grant(granted)
+            }
+            Self::Revoke(request) => {
+                Answer::Revoke(to.lease.lease_revoke(request).await?.into_inner())
+            }
+            Self::TimeToLive(request) => {
+                Answer::TimeToLive(to.lease.lease_time_to_live(request).await?.into_inner())
+            }
+            Self::Leases => {
+                let request = LeaseLeasesRequest {};
+                Answer::Leases(to.lease.lease_leases(request).await?.into_inner())
+            }
+            Self::KeepAlive(requests) => {
+                let answers = to.lease.lease_keep_alive(stream::iter(requests)).await?;
+                Answer::KeepAlive(answers.into_inner().try_collect().await?)
+            }
         })
     }
 
@@ -87,28 +102,43 @@ impl Operation {
             Self::Txn(_) => "txn",
             Self::Compact(_) => "compact",
             Self::Grant(_) => "grant",
+            Self::GrantAnyId { .. } => "grant of any id",
             Self::Revoke(_) => "revoke",
+            Self::TimeToLive(_) => "time to live",
+            Self::Leases => "leases",
+            Self::KeepAlive(_) => "keep alive",
         }
     }
 }
 
 impl Answer {
-    pub(crate) fn header_mut(&mut self) -> Option<&mut ResponseHeader> {
-        match self {
-            Self::Range(answer) => answer.header.as_mut(),
-            Self::Put(answer) => answer.header.as_mut(),
-            Self::Delete(answer) => answer.header.as_mut(),
-            Self::Txn(answer) => answer.header.as_mut(),
-            Self::Compact(answer) => answer.header.as_mut(),
-            Self::Grant(answer) => answer.header.as_mut(),
-            Self::Revoke(answer) => answer.header.as_mut(),
-            Self::Refused { .. } => None,
-        }
+    pub(crate) fn headers_mut(&mut self) -> Vec<&mut ResponseHeader> {
+        let header = match self {
+            Self::Range(answer) => &mut answer.header,
+            Self::Put(answer) => &mut answer.header,
+            Self::Delete(answer) => &mut answer.header,
+            Self::Txn(answer) => &mut answer.header,
+            Self::Compact(answer) => &mut answer.header,
+            Self::Grant(answer) => &mut answer.header,
+            Self::Revoke(answer) => &mut answer.header,
+            Self::TimeToLive(answer) => &mut answer.header,
+            Self::Leases(answer) => &mut answer.header,
+            Self::KeepAlive(answers) => {
+                return answers
+                    .iter_mut()
+                    .filter_map(|it| it.header.as_mut())
+                    .collect();
+            }
+            Self::Refused { .. } => return Vec::new(),
+        };
+        header.iter_mut().collect()
     }
 
     /// The revision in the header, where the request was carried out.
     pub(crate) fn revision(&self) -> Option<i64> {
-        self.clone().header_mut().map(|header| header.revision)
+        let mut answer = self.clone();
+        let headers = answer.headers_mut();
+        headers.iter().map(|header| header.revision).max()
     }
 
     /// What happened, without the data: the words that a run counts to show what it reached.
@@ -119,6 +149,11 @@ impl Answer {
             Self::Txn(_) => "failed".to_owned(),
             Self::Range(answer) if answer.more => "more".to_owned(),
             Self::Delete(answer) if answer.deleted == 0 => "nothing deleted".to_owned(),
+            Self::TimeToLive(answer) if answer.ttl < 0 => "no lease".to_owned(),
+            Self::TimeToLive(answer) if !answer.keys.is_empty() => "keys".to_owned(),
+            Self::KeepAlive(answers) if answers.iter().any(|it| it.ttl == 0) => {
+                "no lease".to_owned()
+            }
             _ => "ok".to_owned(),
         }
     }

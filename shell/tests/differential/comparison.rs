@@ -1,6 +1,6 @@
 //! When two servers' answers to one request count as the same.
 //!
-//! Everything in an answer is compared, after two steps that remove only what no client may rely on:
+//! Everything in an answer is compared, after steps that remove only what no client may rely on:
 //!
 //! - The ids of cluster and member and the raft term belong to a cluster; here only whether they are
 //!   filled in is compared. The revision in a header is compared like all data.
@@ -8,56 +8,104 @@
 //!   tie both answers are put in key order. If the answer was cut by a limit inside a tie, which of
 //!   the tied keys were returned is unspecified too: then their number and the attribute they tie in
 //!   must agree, and everything before the tie exactly.
+//! - The seconds a lease has left may differ by as much as the two countdowns may be apart; the keys of a
+//!   lease and the list of leases have no order to rely on. A chosen ID is compared only in being positive.
 
 use metastore_proto::{
-    etcdserverpb::{RangeRequest, RangeResponse, range_request::SortTarget},
+    etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader, range_request::SortTarget},
     mvccpb::KeyValue,
 };
 
 use super::known_differences::KnownDifference;
 use crate::cluster::operation::{Answer, Operation, for_each_range};
 
-/// The two answers as they were compared, where they differ.
+/// What the two servers said, as it was compared, where it differs.
 #[derive(Debug)]
 pub(crate) struct Difference {
-    pub(crate) expected: Answer,
-    pub(crate) answered: Answer,
+    pub(crate) expected: String,
+    pub(crate) answered: String,
 }
 
-/// `None` when `answered` is what `reference` demands after rewriting it by `known`.
+impl Difference {
+    /// The same, with what it is about in front.
+    pub(crate) fn about(self, what: &str) -> Self {
+        Self {
+            expected: format!("of {what}\n{}", self.expected),
+            answered: self.answered,
+        }
+    }
+}
+
+/// What the comparison is told beside the answers.
+#[derive(Clone, Copy)]
+pub(crate) struct Rules<'a> {
+    pub(crate) known: &'a [KnownDifference],
+    /// How far the countdowns of one lease may be apart on the two servers.
+    pub(crate) seconds_apart: i64,
+}
+
+/// `None` when `answered` is what `reference` demands after rewriting it by the known differences.
 /// Adds to `used` for each known difference that changed the reference's answer.
 pub(crate) fn difference(
     operation: &Operation,
     answered: &Answer,
     reference: &Answer,
-    known: &[KnownDifference],
+    rules: Rules<'_>,
     used: &mut [u64],
 ) -> Option<Difference> {
     let mut expected = reference.clone();
-    for (known, used) in known.iter().zip(used) {
+    for (known, used) in rules.known.iter().zip(used) {
         let before = expected.clone();
         (known.rewrite)(operation, answered, &mut expected);
         *used += u64::from(before != expected);
     }
     let mut answered = answered.clone();
     for answer in [&mut answered, &mut expected] {
-        keep_only_whether_ids_are_filled(answer);
+        for header in answer.headers_mut() {
+            keep_only_whether_ids_are_filled(header);
+        }
+        forget_order_and_choice_of_leases(operation, answer);
     }
+    forgive_seconds_apart(&mut answered, &mut expected, rules.seconds_apart);
     for_each_range(
         operation,
         &mut answered,
         &mut expected,
         &mut put_ties_in_key_order,
     );
-    (answered != expected).then_some(Difference { expected, answered })
+    (answered != expected).then(|| Difference {
+        expected: format!("{expected:#?}"),
+        answered: format!("{answered:#?}"),
+    })
 }
 
-/// A sub-answer's header has no ids, so only the outermost header is touched.
-fn keep_only_whether_ids_are_filled(answer: &mut Answer) {
-    if let Some(header) = answer.header_mut() {
-        header.cluster_id = header.cluster_id.min(1);
-        header.member_id = header.member_id.min(1);
-        header.raft_term = header.raft_term.min(1);
+/// A sub-answer's header has no ids, so only the outermost header is ever given to this.
+pub(crate) fn keep_only_whether_ids_are_filled(header: &mut ResponseHeader) {
+    header.cluster_id = header.cluster_id.min(1);
+    header.member_id = header.member_id.min(1);
+    header.raft_term = header.raft_term.min(1);
+}
+
+fn forget_order_and_choice_of_leases(operation: &Operation, answer: &mut Answer) {
+    match answer {
+        Answer::TimeToLive(answer) => answer.keys.sort(),
+        Answer::Leases(answer) => answer.leases.sort_by_key(|lease| lease.id),
+        Answer::Grant(answer) if matches!(operation, Operation::GrantAnyId { .. }) => {
+            answer.id = answer.id.signum();
+        }
+        _ => {}
+    }
+}
+
+fn forgive_seconds_apart(answered: &mut Answer, expected: &mut Answer, most: i64) {
+    if let (Answer::TimeToLive(answered), Answer::TimeToLive(expected)) = (answered, expected) {
+        let left = 0..=answered.granted_ttl;
+        if left.contains(&answered.ttl)
+            && left.contains(&expected.ttl)
+            && answered.ttl.abs_diff(expected.ttl) <= most.unsigned_abs()
+        {
+            answered.ttl = expected.ttl;
+        }
     }
 }
 

@@ -2,14 +2,19 @@
 
 use metastore_proto::{
     etcdserverpb::{
-        PutRequest, RangeRequest, RangeResponse, RequestOp, ResponseHeader, TxnRequest,
-        range_request::SortTarget, request_op::Request,
+        LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
+        LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest, RangeRequest,
+        RangeResponse, RequestOp, ResponseHeader, TxnRequest, range_request::SortTarget,
+        request_op::Request,
     },
     mvccpb::KeyValue,
 };
 use tonic::Code;
 
-use super::{comparison::difference, known_differences::KNOWN_DIFFERENCES};
+use super::{
+    comparison::{Rules, difference},
+    known_differences::KNOWN_DIFFERENCES,
+};
 use crate::cluster::operation::{Answer, Operation};
 
 fn kv(key: &str, version: i64, lease: i64) -> KeyValue {
@@ -47,7 +52,7 @@ fn same(request: &RangeRequest, answered: &RangeResponse, reference: &RangeRespo
         &Operation::Range(request.clone()),
         &answered,
         &reference,
-        &KNOWN_DIFFERENCES,
+        RULES,
         used,
     )
     .is_none()
@@ -106,7 +111,8 @@ fn refusals_are_compared_by_code_and_by_text() {
     };
     let good = refused(Code::NotFound, "gone");
     let operation = Operation::Range(RangeRequest::default());
-    let differs = |other: &Answer| difference(&operation, other, &good, &[], &mut []).is_some();
+    let differs =
+        |other: &Answer| difference(&operation, other, &good, NOTHING_KNOWN, &mut []).is_some();
     assert!(!differs(&good));
     assert!(differs(&refused(Code::NotFound, "gone.")));
     assert!(differs(&refused(Code::Unknown, "gone")));
@@ -159,7 +165,7 @@ fn an_unknown_sort_order_must_be_refused_in_the_words_of_the_newer_api() {
     let old = Answer::Range(answer(&[kv("a", 1, 0)], false));
     let differs = |answered: &Answer| {
         let used = &mut [0; KNOWN_DIFFERENCES.len()];
-        difference(&operation, answered, &old, &KNOWN_DIFFERENCES, used).is_some()
+        difference(&operation, answered, &old, RULES, used).is_some()
     };
     let refused = |message: &str| Answer::Refused {
         code: Code::InvalidArgument,
@@ -197,7 +203,7 @@ fn another_fault_of_a_transaction_may_be_named_only_where_both_can_be_there() {
             ..TxnRequest::default()
         });
         let used = &mut [0; KNOWN_DIFFERENCES.len()];
-        difference(&operation, answered, &old, &KNOWN_DIFFERENCES, used).is_some()
+        difference(&operation, answered, &old, RULES, used).is_some()
     };
     assert!(!differs(&[range.clone(), put.clone()], &new));
     assert!(!differs(&[put.clone(), range.clone()], &old));
@@ -211,3 +217,110 @@ fn op(request: Request) -> RequestOp {
         request: Some(request),
     }
 }
+
+#[test]
+fn a_lease_is_compared_but_for_the_order_of_its_keys_and_a_few_seconds() {
+    let good = LeaseTimeToLiveResponse {
+        header: answer(&[], false).header,
+        id: 7,
+        ttl: 90,
+        granted_ttl: 100,
+        keys: vec![b"a".to_vec(), b"b".to_vec()],
+    };
+    let request = LeaseTimeToLiveRequest { id: 7, keys: true };
+    let passes = |change: fn(&mut LeaseTimeToLiveResponse)| {
+        let mut other = good.clone();
+        change(&mut other);
+        let (other, good) = (Answer::TimeToLive(other), Answer::TimeToLive(good.clone()));
+        let operation = Operation::TimeToLive(request);
+        difference(&operation, &other, &good, NOTHING_KNOWN, &mut []).is_none()
+    };
+    assert!(passes(|_| {}));
+    assert!(passes(|a| a.ttl += 3));
+    assert!(passes(|a| a.keys.reverse()));
+    let changes: [fn(&mut LeaseTimeToLiveResponse); 7] = [
+        |a| a.ttl += 4,
+        |a| a.ttl -= 4,
+        |a| a.ttl = -1,
+        |a| a.granted_ttl += 1,
+        |a| a.id = 8,
+        |a| a.keys.truncate(1),
+        |a| a.header.as_mut().expect("a header").revision += 1,
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        assert!(!passes(change), "change {index} went unseen");
+    }
+}
+
+#[test]
+fn more_seconds_than_were_granted_are_a_difference() {
+    let lease = |ttl| {
+        Answer::TimeToLive(LeaseTimeToLiveResponse {
+            ttl,
+            granted_ttl: 100,
+            ..LeaseTimeToLiveResponse::default()
+        })
+    };
+    let operation = Operation::TimeToLive(LeaseTimeToLiveRequest::default());
+    let differs =
+        |ttl| difference(&operation, &lease(ttl), &lease(99), NOTHING_KNOWN, &mut []).is_some();
+    assert!(!differs(100));
+    assert!(differs(101));
+}
+
+#[test]
+fn a_list_of_leases_is_a_set_and_every_renewal_counts() {
+    let list = |ids: &[i64]| {
+        Answer::Leases(LeaseLeasesResponse {
+            header: None,
+            leases: ids.iter().map(|id| LeaseStatus { id: *id }).collect(),
+        })
+    };
+    let differs = |operation: &Operation, left: &Answer, right: &Answer| {
+        difference(operation, left, right, NOTHING_KNOWN, &mut []).is_some()
+    };
+    assert!(!differs(
+        &Operation::Leases,
+        &list(&[1, -5]),
+        &list(&[-5, 1])
+    ));
+    assert!(differs(&Operation::Leases, &list(&[1]), &list(&[1, 1])));
+    let renewal = |ttl| LeaseKeepAliveResponse {
+        header: None,
+        id: 7,
+        ttl,
+    };
+    let renewals = |ttls: &[i64]| Answer::KeepAlive(ttls.iter().copied().map(renewal).collect());
+    let operation = Operation::KeepAlive(Vec::new());
+    assert!(differs(&operation, &renewals(&[9, 0]), &renewals(&[0, 9])));
+    assert!(differs(&operation, &renewals(&[9]), &renewals(&[9, 9])));
+}
+
+#[test]
+fn a_chosen_id_must_be_positive_and_a_given_one_the_same() {
+    let granted = |id| {
+        Answer::Grant(LeaseGrantResponse {
+            id,
+            ..LeaseGrantResponse::default()
+        })
+    };
+    let any = Operation::GrantAnyId { ttl: 9 };
+    let given = Operation::Grant(LeaseGrantRequest { id: 5, ttl: 9 });
+    let differs = |operation: &Operation, id| {
+        difference(operation, &granted(id), &granted(5), NOTHING_KNOWN, &mut []).is_some()
+    };
+    assert!(!differs(&any, 6));
+    assert!(differs(&any, -6));
+    assert!(differs(&any, 0));
+    assert!(differs(&given, 6));
+}
+
+const SECONDS_APART: i64 = 3;
+const NOTHING_KNOWN: Rules<'_> = Rules {
+    known: &[],
+    seconds_apart: SECONDS_APART,
+};
+const RULES: Rules<'_> = Rules {
+    known: &KNOWN_DIFFERENCES,
+    seconds_apart: SECONDS_APART,
+};

@@ -1,14 +1,16 @@
 //! Draws requests that collide: few keys, many of them prefixes of each other, and every option.
 
 use metastore_proto::{
-    etcdserverpb::{
-        CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
-        RangeRequest,
-    },
+    etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest},
     mvccpb::KeyValue,
 };
 
-use super::txn_generator;
+use super::{
+    lease_generator,
+    pair::Step,
+    txn_generator,
+    watch_generator::{self, Rhythm},
+};
 use crate::cluster::{
     operation::{Answer, Operation},
     random::Random,
@@ -24,13 +26,19 @@ pub(crate) struct Generator {
     pub(crate) compacted: i64,
     /// Records seen lately, so that compares are often true.
     pub(crate) seen: Vec<KeyValue>,
+    rhythm: Rhythm,
 }
 
 /// What may be drawn, by what the two servers can do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traits {
-    /// Grant and revoke leases, and put with granted ones.
+    /// Grant and revoke leases, ask about them, and put with granted ones.
     pub(crate) leases: bool,
+    /// Open watch streams.
+    pub(crate) watches: bool,
+    /// What etcd 3.5 answers to depends on its timing, and so is not even equal to itself, but the
+    /// contract says exactly.
+    pub(crate) what_only_the_contract_settles: bool,
 }
 
 impl Generator {
@@ -41,10 +49,19 @@ impl Generator {
             revision: 1,
             compacted: -1,
             seen: Vec::new(),
+            rhythm: Rhythm::default(),
         }
     }
 
-    pub(crate) fn draw(&mut self) -> Operation {
+    pub(crate) fn draw_step(&mut self) -> Step {
+        if self.traits.watches && self.rhythm.is_due(&mut self.random) {
+            Step::Watch(watch_generator::watch_step(self))
+        } else {
+            Step::Send(self.draw())
+        }
+    }
+
+    fn draw(&mut self) -> Operation {
         match self.random.below(1000) {
             0..=369 => Operation::Put(self.put()),
             370..=649 => {
@@ -56,13 +73,7 @@ impl Generator {
             }
             650..=729 => Operation::Delete(self.delete()),
             730..=754 => Operation::Compact(self.compaction()),
-            755..=774 if self.traits.leases => Operation::Grant(LeaseGrantRequest {
-                id: *self.random.pick(&LEASES),
-                ttl: LEASE_SECONDS,
-            }),
-            775..=784 if self.traits.leases => Operation::Revoke(LeaseRevokeRequest {
-                id: self.any_lease(),
-            }),
+            755..=834 if self.traits.leases => lease_generator::lease_operation(self),
             _ => Operation::Txn(txn_generator::txn(self)),
         }
     }
@@ -97,7 +108,7 @@ impl Generator {
             request.value.clear();
         }
         if self.random.percent(20) && !(request.ignore_lease && self.random.percent(85)) {
-            request.lease = self.any_lease();
+            request.lease = lease_generator::any_id(self);
         }
         request
     }
@@ -229,14 +240,6 @@ impl Generator {
             _ => 1,
         }
     }
-
-    pub(crate) fn any_lease(&mut self) -> i64 {
-        if self.traits.leases && self.random.percent(85) {
-            *self.random.pick(&LEASES)
-        } else {
-            *self.random.pick(&NEVER_GRANTED)
-        }
-    }
 }
 
 /// The first key after all keys that begin with `prefix`, or "from the key on" where there is none.
@@ -271,8 +274,5 @@ pub(crate) const KEYS: [&[u8]; 16] = [
 ];
 const VALUES: [&[u8]; 6] = [b"", b"0", b"1", b"10", b"2", b"x"];
 const LONG_KEY: usize = 300;
-const LEASES: [i64; 4] = [7, 0x1234_5678_9abc_def0, -5, i64::MIN];
-const NEVER_GRANTED: [i64; 3] = [1, -1, i64::MAX];
-const LEASE_SECONDS: i64 = 1_000_000;
 const SEEN_MAX: usize = 48;
 const SEEN_OF_ONE_ANSWER: usize = 4;

@@ -9,6 +9,7 @@ use metastore_proto::etcdserverpb::{
     request_op::Request,
 };
 
+use super::transcript::{Watcher, is_delete, key_and_revision};
 use crate::cluster::operation::{Answer, Operation, for_each_range};
 
 pub(crate) struct KnownDifference {
@@ -41,6 +42,58 @@ pub(crate) const KNOWN_DIFFERENCES: [KnownDifference; 4] = [
         rewrite: lease_is_checked_before_the_kept_record,
     },
 ];
+
+pub(crate) struct KnownWatchDifference {
+    pub(crate) reason: &'static str,
+    /// Turns what the old server did for a watcher, the last argument, into what the contract says.
+    pub(crate) rewrite: fn(&Watcher, &mut Watcher),
+}
+
+/// Used against etcd 3.5. What it does otherwise about progress is not here: progress is judged by what it
+/// promises and never compared, and the old server is not held to it.
+pub(crate) const KNOWN_WATCH_DIFFERENCES: [KnownWatchDifference; 2] = [
+    KnownWatchDifference {
+        reason: "3.5 creates a watcher with a negative start and ends it, or not, by what is compacted; from 3.7 \
+             it is refused as compacted",
+        rewrite: negative_start_is_refused,
+    },
+    KnownWatchDifference {
+        reason: "3.5 loses a deletion at exactly the boundary of compaction, which a watcher that starts there \
+             must hear of",
+        rewrite: deletion_at_the_boundary_is_delivered,
+    },
+];
+
+fn negative_start_is_refused(_: &Watcher, expected: &mut Watcher) {
+    if expected.creation.request.start_revision < 0 && expected.created.cancel_reason.is_empty() {
+        expected.created.canceled = true;
+        expected.created.watch_id = -1;
+        expected.created.cancel_reason =
+            "etcdserver: mvcc: required revision has been compacted".to_owned();
+        expected.events.clear();
+        expected.ends.clear();
+    }
+}
+
+fn deletion_at_the_boundary_is_delivered(_: &Watcher, expected: &mut Watcher) {
+    let boundary = expected.creation.compacted;
+    if expected.creation.kept_at_start.is_empty() || !expected.is_alive() {
+        return;
+    }
+    let (there, after): (Vec<_>, Vec<_>) = std::mem::take(&mut expected.events)
+        .into_iter()
+        .partition(|event| key_and_revision(event).1 == boundary);
+    for kept in &expected.creation.kept_at_start {
+        let place = key_and_revision(kept);
+        let delivered = there.iter().rfind(|event| key_and_revision(event) == place);
+        match delivered {
+            Some(event) => expected.events.push(event.clone()),
+            None if is_delete(kept) => expected.events.push(kept.clone()),
+            None => {}
+        }
+    }
+    expected.events.extend(after);
+}
 
 fn keys_only_has_no_lease(operation: &Operation, _: &Answer, answer: &mut Answer) {
     let mut twin = answer.clone();

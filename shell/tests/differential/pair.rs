@@ -1,25 +1,37 @@
 //! Two servers side by side: each request goes to both at once.
 
-use std::path::Path;
+use std::{path::Path, time::Instant};
 
 use metastore_proto::etcdserverpb::{
-    RangeRequest, RangeResponse,
+    LeaseGrantRequest, LeaseRevokeRequest, RangeRequest, RangeResponse, WatchCreateRequest,
     range_request::{SortOrder, SortTarget},
 };
 
+use super::{
+    comparison::Difference,
+    known_differences::KNOWN_WATCH_DIFFERENCES,
+    lease_expiry::{Expiry, let_leases_expire},
+    long_histories::{Told, fill, watch},
+    watch_generator::WatchStep,
+    watchers::Watchers,
+};
 use crate::cluster::{
     connection::{Connection, single_threaded_runtime},
     operation::{Answer, Operation},
     server_process::{ServerProcess, program_under_test},
+    watch_stream::{WatchStream, create},
 };
 
 /// What a run does next.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Send(Operation),
+    Watch(WatchStep),
     /// Stops the subject, by SIGKILL or SIGTERM, and starts it on the same data.
     Restart {
         kill: bool,
+        /// Waits first until all watchers have delivered what is due.
+        settled: bool,
     },
 }
 
@@ -35,6 +47,10 @@ pub(crate) enum Subject<'a> {
 pub(crate) struct Pair {
     pub(crate) subject: Connection,
     pub(crate) reference: Connection,
+    pub(crate) watchers: Watchers,
+    /// Since when the countdown of one lease may differ: since the start, if the subject was restarted.
+    started: Instant,
+    restarted: bool,
     runtime: tokio::runtime::Runtime,
     // Dropped last: the connections above belong to them.
     subject_process: ServerProcess,
@@ -54,45 +70,152 @@ impl Pair {
         subject_process.wait_until_healthy();
         reference_process.wait_until_healthy();
         let runtime = single_threaded_runtime();
-        let (subject, reference) = runtime.block_on(async {
+        let (contract, known): (bool, &[_]) = match subject {
+            Subject::Metastore => (true, &KNOWN_WATCH_DIFFERENCES),
+            Subject::Reference(_) => (false, &[]),
+        };
+        let (subject, reference, watchers) = runtime.block_on(async {
             let subject = Connection::open(subject_process.client_address()).await;
             let reference = Connection::open(reference_process.client_address()).await;
-            (
-                subject.expect("the subject is ready"),
-                reference.expect("etcd is ready"),
-            )
+            let mut reference = reference.expect("etcd is ready");
+            let watchers = Watchers::start(&mut reference, contract, known).await;
+            (subject.expect("the subject is ready"), reference, watchers)
         });
         Self {
             subject,
             reference,
+            watchers,
+            started: Instant::now(),
+            restarted: false,
             runtime,
             subject_process,
             reference_process,
         }
     }
 
-    /// Carries out one step. `None` for a step that has no answers.
-    pub(crate) fn take(&mut self, step: &Step) -> Option<(Answer, Answer)> {
+    /// Carries out one step. An operation has two answers, to be compared; of everything else the difference
+    /// is found here.
+    ///
+    /// # Errors
+    ///
+    /// A difference in what was watched.
+    pub(crate) fn take(&mut self, step: &Step) -> Result<Option<(Answer, Answer)>, Difference> {
+        let servers = [&mut self.subject, &mut self.reference];
         match step {
-            Step::Send(operation) => Some(self.send(operation)),
-            Step::Restart { kill } => {
-                self.restart_subject(*kill);
-                None
+            Step::Send(operation) => {
+                let ready = self.watchers.prepare_for(operation, servers);
+                self.runtime.block_on(ready)?;
+                let answers = self.send(operation);
+                self.watchers.observe(operation, &answers.1);
+                Ok(Some(answers))
             }
+            Step::Watch(step) => {
+                let taken = self.watchers.take(step, servers);
+                self.runtime.block_on(taken).map(|()| None)
+            }
+            Step::Restart { kill, settled } => self.restart_subject(*kill, *settled).map(|()| None),
         }
     }
 
     /// The subject must come back as if nothing had happened.
-    fn restart_subject(&mut self, kill: bool) {
+    fn restart_subject(&mut self, kill: bool, settled: bool) -> Result<(), Difference> {
+        self.runtime
+            .block_on(self.watchers.before_restart(settled))?;
         if kill {
             self.subject_process.kill();
         } else {
             self.subject_process.stop();
         }
         self.subject_process.start();
+        self.restarted = true;
         let address = self.subject_process.client_address();
         let opened = self.runtime.block_on(Connection::open(address));
         self.subject = opened.expect("the subject is back");
+        let servers = [&mut self.subject, &mut self.reference];
+        self.runtime.block_on(self.watchers.after_restart(servers))
+    }
+
+    /// Compares what was watched and not yet compared.
+    ///
+    /// # Errors
+    ///
+    /// A difference in what was watched.
+    pub(crate) fn finish(&mut self) -> Result<(), Difference> {
+        let servers = [&mut self.subject, &mut self.reference];
+        self.runtime.block_on(self.watchers.finish(servers))
+    }
+
+    /// How far the countdowns of one lease may be apart: a server that starts again counts from the beginning.
+    pub(crate) fn seconds_apart(&self) -> i64 {
+        let since_start = if self.restarted {
+            self.started.elapsed().as_secs()
+        } else {
+            0
+        };
+        SECONDS_APART + i64::try_from(since_start).expect("a run is short")
+    }
+
+    /// Lets leases end on both servers at once; with `restart` the subject is killed while they count down.
+    pub(crate) fn let_leases_expire(&mut self, restart: bool) -> [Expiry; 2] {
+        let address = self.subject_process.client_address();
+        let process = &mut self.subject_process;
+        let after_the_writes = async |connection| {
+            if !restart {
+                return connection;
+            }
+            process.kill();
+            process.start();
+            Connection::open(address)
+                .await
+                .expect("the subject is back")
+        };
+        let subject = let_leases_expire(self.subject.clone(), after_the_writes);
+        let reference = let_leases_expire(self.reference.clone(), async |connection| connection);
+        let both = async { tokio::join!(subject, reference) };
+        self.runtime.block_on(both).into()
+    }
+
+    /// Fills both servers with `count` values of `bytes` bytes, then watches them from the beginning.
+    pub(crate) fn watch_a_long_history(
+        &mut self,
+        count: usize,
+        bytes: usize,
+        fragment: bool,
+    ) -> [Told; 2] {
+        let until = 1 + i64::try_from(count).expect("a small count");
+        let (subject, reference) = (&mut self.subject, &mut self.reference);
+        self.runtime.block_on(async {
+            tokio::join!(fill(subject, count, bytes), fill(reference, count, bytes));
+            let told = tokio::join!(
+                watch(subject, 2, until, fragment),
+                watch(reference, 2, until, fragment)
+            );
+            told.into()
+        })
+    }
+
+    /// Whether the subject knows of leases. Leaves both servers as it found them.
+    pub(crate) fn subject_can_lease(&mut self) -> bool {
+        let id = i64::from(i32::MAX);
+        let (granted, _) = self.send(&Operation::Grant(LeaseGrantRequest { id, ttl: 1000 }));
+        self.send(&Operation::Revoke(LeaseRevokeRequest { id }));
+        !matches!(
+            granted,
+            Answer::Refused {
+                code: tonic::Code::Unimplemented,
+                ..
+            }
+        )
+    }
+
+    /// Whether the subject knows of watching.
+    pub(crate) fn subject_can_watch(&mut self) -> bool {
+        let request = create(WatchCreateRequest::default());
+        let opened = WatchStream::open(&mut self.subject, request);
+        match self.runtime.block_on(opened) {
+            Ok(_) => true,
+            Err(status) => status.code() != tonic::Code::Unimplemented,
+        }
     }
 
     /// The subject's answer to a range in chunks, put together; `None` where it cannot be asked that way.
@@ -173,4 +296,6 @@ const FLAGS: [&str; 4] = [
     "--heartbeat-interval=20",
     "--election-timeout=200",
 ];
+/// Two countdowns that were started by one request.
+const SECONDS_APART: i64 = 2;
 const LAST_WORDS_LINES: usize = 20;

@@ -6,7 +6,10 @@ use metastore_proto::etcdserverpb::{
     request_op::Request,
 };
 
-use super::generator::{Generator, KEYS};
+use super::{
+    generator::{Generator, KEYS},
+    lease_generator,
+};
 
 pub(crate) fn txn(generator: &mut Generator) -> TxnRequest {
     let mut txn = match generator.random.below(100) {
@@ -208,7 +211,7 @@ fn operand(generator: &mut Generator, target: i32) -> Option<TargetUnion> {
         Ok(CompareTarget::Lease) | Err(_) => TargetUnion::Lease(if generator.random.percent(50) {
             0
         } else {
-            generator.any_lease()
+            lease_generator::any_id(generator)
         }),
     })
 }

@@ -1,0 +1,76 @@
+//! When two servers have served one watcher the same.
+//!
+//! How events were bundled into responses, and when they came, is not compared; the promises about that
+//! are judged for each server by itself. Everything else about a watcher is: how it was created or refused,
+//! its events in their order and in all their fields, and what was said about its end.
+
+use super::{
+    comparison::{Difference, keep_only_whether_ids_are_filled},
+    known_differences::KnownWatchDifference,
+    transcript::{Watcher, key_and_revision},
+};
+
+/// `None` when the watcher was served as `reference` demands after rewriting it by `known`.
+/// Adds to `used` for each known difference that changed what the reference did.
+pub(crate) fn watch_difference(
+    answered: &Watcher,
+    reference: &Watcher,
+    known: &[KnownWatchDifference],
+    used: &mut [u64],
+) -> Option<Difference> {
+    let mut expected = reference.clone();
+    for (known, used) in known.iter().zip(used) {
+        let before = expected.clone();
+        (known.rewrite)(answered, &mut expected);
+        *used += u64::from(before != expected);
+    }
+    let mut answered = answered.clone();
+    for watcher in [&mut answered, &mut expected] {
+        forget_what_a_compaction_may_take(watcher);
+        let responses = watcher.ends.iter_mut().chain([&mut watcher.created]);
+        for header in responses.filter_map(|it| it.header.as_mut()) {
+            keep_only_whether_ids_are_filled(header);
+        }
+    }
+    if answered.cut_short {
+        let both = answered.events.len().min(expected.events.len());
+        answered.events.truncate(both);
+        expected.events.truncate(both);
+    }
+    let same = answered.created == expected.created
+        && answered.events == expected.events
+        && answered.ends == expected.ends;
+    (!same).then(|| Difference {
+        expected: shown(&expected, &answered),
+        answered: shown(&answered, &expected),
+    })
+}
+
+/// Of several events of one key at the boundary of compaction, only the last must be kept; how long the
+/// others stay depends on when the old records are really removed.
+fn forget_what_a_compaction_may_take(watcher: &mut Watcher) {
+    if !watcher.creation.starts_at_the_boundary() {
+        return;
+    }
+    let boundary = watcher.creation.compacted;
+    let events = std::mem::take(&mut watcher.events);
+    for (index, event) in events.iter().enumerate() {
+        let mut later = events[index + 1..].iter();
+        let place = key_and_revision(event);
+        if place.1 != boundary || later.all(|later| key_and_revision(later) != place) {
+            watcher.events.push(event.clone());
+        }
+    }
+}
+
+/// The watcher, with its events from the first that differs on.
+fn shown(watcher: &Watcher, other: &Watcher) -> String {
+    let equal = watcher.events.iter().zip(&other.events);
+    let equal = equal.take_while(|(one, other)| one == other).count();
+    format!(
+        "{:#?}\nends: {:#?}\nevents after {equal} equal ones: {:#?}",
+        watcher.created,
+        watcher.ends,
+        &watcher.events[equal..]
+    )
+}
