@@ -271,3 +271,6 @@ fn invalid(what: &str) -> io::Error {
 const KEEP_ALIVE_PATH: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
 /// Grants under way.
 const IN_FLIGHT: usize = 500;
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,8 @@ mod histogram;
 mod hpack;
 mod http2;
 mod huffman;
+#[cfg(test)]
+mod imitation;
 mod lease;
 mod links;
 mod measurement;

@@ -366,3 +366,6 @@ const COUNTER_BYTES: usize = 8;
 const SLOTS: u64 = 1 << 16;
 /// Marks the tags of reads that only count.
 const COUNTING: u64 = 1 << 63;
+
+#[cfg(test)]
+mod tests;

@@ -358,3 +358,6 @@ pub(crate) const WATCH_PATH: &str = "/etcdserverpb.Watch/Watch";
 /// What was garbage of the creation alone may be given back in this time.
 const SETTLE: Duration = Duration::from_secs(3);
 const MEMORY_READINGS: u32 = 20;
+
+#[cfg(test)]
+mod tests;

@@ -100,7 +100,19 @@ impl<'a> Fields<'a> {
         Some((tag >> 3, value))
     }
 
+    #[inline]
     fn varint(&mut self) -> Option<u64> {
+        // Most numbers are small.
+        match self.rest {
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.rest = rest;
+                Some(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Option<u64> {
         let mut value = 0;
         for (index, byte) in self.rest.iter().enumerate().take(VARINT_BYTES_MAX) {
             value |= u64::from(byte & 0x7f) << (7 * index);

@@ -22,6 +22,8 @@ pub(crate) struct Ledger {
     open: usize,
     due: Readers,
     delivered: Readers,
+    /// The key whose digits `key` holds.
+    key_number: Option<u64>,
     key: Vec<u8>,
 }
 
@@ -104,6 +106,7 @@ impl Ledger {
             open: 0,
             due: Readers::default(),
             delivered: Readers::default(),
+            key_number: None,
             key: vec![0; key_bytes],
         }
     }
@@ -168,7 +171,11 @@ impl Ledger {
         let number = u64::from_le_bytes(*number);
         let place = usize::try_from(number).map_err(|_| NEVER_PUT)?;
         let put = self.puts.get_mut(place).ok_or(NEVER_PUT)?;
-        write_key(&mut self.key, put.key);
+        // Events of one put come together, so that its key is rarely another than that of the event before.
+        if self.key_number != Some(put.key) {
+            write_key(&mut self.key, put.key);
+            self.key_number = Some(put.key);
+        }
         if record.key != self.key {
             return Err("an event with the key of one put and the value of another");
         }

@@ -363,7 +363,8 @@ mod tests {
     #[test]
     fn watchers_get_their_numbers_in_the_order_they_were_asked_for() {
         let mut stream = Stream::new(0, 1);
-        [70, 80].map(|watcher| stream.add(watcher));
+        stream.add(70);
+        stream.add(80);
         let now = Instant::now();
         assert_eq!(stream.create(0), Err("a watcher that was not asked for"));
         stream.since.extend([now, now]);
