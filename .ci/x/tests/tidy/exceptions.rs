@@ -28,7 +28,7 @@ pub(crate) const LONG_FUNCTIONS: &[(&str, usize)] = &[
     ),
     (
         "shell/src/config/tests/refusals.rs::settings_that_would_be_dangerous_to_ignore_are_refused_by_name",
-        112,
+        102,
     ),
     (
         "shell/src/config/tests/values.rs::the_defaults_are_those_users_know",
