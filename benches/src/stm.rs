@@ -10,7 +10,7 @@ use crate::conversation::{Next, Party, Site, converse};
 use crate::http2::{Receiver, Reply, WINDOW_BYTES_MAX};
 use crate::links::Links;
 use crate::measurement::{Counts, Figure, Measurement, Meter, Tally};
-use crate::message::{PREFIX_BYTES, RANGE_PATH, TXN_PATH, headers, write_key};
+use crate::message::{PREFIX_BYTES, PUT_PATH, RANGE_PATH, TXN_PATH, headers, write_key};
 use crate::process::Yielding;
 use crate::random::Random;
 use crate::schedule::{Due, Schedule, Until};
@@ -62,6 +62,7 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Measurement> {
     )?;
     let mut party = Contention::new(plan, connections);
     let counted_before = party.count_all(&mut links, plan)?;
+    party.fill(&mut links, plan)?;
     if !plan.warmup.is_zero() {
         party.schedule = Schedule::new(Instant::now(), None, Until::Elapsed(plan.warmup));
         converse(&mut links, &mut party, plan.site.patience)?;
@@ -115,8 +116,10 @@ struct Contention {
     attempts: u64,
     /// Transactions that succeeded, of all times.
     commits: u64,
-    /// The counters read, if this run of the party is only to read them all.
+    /// The counters read, if this run of the party is only to read or fill them all.
     counting: Option<u64>,
+    /// Keys that were not there when they were counted.
+    missing: Vec<u64>,
     keys: u64,
     range_headers: Vec<u8>,
     txn_headers: Vec<u8>,
@@ -173,6 +176,7 @@ impl Contention {
             attempts: 0,
             commits: 0,
             counting: None,
+            missing: Vec::new(),
             keys: plan.shape.keys,
             range_headers: headers(&authority, RANGE_PATH),
             txn_headers: headers(&authority, TXN_PATH),
@@ -198,12 +202,34 @@ impl Contention {
                 .connection(0)
                 .query(&self.range_headers, body, COUNTING | tag);
         }
-        let waiting = std::mem::take(&mut self.free);
         self.clients[0].state = State::Reading;
         self.clients[0].reading = usize::try_from(self.keys).expect("keys fit the memory");
         converse(links, self, plan.site.patience)?;
-        self.free = waiting;
         Ok(self.counting.take().unwrap_or_default())
+    }
+
+    /// Puts the keys that are not there, so that the first transactions find what later ones do.
+    fn fill(&mut self, links: &mut Links, plan: &Plan) -> io::Result<()> {
+        let put = headers(&plan.site.endpoint.to_string(), PUT_PATH);
+        let mut key = vec![0; plan.key_bytes];
+        let mut value = self.clients[0].keys[0].value.clone();
+        value[..COUNTER_BYTES].fill(0);
+        let missing = std::mem::take(&mut self.missing);
+        for numbers in missing.chunks(FILLING) {
+            if self.broken || !links.accept() {
+                break;
+            }
+            self.counting = Some(0);
+            self.clients[0].reading = numbers.len();
+            for number in numbers {
+                write_key(&mut key, *number);
+                let body = self.ask.put(&key, &value, 0);
+                links.connection(0).request(&put, body, COUNTING);
+            }
+            converse(links, self, plan.site.patience)?;
+        }
+        self.counting = None;
+        Ok(())
     }
 
     /// Chooses other keys for `client`, all different, and begins to read them.
@@ -253,7 +279,10 @@ impl Contention {
     fn heard(&mut self, tag: u64, message: &[u8]) -> Result<(), answer::Malformed> {
         if let Some(counted) = &mut self.counting {
             let (record, _) = answer::ranged(message)?;
-            *counted = counted.wrapping_add(record.map_or(0, |record| counter(record.value)));
+            match record {
+                Some(record) => *counted = counted.wrapping_add(counter(record.value)),
+                None => self.missing.push(tag / SLOTS),
+            }
             return Ok(());
         }
         let slot = &mut self.clients[place(tag / SLOTS)];
@@ -364,7 +393,9 @@ fn place(number: u64) -> usize {
 const COUNTER_BYTES: usize = 8;
 /// Keys a transaction may have, as tags tell them apart.
 const SLOTS: u64 = 1 << 16;
-/// Marks the tags of reads that only count.
+/// Keys put at a time before the run.
+const FILLING: usize = 500;
+/// Marks the tags of reads that only count, and of the puts before the run.
 const COUNTING: u64 = 1 << 63;
 
 #[cfg(test)]
