@@ -79,7 +79,7 @@ impl Run<'_> {
             (pair, _) = self.compare_one(pair, &Step::Send(operation), &mut history, &mut used);
         }
         if let Err(difference) = pair.finish() {
-            self.report(pair, &history, &difference);
+            self.report(pair, &history, &difference, true);
         }
         reached.append(&mut pair.watchers.reached);
         self.print_what_was_reached(&reached, &used, &pair);
@@ -110,7 +110,7 @@ impl Run<'_> {
         history.push(step.clone());
         match self.difference_of(&mut pair, step, used) {
             Ok(answers) => (pair, answers),
-            Err(difference) => self.report(pair, history, &difference),
+            Err(difference) => self.report(pair, history, &difference, false),
         }
     }
 
@@ -184,16 +184,22 @@ impl Run<'_> {
         );
     }
 
-    fn report(&self, mut pair: Pair, history: &[Step], difference: &Difference) -> ! {
+    fn report(
+        &self,
+        mut pair: Pair,
+        history: &[Step],
+        difference: &Difference,
+        at_the_end: bool,
+    ) -> ! {
         let index = history.len() - 1;
         println!(
-            "DIFFERENCE  seed={} operation={index}\nrequest: {:#?}\nexpected: {}\nanswered: {}",
+            "DIFFERENCE  seed={} operation={index}\nafter: {:?}\nexpected: {}\nanswered: {}",
             self.seed, history[index], difference.expected, difference.answered
         );
         pair.print_last_words();
         drop(pair);
         let shortest = shrink::shrink(history, Instant::now() + SHRINK_LIMIT, |shorter| {
-            self.replay(shorter).map(|(index, _)| index)
+            self.replay(shorter, at_the_end).map(|(index, _)| index)
         });
         println!(
             "the shortest sequence found has {} operations:",
@@ -202,7 +208,7 @@ impl Run<'_> {
         for step in &shortest {
             println!("  {step:?}");
         }
-        match self.replay(&shortest) {
+        match self.replay(&shortest, at_the_end) {
             Some((_, difference)) => println!(
                 "at its end, expected: {}\n            answered: {}",
                 difference.expected, difference.answered
@@ -219,8 +225,9 @@ impl Run<'_> {
         );
     }
 
-    /// The first difference on a fresh pair of servers, and where it was met.
-    fn replay(&self, sequence: &[Step]) -> Option<(usize, Difference)> {
+    /// The first difference on a fresh pair of servers, and where it was met. `to_the_end` also compares what
+    /// is left to compare after the last step.
+    fn replay(&self, sequence: &[Step], to_the_end: bool) -> Option<(usize, Difference)> {
         let mut pair = Pair::start(self.subject, self.etcd);
         let mut used = vec![0; self.known.len()];
         for (index, step) in sequence.iter().enumerate() {
@@ -228,7 +235,7 @@ impl Run<'_> {
                 return Some((index, difference));
             }
         }
-        let difference = pair.finish().err()?;
+        let difference = to_the_end.then(|| pair.finish().err())??;
         Some((sequence.len() - 1, difference))
     }
 }

@@ -63,14 +63,26 @@ fn forget_what_a_compaction_may_take(watcher: &mut Watcher) {
     }
 }
 
-/// The watcher, with its events from the first that differs on.
+/// A line for each part that differs; of the events, the first few from where they differ.
 fn shown(watcher: &Watcher, other: &Watcher) -> String {
-    let equal = watcher.events.iter().zip(&other.events);
-    let equal = equal.take_while(|(one, other)| one == other).count();
-    format!(
-        "{:#?}\nends: {:#?}\nevents after {equal} equal ones: {:#?}",
-        watcher.created,
-        watcher.ends,
-        &watcher.events[equal..]
-    )
+    let mut lines = Vec::new();
+    if watcher.created != other.created {
+        lines.push(format!("created: {:?}", watcher.created));
+    }
+    if watcher.events != other.events {
+        let equal = watcher.events.iter().zip(&other.events);
+        let equal = equal.take_while(|(one, other)| one == other).count();
+        let differing = watcher.events[equal..].iter().take(EVENTS_SHOWN);
+        let differing: Vec<_> = differing.collect();
+        let all = watcher.events.len();
+        lines.push(format!(
+            "of {all} events, after {equal} equal ones: {differing:?}"
+        ));
+    }
+    if watcher.ends != other.ends {
+        lines.push(format!("ends: {:?}", watcher.ends));
+    }
+    lines.join("\n")
 }
+
+const EVENTS_SHOWN: usize = 3;

@@ -229,7 +229,7 @@ impl Watchers {
                 if let Some(difference) =
                     watch_difference(answered, expected, self.known, &mut self.used)
                 {
-                    return Err(difference.about(&format!("{:#?}", expected.creation)));
+                    return Err(difference.about(&format!("{:?}", expected.creation)));
                 }
             }
             for side in [subject, reference] {
