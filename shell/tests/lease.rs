@@ -50,7 +50,10 @@ impl Connection {
     async fn time_to_live(&mut self, id: i64) -> LeaseTimeToLiveResponse {
         let request = LeaseTimeToLiveRequest { id, keys: true };
         let answer = self.lease.lease_time_to_live(request).await;
-        answer.expect("a question is answered").into_inner()
+        let mut answer = answer.expect("a question is answered").into_inner();
+        // The API promises no order.
+        answer.keys.sort();
+        answer
     }
 
     async fn leases(&mut self) -> Vec<i64> {
