@@ -133,6 +133,9 @@ struct Checkpoints {
 /// Proposals that may be under way at once; more are refused at once rather than queued.
 pub const PROPOSALS_MAX: usize = 16_384;
 
+/// What a lease counts for in the bytes in use, so that the quota bounds their number.
+const LEASE_BYTES: u64 = 64;
+
 /// Changes looked at in one slice of the sweep after a compaction.
 const SWEEP_CHANGES: usize = 256;
 
@@ -571,7 +574,7 @@ impl Member {
         };
         self.published = Published {
             view: view.kv,
-            bytes_in_use: view.bytes_in_use,
+            bytes_in_use: view.bytes_in_use + LEASE_BYTES * view.leases.len() as u64,
             applied,
             committed,
             term,

@@ -95,7 +95,7 @@ pub struct Checkpoint {
 pub struct Published {
     /// The keys and their history.
     pub view: View,
-    /// Bytes that the keys and their history take, roughly.
+    /// Bytes that the keys, their history and the leases take, roughly.
     pub bytes_in_use: u64,
     /// The last entry applied, 0 before the first.
     pub applied: u64,

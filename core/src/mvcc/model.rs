@@ -101,6 +101,20 @@ impl Model {
         Ok(response)
     }
 
+    /// Takes a lease and all its keys away, and tells the revision; none if there is no such lease.
+    pub(crate) fn revoke(&mut self, id: i64) -> Option<i64> {
+        let place = self.leases.iter().position(|lease| *lease == id)?;
+        self.leases.remove(place);
+        let mut work = self.work();
+        let kept = |kv: &KeyValue| kv.lease != id;
+        for kv in self.newest().values().filter(|kv| !kept(kv)) {
+            work.changes.push((kv.key.clone(), None));
+        }
+        work.state.retain(|_, kv| kept(kv));
+        self.commit(work);
+        Some(self.revision())
+    }
+
     fn check_put(&self, request: &PutRequest) -> Result<(), KvError> {
         if request.lease != 0 && !self.leases.contains(&request.lease) {
             return Err(KvError::LeaseNotFound);

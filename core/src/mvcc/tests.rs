@@ -20,6 +20,8 @@ enum Step {
     Compact(i64),
     Sweep(usize),
     Range(RangeRequest),
+    Grant,
+    Revoke,
     Restore,
 }
 
@@ -31,6 +33,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (-1i64..8).prop_map(Step::Compact),
         3 => (0usize..40).prop_map(Step::Sweep),
         4 => generate::range().prop_map(Step::Range),
+        2 => Just(Step::Grant),
+        1 => Just(Step::Revoke),
         1 => Just(Step::Restore),
     ]
 }
@@ -158,6 +162,16 @@ proptest! {
                         let chunks: Vec<_> = store.view().range_stream(range, 12).expect("as the range").collect();
                         prop_assert_eq!(merged(chunks), answer);
                     }
+                }
+                Step::Grant => {
+                    let granted = store.leases.grant(0, LEASE, 60).is_ok();
+                    prop_assert_eq!(granted, !model.leases.contains(&LEASE));
+                    model.leases.extend(granted.then_some(LEASE));
+                }
+                Step::Revoke => {
+                    let revoked = store.revoke_lease(LEASE, &mut changes).ok();
+                    let revision = revoked.and_then(|answer| Some(answer.header?.revision));
+                    prop_assert_eq!(revision, model.revoke(LEASE));
                 }
                 Step::Restore => {
                     store = restored(&store);

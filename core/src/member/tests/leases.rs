@@ -100,6 +100,8 @@ fn an_id_in_use_a_long_time_and_an_unknown_lease_are_refused() {
     world.grant(1, 3, 8, 9_000_000_001);
     world.propose(1, 4, Request::LeaseRevoke(LeaseRevokeRequest { id: 9 }));
     let refusal = |token| world.answers.get(&token).cloned();
+    let in_use = world.members[&1].published().bytes_in_use;
+    assert_eq!(in_use, LEASE_BYTES, "one lease counts against the quota");
     assert_eq!(refusal(2), Some(Err(Refusal::Lease(LeaseError::Exists))));
     assert_eq!(
         refusal(3),
