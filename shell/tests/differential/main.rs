@@ -12,6 +12,7 @@ mod known_differences;
 mod lease_expiry;
 mod lease_generator;
 mod long_histories;
+mod notifications;
 mod pair;
 mod run;
 mod shrink;
@@ -25,6 +26,7 @@ mod watchers;
 use cluster::{etcd_programs::etcd, random::seed_of_this_run};
 use known_differences::KNOWN_DIFFERENCES;
 use long_histories::KEYS;
+use notifications::{BUSY, FUTURE, IDLE, UNASKED};
 use pair::{Pair, Subject};
 use run::{Run, operations_of_this_run};
 
@@ -124,6 +126,27 @@ fn a_response_too_large_comes_in_parts_where_that_was_asked_for() {
                 assert_eq!(told.parts > 0, fragment, "{name}: {} parts", told.parts);
                 assert!(!fragment || told.bytes_max < PART_BYTES_MAX);
             }
+        }
+    }
+}
+
+#[test]
+fn progress_is_notified_as_etcd_does_it() {
+    let Some(etcd) = etcd("progress_is_notified_as_etcd_does_it") else {
+        return;
+    };
+    for subject in [Subject::Reference(&etcd), Subject::Metastore] {
+        let mut pair = Pair::start_notifying(subject, &etcd);
+        let [answered, reference] = pair.be_notified(subject);
+        for id in [IDLE, BUSY] {
+            assert_eq!(answered[&id].last(), reference[&id].last());
+        }
+        for heard in [&answered, &reference] {
+            assert!(!heard.contains_key(&UNASKED), "{heard:?}");
+        }
+        // Only the newer API keeps quiet towards a watcher whose start has not come.
+        if matches!(subject, Subject::Metastore) {
+            assert!(!answered.contains_key(&FUTURE), "{answered:?}");
         }
     }
 }

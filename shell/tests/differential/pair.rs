@@ -12,6 +12,7 @@ use super::{
     known_differences::KNOWN_WATCH_DIFFERENCES,
     lease_expiry::{Expiry, let_leases_expire},
     long_histories::{Told, fill, watch},
+    notifications::{Notifications, be_notified},
     watch_generator::WatchStep,
     watchers::Watchers,
 };
@@ -59,12 +60,26 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn start(subject: Subject<'_>, etcd: &Path) -> Self {
+        Self::start_with(subject, etcd, [&FLAGS, &FLAGS])
+    }
+
+    /// Both servers notify watchers of their progress every tenth of a second.
+    pub(crate) fn start_notifying(subject: Subject<'_>, etcd: &Path) -> Self {
+        let old = "--experimental-watch-progress-notify-interval=100ms";
+        let new = match subject {
+            Subject::Metastore => "--watch-progress-notify-interval=100ms",
+            Subject::Reference(_) => old,
+        };
+        Self::start_with(subject, etcd, [&[new], &[old]])
+    }
+
+    fn start_with(subject: Subject<'_>, etcd: &Path, flags: [&[&str]; 2]) -> Self {
         let program = match subject {
             Subject::Metastore => program_under_test(),
             Subject::Reference(program) => program.to_owned(),
         };
-        let mut subject_process = ServerProcess::of(&program, &FLAGS);
-        let mut reference_process = ServerProcess::of(etcd, &FLAGS);
+        let mut subject_process = ServerProcess::of(&program, flags[0]);
+        let mut reference_process = ServerProcess::of(etcd, flags[1]);
         subject_process.spawn();
         reference_process.spawn();
         subject_process.wait_until_healthy();
@@ -171,6 +186,14 @@ impl Pair {
         };
         let subject = let_leases_expire(self.subject.clone(), after_the_writes);
         let reference = let_leases_expire(self.reference.clone(), async |connection| connection);
+        let both = async { tokio::join!(subject, reference) };
+        self.runtime.block_on(both).into()
+    }
+
+    pub(crate) fn be_notified(&mut self, subject: Subject<'_>) -> [Notifications; 2] {
+        let contract = matches!(subject, Subject::Metastore);
+        let subject = be_notified(self.subject.clone(), contract);
+        let reference = be_notified(self.reference.clone(), false);
         let both = async { tokio::join!(subject, reference) };
         self.runtime.block_on(both).into()
     }
