@@ -2,119 +2,10 @@
 
 mod cluster;
 
-use std::{io::Write, path::PathBuf, process::Stdio};
-
 use cluster::{
-    etcd_programs::{clean_command, etcdctl},
-    server_process::ServerProcess,
+    etcd_programs::etcdctl,
+    etcdctl_tour::{Tour, json_number},
 };
-
-/// A started server and the program that talks to it.
-struct Tour {
-    server: ServerProcess,
-    etcdctl: PathBuf,
-}
-
-/// How one command ended: exit code, stdout, and the line on stderr that begins with `Error:`.
-#[derive(Debug, PartialEq)]
-struct Said {
-    code: i32,
-    stdout: String,
-    error: String,
-}
-
-impl Tour {
-    fn start(etcdctl: PathBuf) -> Self {
-        let mut server = ServerProcess::metastore(&[]);
-        server.start();
-        Self { server, etcdctl }
-    }
-
-    /// Runs one command. Words are separated by blanks; `''` is the empty word.
-    fn run(&self, words: &str, stdin: &str) -> Said {
-        let endpoint = self.server.client_address().to_string();
-        let words = words
-            .split(' ')
-            .map(|word| if word == "''" { "" } else { word });
-        let mut child = clean_command(&self.etcdctl)
-            .args(["--endpoints", &endpoint])
-            .args(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("etcdctl starts");
-        let mut input = child.stdin.take().expect("stdin is a pipe");
-        input.write_all(stdin.as_bytes()).expect("etcdctl reads");
-        drop(input);
-        let output = child.wait_with_output().expect("etcdctl ends");
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let error = stderr.lines().find(|line| line.starts_with("Error:"));
-        Said {
-            code: output.status.code().expect("etcdctl exits"),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            error: error.unwrap_or_default().to_owned(),
-        }
-    }
-
-    /// The command must succeed and print exactly `stdout`.
-    fn prints(&self, words: &str, stdout: &str) {
-        self.answers(words, "", stdout);
-    }
-
-    fn answers(&self, words: &str, stdin: &str, stdout: &str) {
-        let expected = Said {
-            code: 0,
-            stdout: stdout.to_owned(),
-            error: String::new(),
-        };
-        assert_eq!(self.run(words, stdin), expected, "etcdctl {words}");
-    }
-
-    /// The command must fail with exactly this error.
-    fn fails(&self, words: &str, error: &str) {
-        let expected = Said {
-            code: 1,
-            stdout: String::new(),
-            error: format!("Error: {error}"),
-        };
-        assert_eq!(self.run(words, ""), expected, "etcdctl {words}");
-    }
-
-    /// What a command that must succeed prints.
-    fn output(&self, words: &str) -> String {
-        let said = self.run(words, "");
-        assert_eq!(
-            (said.code, said.error.as_str()),
-            (0, ""),
-            "etcdctl {words}: {said:?}"
-        );
-        said.stdout
-    }
-
-    /// Puts of one word under one key each; each prints `OK`.
-    fn put_all(&self, records: &[(&str, &str)]) {
-        for (key, value) in records {
-            self.prints(&format!("put {key} {value}"), "OK\n");
-        }
-    }
-}
-
-/// The value behind `"name":` in JSON whose values hold no commas.
-fn json_number(json: &str, name: &str) -> u64 {
-    let start = json
-        .find(&format!("\"{name}\":"))
-        .unwrap_or_else(|| panic!("no {name} in {json}"))
-        + name.len()
-        + 3;
-    let digits: String = json[start..]
-        .chars()
-        .take_while(char::is_ascii_digit)
-        .collect();
-    digits
-        .parse()
-        .unwrap_or_else(|error| panic!("{name} in {json}: {error}"))
-}
 
 #[test]
 fn put_get_and_del_print_what_etcd_prints() {
@@ -339,4 +230,24 @@ fn a_missing_server_is_reported_as_unhealthy() {
         "",
     );
     assert_eq!(said.code, 1, "{said:?}");
+}
+
+#[test]
+#[ignore = "takes a minute: etcdctl decides how long it writes"]
+fn check_perf_passes_with_the_smallest_load() {
+    let Some(etcdctl) = etcdctl("check_perf_passes_with_the_smallest_load") else {
+        return;
+    };
+    let tour = Tour::start(etcdctl);
+    let said = tour.run("check perf --load=s", "");
+    // The bar that shows how far it is ends where the verdicts begin.
+    let verdicts = said.stdout.split('%').next_back().unwrap_or_default();
+    assert_eq!((said.code, said.error.as_str()), (0, ""), "{verdicts}");
+    let lines: Vec<_> = verdicts.lines().collect();
+    assert_eq!(lines.len(), 4, "rate, slowest, spread, all: {verdicts}");
+    assert!(
+        lines.iter().all(|line| line.starts_with("PASS")),
+        "{verdicts}"
+    );
+    tour.prints("get --prefix /etcdctl-check-perf/ --keys-only", "");
 }

@@ -44,6 +44,7 @@ pub(crate) struct Child {
     program: String,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
+    folder: PathBuf,
 }
 
 impl Child {
@@ -53,6 +54,7 @@ impl Child {
             program: program.into(),
             arguments: words.split_whitespace().map(str::to_owned).collect(),
             variables: Vec::new(),
+            folder: root().to_owned(),
         }
     }
 
@@ -74,6 +76,12 @@ impl Child {
     /// Sets an environment variable for this child only.
     pub(crate) fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
         self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Runs this child in `folder` instead of in the root.
+    pub(crate) fn inside(mut self, folder: PathBuf) -> Self {
+        self.folder = folder;
         self
     }
 
@@ -112,7 +120,7 @@ impl Child {
         command
             .args(&self.arguments)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .current_dir(root())
+            .current_dir(&self.folder)
             .stdin(Stdio::null());
         command
     }

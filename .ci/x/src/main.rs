@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+mod clients;
 mod command;
+mod python;
 mod tools;
 mod verbs;
 
@@ -69,6 +71,7 @@ const VERBS: &[Verb] = &[
     verb("verify", "", "read-only gate: check, test, docs, deny, tidy", verbs::verify),
     verb("bench", "[name]", "criterion benches, all or one", verbs::bench),
     verb("compare", "[option…]", "etcd and MetaStore side by side under the load generator, release builds", verbs::compare),
+    verb("clients", "[name]", "minutes: the suites of real clients against this server, all or one", clients::clients),
     verb("sim", "[argument…]", "the simulator, in its own workspace and target directory", verbs::sim),
     verb("fuzz", "NAME|all [seconds]", "one fuzz target, or each in turn, for so long (60 s)", verbs::fuzz),
     verb("fmt", "", "is everything formatted?", verbs::fmt),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::command::{Child, Failure, Outcome, at_root};
+use crate::python::Python;
 
 /// A cargo tool, pinned.
 pub(crate) struct Tool {
@@ -53,30 +54,13 @@ pub(crate) fn etcd() -> Result<(PathBuf, PathBuf), Failure> {
     if let Some(found) = find_etcd(&folder) {
         return Ok(found);
     }
-    install_etcd()?;
+    Python::create(&folder)?.install(&[ETCD_PACKAGE.to_owned()])?;
     find_etcd(&folder).ok_or_else(|| {
         Failure::new(format!(
             "{ETCD_PACKAGE} is installed, but there is no etcd and etcdctl under {}",
             folder.display()
         ))
     })
-}
-
-/// Installs the package into an environment of its own; where Python comes without the module for
-/// that, into a plain folder.
-fn install_etcd() -> Outcome {
-    let environment = Child::new("python3", "-m venv --clear").argument(ETCD);
-    let pip = match environment.run() {
-        Ok(()) => Child::new(format!("{ETCD}/bin/python3"), "-m pip install"),
-        Err(failure) => {
-            eprintln!("cargo x: {failure}; installing into a plain folder instead");
-            Child::new("python3", "-m pip install --upgrade --target").argument(ETCD)
-        }
-    };
-    pip.argument("--quiet")
-        .argument("--disable-pip-version-check")
-        .argument(ETCD_PACKAGE)
-        .run()
 }
 
 /// The two programs themselves: what pip puts into `bin` are Python scripts that start them.

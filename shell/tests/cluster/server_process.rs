@@ -227,7 +227,8 @@ fn read_beside(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Strin
     })
 }
 
-fn wait_at_most(child: &mut Child, limit: Duration) -> ExitStatus {
+/// How the child ends by itself. One that does not within `limit` is killed and fails the test.
+pub(crate) fn wait_at_most(child: &mut Child, limit: Duration) -> ExitStatus {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(status) = child.try_wait().expect("the child can be asked") {
@@ -243,7 +244,7 @@ fn wait_at_most(child: &mut Child, limit: Duration) -> ExitStatus {
 }
 
 /// Asks the kernel to kill the child when the spawning thread ends, however it ends.
-fn die_with_the_test(command: &mut Command) {
+pub(crate) fn die_with_the_test(command: &mut Command) {
     // SAFETY: prctl is async-signal-safe and touches no memory of the parent.
     unsafe {
         command.pre_exec(|| {
