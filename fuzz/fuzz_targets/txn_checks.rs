@@ -22,13 +22,7 @@ fuzz_target!(|input: Input| {
         txn_operations_max: usize::from(input.operations_max),
     };
     let mut store = Store::new();
-    let granted = store.grant_lease(
-        0,
-        &LeaseGrantRequest {
-            id: LEASE,
-            ttl: 60,
-        },
-    );
+    let granted = store.grant_lease(0, &LeaseGrantRequest { id: LEASE, ttl: 60 });
     assert!(granted.is_ok(), "the id is free");
     for txn in &input.txns {
         let request = txn.request();

@@ -49,7 +49,12 @@ impl Ending {
     pub(crate) fn surely_nothing(&self) -> bool {
         matches!(
             self,
-            Ending::Refused(Refusal::Kv(_) | Refusal::Lease(_) | Refusal::NotLeader { .. } | Refusal::TooManyRequests)
+            Ending::Refused(
+                Refusal::Kv(_)
+                    | Refusal::Lease(_)
+                    | Refusal::NotLeader { .. }
+                    | Refusal::TooManyRequests
+            )
         )
     }
 }

@@ -162,7 +162,9 @@ pub(crate) async fn write_checkpoints(cluster: Rc<Cluster>, life: Rc<Life>) {
             view,
             description,
         } = checkpoint;
-        let bytes: Vec<u8> = Encoder::new(view, &description.encode()).flatten().collect();
+        let bytes: Vec<u8> = Encoder::new(view, &description.encode())
+            .flatten()
+            .collect();
         let length = bytes.len() as u64;
         cluster
             .disk(life.id)

@@ -120,6 +120,18 @@ fn restored(store: &Store) -> Store {
     copy
 }
 
+fn change_lease(step: &Step, store: &mut Store, model: &mut Model, changes: &mut Changes) {
+    if matches!(step, Step::Grant) {
+        let granted = store.leases.grant(0, LEASE, 60).is_ok();
+        assert_eq!(granted, !model.leases.contains(&LEASE));
+        model.leases.extend(granted.then_some(LEASE));
+    } else {
+        let revoked = store.revoke_lease(LEASE, changes).ok();
+        let revision = revoked.and_then(|answer| Some(answer.header?.revision));
+        assert_eq!(revision, model.revoke(LEASE));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
@@ -163,19 +175,8 @@ proptest! {
                         prop_assert_eq!(merged(chunks), answer);
                     }
                 }
-                Step::Grant => {
-                    let granted = store.leases.grant(0, LEASE, 60).is_ok();
-                    prop_assert_eq!(granted, !model.leases.contains(&LEASE));
-                    model.leases.extend(granted.then_some(LEASE));
-                }
-                Step::Revoke => {
-                    let revoked = store.revoke_lease(LEASE, &mut changes).ok();
-                    let revision = revoked.and_then(|answer| Some(answer.header?.revision));
-                    prop_assert_eq!(revision, model.revoke(LEASE));
-                }
-                Step::Restore => {
-                    store = restored(&store);
-                }
+                Step::Grant | Step::Revoke => change_lease(step, &mut store, &mut model, &mut changes),
+                Step::Restore => store = restored(&store),
             }
             store.validate();
             if model.revision() > before {

@@ -16,7 +16,7 @@ pub(crate) const LONG_FUNCTIONS: &[(&str, usize)] = &[
     ("core/src/mvcc/tests.rs::tell", 86),
     (
         "core/src/mvcc/tests.rs::the_store_agrees_with_the_model",
-        73,
+        72,
     ),
     ("shell/src/disk/wal_recovery.rs::read_chain", 76),
     ("shell/tests/refusals.rs::refusals_of_single_requests", 92),

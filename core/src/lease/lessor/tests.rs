@@ -201,6 +201,20 @@ fn what_long_leases_have_left_is_recorded_and_a_new_leader_counts_on_from_there(
 }
 
 #[test]
+fn neighbours_are_recorded_together_and_rounded_up() {
+    let mut scene = Scene::leading();
+    scene.grant(1, 200);
+    scene.now += Duration::from_millis(500);
+    scene.grant(2, 200);
+    scene.now += Duration::from_millis(59_500);
+    scene.collect();
+    assert_eq!(scene.log.len(), 1);
+    assert!(scene.commit());
+    let left = |id| scene.leases.get(id).map(|lease| lease.remaining_seconds);
+    assert_eq!((left(1), left(2)), (Some(140), Some(141)));
+}
+
+#[test]
 fn a_renewal_takes_the_record_back_before_it_is_answered() {
     let mut scene = Scene::leading();
     scene.grant(1, 200);
