@@ -283,10 +283,10 @@ impl Transcript {
     }
 
     fn take_progress(&mut self, id: i64, header: ResponseHeader) -> Result<(), String> {
+        self.progress = self.progress.max(header.revision);
         if !self.contract {
             return Ok(());
         }
-        self.progress = self.progress.max(header.revision);
         let all_of_stream = id == ALL_WATCHERS;
         let mut about = self
             .by_id

@@ -118,30 +118,32 @@ fn creation(generator: &mut Generator) -> WatchCreateRequest {
     request
 }
 
+/// etcd 3.5 is not even equal to itself at the boundary of compaction, nor with a negative start.
 fn start(generator: &mut Generator) -> i64 {
+    let drawn = any_start(generator);
+    let at_the_boundary = drawn == generator.compacted && drawn > 0;
+    if at_the_boundary && !generator.traits.what_only_the_contract_settles {
+        return drawn + 1;
+    }
+    drawn
+}
+
+fn any_start(generator: &mut Generator) -> i64 {
     let (newest, compacted) = (generator.revision, generator.compacted);
-    let contract = generator.traits.what_only_the_contract_settles;
-    let start = match generator.random.below(100) {
-        0..=39 => 0,
+    match generator.random.below(100) {
         40..=61 => generator.random.between(compacted.max(1), newest),
-        62..=69 => compacted,
-        70..=77 => compacted - generator.random.between(1, 3),
-        78..=83 => newest,
-        84..=88 => newest + 1,
-        89..=95 => newest + generator.random.between(2, 30),
-        96..=97 => 1,
-        98 => i64::MAX,
-        _ if contract => *generator.random.pick(&[-1, -2, i64::MIN]),
+        62..=67 => compacted.max(0),
+        68..=75 => (compacted - generator.random.between(1, 3)).max(0),
+        76..=81 => newest,
+        82..=86 => newest + 1,
+        87..=94 => newest + generator.random.between(2, 30),
+        95..=96 => 1,
+        97 => i64::MAX,
+        98..=99 if generator.traits.what_only_the_contract_settles => {
+            *generator.random.pick(&[-1, -2, i64::MIN])
+        }
         _ => 0,
-    };
-    // The first needs the contract; the second would be a negative start by accident.
-    if start == compacted && !contract {
-        return compacted + 1;
     }
-    if start < 0 && generator.random.percent(80) {
-        return 0;
-    }
-    if contract { start } else { start.max(0) }
 }
 
 /// How many streams a run has.
