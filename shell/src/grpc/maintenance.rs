@@ -27,6 +27,14 @@ impl MaintenanceService {
     }
 }
 
+/// The bytes in use in whole pages, one at least: clients divide by it.
+fn allocated(bytes_in_use: u64) -> i64 {
+    let pages = bytes_in_use.div_ceil(PAGE_BYTES).max(1);
+    i64::try_from(pages.saturating_mul(PAGE_BYTES)).unwrap_or(i64::MAX)
+}
+
+const PAGE_BYTES: u64 = 4096;
+
 fn not_built<T>(what: &str) -> Result<Response<T>, Status> {
     Err(Status::unimplemented(format!(
         "{what} is not implemented yet"
@@ -45,17 +53,17 @@ impl Maintenance for MaintenanceService {
             Some(_) => vec![],
             None => vec!["etcdserver: no leader".to_owned()],
         };
-        let size = i64::try_from(published.bytes_in_use).unwrap_or(i64::MAX);
+        let in_use = i64::try_from(published.bytes_in_use).unwrap_or(i64::MAX);
         Ok(Response::new(StatusResponse {
             header: Some(self.context.header(published.view.revision())),
             version: version::ETCD.to_owned(),
-            db_size: size,
+            db_size: allocated(published.bytes_in_use),
             leader: published.leader.unwrap_or(0),
             raft_index: published.committed,
             raft_term: published.term,
             raft_applied_index: published.applied,
             errors,
-            db_size_in_use: size,
+            db_size_in_use: in_use,
             is_learner,
             storage_version: version::ETCD.to_owned(),
             db_size_quota: self
@@ -120,5 +128,16 @@ impl Maintenance for MaintenanceService {
         _: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
         not_built("downgrade")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_store_takes_a_page_and_no_size_is_too_large() {
+        let sizes = [0, 1, 4096, 4097, u64::MAX].map(allocated);
+        assert_eq!(sizes, [4096, 4096, 4096, 8192, i64::MAX]);
     }
 }
