@@ -169,10 +169,13 @@ impl Hub {
     /// Cancels a watcher; the stream is told, if there is such a watcher.
     pub fn cancel(&mut self, view: &View, stream: StreamKey, watch_id: i64) {
         self.advance(view);
-        if let Some(&watcher) = self.streams[stream.0].watchers.get(&watch_id) {
+        let open = &mut self.streams[stream.0];
+        if let Some(&watcher) = open.watchers.get(&watch_id) {
             self.remove(watcher);
-            self.say(stream, watch_id, Content::Canceled);
+        } else if !open.ended.remove(&watch_id) {
+            return;
         }
+        self.say(stream, watch_id, Content::Canceled);
     }
 
     /// Tells the stream how far its watchers are, if all of them have everything.
@@ -288,7 +291,7 @@ impl Hub {
         let open = &mut self.streams[stream.0];
         let id = match request.watch_id {
             0 => open.choose_id(),
-            id if open.watchers.contains_key(&id) => return Err(DUPLICATE_ID),
+            id if open.uses(id) => return Err(DUPLICATE_ID),
             id => id,
         };
         let start = request.start_revision;
@@ -440,6 +443,8 @@ impl Hub {
         let compact_revision = view.compact_revision();
         if watcher.next < compact_revision {
             self.remove(key);
+            // Clients know the id to be taken until they cancel it themselves.
+            self.streams[stream.0].ended.insert(id);
             let content = Content::Compacted { compact_revision };
             return Some(Next::Response(Response::new(id, 0, content)));
         }

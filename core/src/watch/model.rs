@@ -37,6 +37,8 @@ struct ModelWatcher {
     too_late: bool,
     /// The revision when it was cancelled.
     ended: Option<i64>,
+    /// The client has cancelled it, so that its id is free.
+    forgotten: bool,
 }
 
 /// A watcher came to be.
@@ -131,6 +133,7 @@ impl WatchModel {
             needed: start,
             too_late: start < self.compact_revision(),
             ended: None,
+            forgotten: false,
         });
         Ok(Created {
             handle: self.watchers.len() - 1,
@@ -141,8 +144,11 @@ impl WatchModel {
 
     /// A client's wish to cancel; `None`, and no response, if the stream has no such watcher.
     pub(crate) fn cancel(&mut self, stream: u64, watch_id: i64) -> Option<Handle> {
-        let handle = self.running(stream, watch_id)?;
-        self.watchers[handle].ended = Some(self.revision());
+        let handle = self.holder(stream, watch_id)?;
+        let revision = self.revision();
+        let watcher = &mut self.watchers[handle];
+        watcher.ended.get_or_insert(revision);
+        watcher.forgotten = true;
         Some(handle)
     }
 
@@ -165,7 +171,7 @@ impl WatchModel {
         }
     }
 
-    /// The real hub cancelled a watcher and named `boundary`; from then on its id is free.
+    /// The real hub cancelled a watcher and named `boundary`; it keeps its id until the client cancels it.
     pub(crate) fn cancel_compacted(&mut self, handle: Handle, boundary: i64) -> Result<(), String> {
         match self.compacted(handle) {
             Due::Perhaps(allowed) | Due::Certainly(allowed) if allowed.contains(&boundary) => {
@@ -266,7 +272,7 @@ impl WatchModel {
         if !end.is_empty() && *end != [0] && *end <= create.key {
             reasons.push("mvcc: watcher range is empty");
         }
-        if create.watch_id != 0 && self.running(stream, create.watch_id).is_some() {
+        if create.watch_id != 0 && self.holder(stream, create.watch_id).is_some() {
             reasons.push("mvcc: duplicate watch ID provided on the WatchStream");
         }
         if create.start_revision < 0 {
@@ -277,16 +283,16 @@ impl WatchModel {
 
     fn choose_id(&mut self, stream: u64) -> i64 {
         let mut id = self.next_ids.get(&stream).copied().unwrap_or(0);
-        while self.running(stream, id).is_some() {
+        while self.holder(stream, id).is_some() {
             id += 1;
         }
         self.next_ids.insert(stream, id + 1);
         id
     }
 
-    fn running(&self, stream: u64, watch_id: i64) -> Option<Handle> {
+    fn holder(&self, stream: u64, watch_id: i64) -> Option<Handle> {
         self.watchers.iter().position(|watcher| {
-            watcher.stream == stream && watcher.watch_id == watch_id && watcher.ended.is_none()
+            watcher.stream == stream && watcher.watch_id == watch_id && !watcher.forgotten
         })
     }
 

@@ -1,6 +1,6 @@
 //! Stream: what one watch stream has to say next, within a number of bytes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::response::Response;
@@ -9,6 +9,8 @@ use super::response::Response;
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) watchers: BTreeMap<i64, u32>,
+    /// The ids of watchers that a compaction ended and that the client has not cancelled yet.
+    pub(super) ended: BTreeSet<i64>,
     /// How many of them read the history.
     pub(super) lagging: usize,
     /// Watchers that asked for regular progress.
@@ -38,6 +40,7 @@ impl Stream {
     pub(super) fn new() -> Self {
         Self {
             watchers: BTreeMap::new(),
+            ended: BTreeSet::new(),
             lagging: 0,
             progress_watchers: 0,
             progress_at: Duration::ZERO,
@@ -120,9 +123,14 @@ impl Stream {
         self.history.push_back((watcher, serial, self.taken));
     }
 
+    /// Whether an id is taken.
+    pub(super) fn uses(&self, watch_id: i64) -> bool {
+        self.watchers.contains_key(&watch_id) || self.ended.contains(&watch_id)
+    }
+
     /// The next free id of the server's choice; it never goes back to a freed one.
     pub(super) fn choose_id(&mut self) -> i64 {
-        while self.watchers.contains_key(&self.next_id) {
+        while self.uses(self.next_id) {
             self.next_id += 1;
         }
         self.next_id += 1;

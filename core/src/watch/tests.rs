@@ -380,6 +380,22 @@ fn a_start_before_the_compact_revision_is_created_then_cancelled() {
 }
 
 #[test]
+fn a_watcher_that_a_compaction_ended_keeps_its_id_until_it_is_cancelled() {
+    check(
+        "put a 1; put a 2; compact 3; watch a from 2 id 1; read; watch a id 1; watch a; watch a; cancel 1; cancel 1; watch a id 1",
+        &[
+            "1@3 created",
+            "1@0 canceled compacted 3",
+            "-1@3 created canceled (mvcc: duplicate watch ID provided on the WatchStream)",
+            "0@3 created",
+            "2@3 created",
+            "1@3 canceled",
+            "1@3 created",
+        ],
+    );
+}
+
+#[test]
 fn a_watch_at_the_compact_revision_hears_its_delete_event() {
     check(
         "put a 1; del a; compact 3; sweep; watch a from 3",

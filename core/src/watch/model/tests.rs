@@ -205,6 +205,12 @@ fn compaction_cancels_only_those_that_may_lag() {
     model.cancel_compacted(slow, 4).expect("it lagged");
     model.cancel_compacted(late, 4).expect("it came too late");
     assert_eq!(model.compacted(slow), Due::Never, "it is cancelled already");
+    let farewell = model.cancel(1, 0);
+    assert_eq!(
+        farewell,
+        Some(slow),
+        "it keeps its id until it is cancelled"
+    );
     assert_eq!(model.cancel(1, 0), None, "its id is free");
     model.delivered(at_boundary, 5);
     assert_eq!(model.progress(1), Due::Certainly(5));
