@@ -36,6 +36,16 @@ pub(crate) enum Step {
     },
 }
 
+impl Step {
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Send(operation) => operation.kind(),
+            Self::Watch(step) => step.kind(),
+            Self::Restart { .. } => "restart",
+        }
+    }
+}
+
 /// The server under test.
 #[derive(Clone, Copy)]
 pub(crate) enum Subject<'a> {

@@ -198,9 +198,10 @@ impl Run<'_> {
         );
         pair.print_last_words();
         drop(pair);
-        let shortest = shrink::shrink(history, Instant::now() + SHRINK_LIMIT, |shorter| {
-            self.replay(shorter, at_the_end).map(|(index, _)| index)
-        });
+        let deadline = Instant::now() + SHRINK_LIMIT;
+        let replay = |shorter: &[Step]| self.replay(shorter, at_the_end).map(|(index, _)| index);
+        let shorter = shrink::without_needless_kinds(history, deadline, Step::kind, replay);
+        let shortest = shrink::shrink(&shorter, deadline, replay);
         println!(
             "the shortest sequence found has {} operations:",
             shortest.len()

@@ -25,6 +25,14 @@ pub(crate) enum WatchStep {
     },
 }
 
+impl WatchStep {
+    /// With the stream: a difference is mostly about one.
+    pub(crate) fn kind(&self) -> &'static str {
+        let (Self::Say { stream, .. } | Self::HalfClose { stream } | Self::Close { stream }) = self;
+        ["watch on 0", "watch on 1", "watch on 2"][*stream]
+    }
+}
+
 /// When the next watch step is due.
 #[derive(Debug, Default)]
 pub(crate) struct Rhythm {
