@@ -141,7 +141,7 @@ fn any_start(generator: &mut Generator) -> i64 {
     match generator.random.below(100) {
         40..=61 => generator.random.between(compacted.max(1), newest),
         62..=67 => compacted.max(0),
-        68..=75 => (compacted - generator.random.between(1, 3)).max(0),
+        32..=39 | 68..=75 => (compacted - generator.random.between(1, 3)).max(0),
         76..=81 => newest,
         82..=86 => newest + 1,
         87..=94 => newest + generator.random.between(2, 30),
