@@ -32,10 +32,6 @@ pub(crate) struct Generator {
 /// What may be drawn, by what the two servers can do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traits {
-    /// Grant and revoke leases, ask about them, and put with granted ones.
-    pub(crate) leases: bool,
-    /// Open watch streams.
-    pub(crate) watches: bool,
     /// What etcd 3.5 answers to depends on its timing, and so is not even equal to itself, but the
     /// contract says exactly.
     pub(crate) what_only_the_contract_settles: bool,
@@ -54,7 +50,7 @@ impl Generator {
     }
 
     pub(crate) fn draw_step(&mut self) -> Step {
-        if self.traits.watches && self.rhythm.is_due(&mut self.random) {
+        if self.rhythm.is_due(&mut self.random) {
             Step::Watch(watch_generator::watch_step(self))
         } else {
             Step::Send(self.draw())
@@ -73,7 +69,7 @@ impl Generator {
             }
             650..=729 => Operation::Delete(self.delete()),
             730..=754 => Operation::Compact(self.compaction()),
-            755..=834 if self.traits.leases => lease_generator::lease_operation(self),
+            755..=834 => lease_generator::lease_operation(self),
             _ => Operation::Txn(txn_generator::txn(self)),
         }
     }

@@ -54,7 +54,7 @@ pub(crate) struct KnownWatchDifference {
 pub(crate) const KNOWN_WATCH_DIFFERENCES: [KnownWatchDifference; 2] = [
     KnownWatchDifference {
         reason: "3.5 creates a watcher with a negative start and ends it, or not, by what is compacted; from 3.7 \
-             it is refused as compacted",
+             it is refused as compacted, before its range is looked at",
         rewrite: negative_start_is_refused,
     },
     KnownWatchDifference {
@@ -65,7 +65,7 @@ pub(crate) const KNOWN_WATCH_DIFFERENCES: [KnownWatchDifference; 2] = [
 ];
 
 fn negative_start_is_refused(_: &Watcher, expected: &mut Watcher) {
-    if expected.creation.request.start_revision < 0 && expected.created.cancel_reason.is_empty() {
+    if expected.creation.request.start_revision < 0 {
         expected.created.canceled = true;
         expected.created.watch_id = -1;
         expected.created.cancel_reason =

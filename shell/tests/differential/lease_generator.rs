@@ -17,10 +17,10 @@ pub(crate) fn lease_operation(generator: &mut Generator) -> Operation {
         35..=36 => Operation::GrantAnyId {
             ttl: ttl(generator),
         },
-        37..=52 => Operation::Revoke(LeaseRevokeRequest {
+        37..=44 => Operation::Revoke(LeaseRevokeRequest {
             id: any_id(generator),
         }),
-        53..=76 => Operation::TimeToLive(LeaseTimeToLiveRequest {
+        45..=76 => Operation::TimeToLive(LeaseTimeToLiveRequest {
             id: any_id(generator),
             keys: generator.random.percent(75),
         }),
@@ -43,7 +43,7 @@ pub(crate) fn any_id(generator: &mut Generator) -> i64 {
     if generator.random.percent(4) {
         return 0;
     }
-    if generator.traits.leases && generator.random.percent(85) {
+    if generator.random.percent(85) {
         *generator.random.pick(&LEASES)
     } else {
         *generator.random.pick(&NEVER_GRANTED)

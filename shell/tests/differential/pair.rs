@@ -3,7 +3,7 @@
 use std::{path::Path, time::Instant};
 
 use metastore_proto::etcdserverpb::{
-    LeaseGrantRequest, LeaseRevokeRequest, RangeRequest, RangeResponse, WatchCreateRequest,
+    RangeRequest, RangeResponse,
     range_request::{SortOrder, SortTarget},
 };
 
@@ -20,7 +20,6 @@ use crate::cluster::{
     connection::{Connection, single_threaded_runtime},
     operation::{Answer, Operation},
     server_process::{ServerProcess, program_under_test},
-    watch_stream::{WatchStream, create},
 };
 
 /// What a run does next.
@@ -34,6 +33,16 @@ pub(crate) enum Step {
         /// Waits first until all watchers have delivered what is due.
         settled: bool,
     },
+}
+
+impl Step {
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Send(operation) => operation.kind(),
+            Self::Watch(step) => step.kind(),
+            Self::Restart { .. } => "restart",
+        }
+    }
 }
 
 /// The server under test.
@@ -216,30 +225,6 @@ impl Pair {
             );
             told.into()
         })
-    }
-
-    /// Whether the subject knows of leases. Leaves both servers as it found them.
-    pub(crate) fn subject_can_lease(&mut self) -> bool {
-        let id = i64::from(i32::MAX);
-        let (granted, _) = self.send(&Operation::Grant(LeaseGrantRequest { id, ttl: 1000 }));
-        self.send(&Operation::Revoke(LeaseRevokeRequest { id }));
-        !matches!(
-            granted,
-            Answer::Refused {
-                code: tonic::Code::Unimplemented,
-                ..
-            }
-        )
-    }
-
-    /// Whether the subject knows of watching.
-    pub(crate) fn subject_can_watch(&mut self) -> bool {
-        let request = create(WatchCreateRequest::default());
-        let opened = WatchStream::open(&mut self.subject, request);
-        match self.runtime.block_on(opened) {
-            Ok(_) => true,
-            Err(status) => status.code() != tonic::Code::Unimplemented,
-        }
     }
 
     /// The subject's answer to a range in chunks, put together; `None` where it cannot be asked that way.

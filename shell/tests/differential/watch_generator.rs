@@ -25,6 +25,14 @@ pub(crate) enum WatchStep {
     },
 }
 
+impl WatchStep {
+    /// With the stream: a difference is mostly about one.
+    pub(crate) fn kind(&self) -> &'static str {
+        let (Self::Say { stream, .. } | Self::HalfClose { stream } | Self::Close { stream }) = self;
+        ["watch on 0", "watch on 1", "watch on 2"][*stream]
+    }
+}
+
 /// When the next watch step is due.
 #[derive(Debug, Default)]
 pub(crate) struct Rhythm {
@@ -133,7 +141,7 @@ fn any_start(generator: &mut Generator) -> i64 {
     match generator.random.below(100) {
         40..=61 => generator.random.between(compacted.max(1), newest),
         62..=67 => compacted.max(0),
-        68..=75 => (compacted - generator.random.between(1, 3)).max(0),
+        32..=39 | 68..=75 => (compacted - generator.random.between(1, 3)).max(0),
         76..=81 => newest,
         82..=86 => newest + 1,
         87..=94 => newest + generator.random.between(2, 30),

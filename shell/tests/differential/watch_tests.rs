@@ -222,6 +222,10 @@ fn a_negative_start_must_be_refused_as_the_newer_api_says() {
     new.created.cancel_reason = "etcdserver: mvcc: required revision has been compacted".to_owned();
     assert!(same(&new, &old));
     assert!(!same(&old, &old));
+    let mut inverted = new.clone();
+    inverted.created.cancel_reason = "mvcc: watcher range is empty".to_owned();
+    assert!(same(&new, &inverted));
+    assert!(!same(&inverted, &inverted));
     new.created.watch_id = 4242;
     assert!(!same(&new, &old));
 }
