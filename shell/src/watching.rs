@@ -184,7 +184,14 @@ impl Watches {
             Some(last) if is_newer(&last.view, &seen.view) => last,
             _ => &seen,
         };
-        act(hub, newest)
+        let answer = act(hub, newest);
+        // Whoever takes views takes them for all streams of the thread: nobody else will wake the others for these.
+        for ready in hub.take_ready() {
+            if let Some(waker) = self.wakers[ready.index()].take() {
+                waker.wake();
+            }
+        }
+        answer
     }
 
     fn with_newest<T>(&mut self, act: impl FnOnce(&mut Hub, &View) -> T) -> T {
@@ -202,19 +209,92 @@ impl Watches {
             return;
         }
         let now = self.origin.elapsed();
-        self.with_newest(|hub, view| {
-            hub.advance(view);
-            hub.handle_timeout(view, now);
-        });
-        let hub = self.hub.as_mut().expect("it was there just now");
-        for ready in hub.take_ready() {
-            if let Some(waker) = self.wakers[ready.index()].take() {
-                waker.wake();
-            }
-        }
+        self.with_newest(|hub, view| hub.handle_timeout(view, now));
     }
 }
 
 fn is_newer(one: &View, other: &View) -> bool {
     (one.revision(), one.compact_revision()) > (other.revision(), other.compact_revision())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use arc_swap::ArcSwap;
+    use metastore_core::mvcc::{Changes, Store};
+    use metastore_proto::etcdserverpb::PutRequest;
+
+    use super::*;
+    use crate::inbox;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn published(store: &Store) -> Arc<Published> {
+        Arc::new(Published {
+            view: store.view(),
+            bytes_in_use: 0,
+            applied: 0,
+            committed: 0,
+            term: 7,
+            leader: None,
+            reads_need_no_quorum: false,
+            members: Arc::new([]),
+        })
+    }
+
+    /// Reads a stream to its end; answers how many responses it had.
+    fn read(stream: &OpenStream, waker: &Waker) -> usize {
+        let mut cx = Context::from_waker(waker);
+        let mut count = 0;
+        while let Poll::Ready(Ok((_, term))) = stream.poll_next(&mut cx) {
+            assert_eq!(term, 7);
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn a_stream_is_woken_for_a_view_that_another_stream_took() {
+        let mut store = Store::new();
+        let shown = Arc::new(ArcSwap::new(published(&store)));
+        let (calls, _receiver) = inbox::new();
+        let feed = Feed::default();
+        let settings = Settings::new(Duration::from_secs(600), 1 << 20);
+        begin(Node::new(calls, Arc::clone(&shown)), feed.clone(), settings);
+        let (one, other) = (OpenStream::open(), OpenStream::open());
+        let request = WatchCreateRequest {
+            key: b"a".to_vec(),
+            ..WatchCreateRequest::default()
+        };
+        let woken = [Arc::<Count>::default(), Arc::default()];
+        let [waker, other_waker] = woken.each_ref().map(|it| Waker::from(Arc::clone(it)));
+        for (stream, waker) in [(&one, &waker), (&other, &other_waker)] {
+            stream.create(&request);
+            assert_eq!(read(stream, waker), 1, "it was created");
+        }
+        let before = woken[1].0.load(Ordering::SeqCst);
+
+        let put = PutRequest {
+            key: b"a".to_vec(),
+            ..PutRequest::default()
+        };
+        store.put(&put, &mut Changes::new()).expect("a fair put");
+        let newest = published(&store);
+        shown.store(Arc::clone(&newest));
+        feed.put(&newest);
+        // Before the thread is woken for the view, a stream that is read anyway takes it.
+        assert_eq!(read(&one, &waker), 1);
+        feed.wake();
+        assert_eq!(woken[1].0.load(Ordering::SeqCst), before + 1);
+        assert_eq!(read(&other, &other_waker), 1);
+    }
 }

@@ -235,7 +235,11 @@ impl Hub {
 
     /// The streams that have something to say since they were last idle.
     pub fn take_ready(&mut self) -> impl Iterator<Item = StreamKey> + '_ {
-        self.ready.drain(..)
+        let streams = &self.streams;
+        // A stream that was read to its end in the meantime needs no waking.
+        self.ready
+            .drain(..)
+            .filter(|ready| streams[ready.0].announced)
     }
 
     /// When to call [`Hub::handle_timeout`].
