@@ -121,7 +121,8 @@ struct Barriers {
 /// When to write the state to the disk.
 #[derive(Default)]
 struct Checkpoints {
-    running: bool,
+    /// The index of the one under way that this member takes by itself.
+    running: Option<u64>,
     /// What the log holds beyond the last one.
     log_bytes: u64,
     /// The entry that the last one covers.
@@ -165,7 +166,7 @@ impl Member {
         let log = LogStore::new(recovered.log, Rc::clone(&outbox));
         let trimmer = Trimmer::new(log.clone());
         let machine = Machine::new(Rc::clone(&replica), Rc::clone(&outbox));
-        let network = Network::new(Rc::clone(&outbox));
+        let network = Network::new(Rc::clone(&outbox), settings.election_timeout);
         let config = Arc::new(consensus_config(&settings));
         let id = settings.id;
         let started = executor.block_on(Raft::new(id, config, network, log, machine));
@@ -364,12 +365,16 @@ impl Member {
     }
 
     fn checkpointed(&mut self, index: u64, result: Result<u64, String>) {
-        self.checkpoints.running = false;
+        self.checkpoints.running.take_if(|at| *at == index);
         let confirmed = result.as_ref().map(|_| ()).map_err(Clone::clone);
-        self.executor
-            .enter(|| self.outbox.borrow_mut().confirm_checkpoint(&confirmed));
+        self.executor.enter(|| {
+            self.outbox
+                .borrow_mut()
+                .confirm_checkpoint(index, &confirmed)
+        });
         if let Ok(bytes) = result {
             self.checkpoints.last_bytes = bytes;
+            self.checkpoints.covered = self.checkpoints.covered.max(index);
             self.outputs
                 .push_back(Output::Disk(DiskOp::DropCovered { index }));
         }
@@ -598,11 +603,12 @@ impl Member {
                 .settings
                 .checkpoint_entries
                 .is_some_and(|due| entries >= due);
-        if checkpoints.running || !due {
+        // A snapshot that is being installed is a checkpoint, and a newer one.
+        if checkpoints.running.is_some() || !due || self.outbox.borrow().awaits_checkpoint() {
             return;
         }
         if let Some(checkpoint) = self.replica.borrow().checkpoint() {
-            self.checkpoints.running = true;
+            self.checkpoints.running = Some(checkpoint.index);
             self.checkpoints.log_bytes = 0;
             self.checkpoints.covered = checkpoint.index;
             self.outputs

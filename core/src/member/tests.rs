@@ -69,6 +69,9 @@ struct World {
     disks: BTreeMap<u64, Disk>,
     wire: VecDeque<(u64, u64, PeerMessage)>,
     cut_off: Vec<u64>,
+    /// A member whose checkpoints are durable at once but confirmed by hand, and those of it that are not yet.
+    slow_checkpoints: Option<u64>,
+    unconfirmed: Vec<u64>,
     answers: BTreeMap<u64, Result<Outcome, Refusal>>,
     barriers: BTreeMap<u64, Result<(), Refusal>>,
     lease_answers: BTreeMap<u64, Result<LeaseAnswer, Refusal>>,
@@ -103,6 +106,8 @@ impl World {
             disks: (1..=size).map(|id| (id, Disk::default())).collect(),
             wire: VecDeque::new(),
             cut_off: Vec::new(),
+            slow_checkpoints: None,
+            unconfirmed: Vec::new(),
             answers: BTreeMap::new(),
             barriers: BTreeMap::new(),
             lease_answers: BTreeMap::new(),
@@ -204,6 +209,10 @@ impl World {
                     let about = checkpoint.description.encode();
                     let bytes = Encoder::new(checkpoint.view, &about).flatten().collect();
                     self.disks.entry(id).or_default().checkpoint = Some(bytes);
+                    if self.slow_checkpoints == Some(id) {
+                        self.unconfirmed.push(checkpoint.index);
+                        continue;
+                    }
                     let durable = Input::Checkpointed {
                         index: checkpoint.index,
                         result: Ok(1),
@@ -284,6 +293,7 @@ impl World {
     }
 }
 
+mod checkpoints;
 mod leases;
 
 #[test]
