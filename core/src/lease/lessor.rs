@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{LeaseAnswer, LeaseExpiry, Leases, RemainingTime, RemainingTimes};
+use super::{LeaseAnswer, LeaseAsker, LeaseExpiry, Leases, RemainingTime, RemainingTimes};
 use crate::command::Request;
 use crate::output::Refusal;
 
@@ -38,8 +38,8 @@ pub(crate) struct Lessor {
     answers: Vec<Answered>,
 }
 
-/// A token and what it gets.
-pub(crate) type Answered = (u64, Result<LeaseAnswer, Refusal>);
+/// Who asked, and the answer.
+pub(crate) type Answered = (LeaseAsker, Result<LeaseAnswer, Refusal>);
 
 /// The countdown of one lease.
 struct Clock {
@@ -64,7 +64,7 @@ struct Clock {
 /// A renewal that waits.
 #[derive(Clone, Copy)]
 pub(crate) struct Waiting {
-    pub(crate) token: u64,
+    pub(crate) asker: LeaseAsker,
     pub(crate) deadline: Duration,
 }
 
@@ -127,7 +127,7 @@ impl Lessor {
         self.answers = forgotten.answers;
         for waiting in forgotten.clocks.into_values().flat_map(|c| c.waiting) {
             self.answers
-                .push((waiting.token, Err(Refusal::LeaderChanged)));
+                .push((waiting.asker, Err(Refusal::LeaderChanged)));
         }
         self.term = term;
         if term.is_none() {
@@ -165,9 +165,9 @@ impl Lessor {
                 self.records.remove(&(at, id));
             }
             let renewed = LeaseAnswer::Renewed { ttl_seconds: 0 };
-            let tokens = gone.waiting.iter().map(|waiting| waiting.token);
+            let askers = gone.waiting.iter().map(|waiting| waiting.asker);
             self.answers
-                .extend(tokens.map(|token| (token, Ok(renewed.clone()))));
+                .extend(askers.map(|asker| (asker, Ok(renewed.clone()))));
         }
         if let Some(lease) = lease {
             self.start(id, self.clock(lease.granted_index, lease.ttl_seconds, now));
@@ -178,7 +178,7 @@ impl Lessor {
     pub(crate) fn renew(&mut self, id: i64, asked: Waiting, now: Duration) {
         let Some(clock) = self.clocks.get_mut(&id) else {
             let unknown = LeaseAnswer::Renewed { ttl_seconds: 0 };
-            self.answers.push((asked.token, Ok(unknown)));
+            self.answers.push((asked.asker, Ok(unknown)));
             return;
         };
         let over = clock.deadline <= now;
@@ -186,7 +186,7 @@ impl Lessor {
             clock.restart(now);
             if !clock.recorded {
                 clock.known_at = now;
-                self.answers.push((asked.token, Ok(clock.renewed())));
+                self.answers.push((asked.asker, Ok(clock.renewed())));
                 return;
             }
             if !clock.clearing {
@@ -252,7 +252,7 @@ impl Lessor {
         while let Some((_, id)) = self.deadlines.pop_front_if(|(at, _)| *at <= now) {
             if let Some(clock) = self.clocks.get_mut(&id) {
                 let late = clock.waiting.extract_if(.., |w| w.deadline <= now);
-                let refused = late.map(|w| (w.token, Err(Refusal::TimedOut)));
+                let refused = late.map(|w| (w.asker, Err(Refusal::TimedOut)));
                 self.answers.extend(refused);
             }
         }
@@ -377,10 +377,10 @@ impl Lessor {
             clock.known_at = now;
         }
         let renewed = clock.renewed();
-        let tokens = clock.waiting.drain(..).map(|waiting| waiting.token);
-        self.answers.extend(tokens.map(|token| {
+        let askers = clock.waiting.drain(..).map(|waiting| waiting.asker);
+        self.answers.extend(askers.map(|asker| {
             let refused = failure.cloned().map_or_else(|| Ok(renewed.clone()), Err);
-            (token, refused)
+            (asker, refused)
         }));
     }
 

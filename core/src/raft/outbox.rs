@@ -32,8 +32,8 @@ pub(crate) struct Letter {
 
 /// How a proposal ended.
 pub(crate) enum Ended {
-    /// Applied, with this result.
-    Applied(Result<Outcome, ApplyError>),
+    /// Applied at this index, with this result.
+    Applied(u64, Result<Outcome, ApplyError>),
     /// Consensus has no quorum's word yet for its fresh leadership: propose again shortly.
     TooEarly,
     /// Refused for good.
@@ -51,14 +51,17 @@ pub(crate) struct Outbox {
     last_ticket: u64,
     unconfirmed: VecDeque<(u64, Unconfirmed)>,
     /// The index of the checkpoint that consensus waits for, and where to tell that it is durable.
-    checkpoint: Option<(u64, OneshotSenderOf<TypeConfig, Result<(), io::Error>>)>,
+    checkpoint: Option<(u64, Confirmation)>,
     calls: BTreeMap<u64, OneshotSenderOf<TypeConfig, Result<Reply, String>>>,
     next_call: u64,
 }
 
+/// Where consensus hears that something is durable, or why it is not.
+type Confirmation = OneshotSenderOf<TypeConfig, Result<(), io::Error>>;
+
 enum Unconfirmed {
     Flushed(IOFlushed<TypeConfig>),
-    Awaited(OneshotSenderOf<TypeConfig, Result<(), io::Error>>),
+    Awaited(Confirmation),
 }
 
 impl Outbox {
@@ -212,12 +215,13 @@ impl Outbox {
         self.outcome = None;
     }
 
-    pub(crate) fn finish_applied(&mut self, proposal: u64) {
+    pub(crate) fn finish_applied(&mut self, proposal: u64, index: u64) {
         let outcome = self
             .outcome
             .take()
             .expect("apply leaves an outcome before it runs the responder");
-        self.ended.push_back((proposal, Ended::Applied(outcome)));
+        self.ended
+            .push_back((proposal, Ended::Applied(index, outcome)));
     }
 
     pub(crate) fn finish_forward(&mut self, proposal: u64, forward: &ForwardToLeader<TypeConfig>) {
