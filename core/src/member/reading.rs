@@ -32,8 +32,9 @@ pub(super) struct Barriers {
     confirmed: Rc<RefCell<VecDeque<Confirmed>>>,
     /// The number of the next barrier, greater than those of earlier lives.
     next: u64,
-    /// After a failure the next barrier begins here.
+    /// After a failure the next barrier begins here, and the next failure pauses so long.
     not_before: Duration,
+    pause: Duration,
 }
 
 /// The number of a barrier, and its read index.
@@ -76,8 +77,9 @@ struct Sight {
     leader: u64,
 }
 
-/// The pause after a barrier that failed, before the next.
-const FAILURE_PAUSE: Duration = Duration::from_millis(10);
+/// The first pause after a barrier that failed, before the next, and the longest of several in a row.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(160);
 
 /// The pause after a letter that is known to be lost, before the next.
 const LOSS_PAUSE: Duration = Duration::from_millis(50);
@@ -94,6 +96,7 @@ impl Barriers {
             confirmed: Rc::default(),
             next: (u64::from(incarnation) << 32) + 1,
             not_before: Duration::ZERO,
+            pause: PAUSE_MIN,
         }
     }
 
@@ -103,6 +106,12 @@ impl Barriers {
             deadline: ask.deadline,
             rider: Rider::Ask(ask),
         });
+    }
+
+    fn fail(&mut self, running: Running, now: Duration) {
+        self.not_before = now + self.pause;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        self.start_again(running.riders);
     }
 
     /// What had a place in an earlier barrier goes before what waits for its first.
@@ -284,8 +293,7 @@ impl Member {
                     }
                 }
                 (Some(running), Err(_)) => {
-                    self.barriers.not_before = self.now + FAILURE_PAUSE;
-                    self.barriers.start_again(running.riders);
+                    self.barriers.fail(running, self.now);
                 }
             }
         }
@@ -317,6 +325,7 @@ impl Member {
     }
 
     fn confirmed(&mut self, running: Running, index: u64) {
+        self.barriers.pause = PAUSE_MIN;
         let Sight { term, .. } = running.sight;
         let mut riders = Vec::new();
         for waiting in running.riders {
