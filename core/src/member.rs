@@ -132,6 +132,7 @@ pub const PROPOSALS_MAX: usize = 16_384;
 
 /// What a lease counts for in the bytes in use, so that the quota bounds their number.
 const LEASE_BYTES: u64 = 64;
+
 /// How often one step lets happen what came up in it; what is left rings at once.
 const ROUNDS_MAX: usize = 3;
 

@@ -7,7 +7,7 @@
 //! - What long leases have left is recorded through the log now and then. A renewal of such a lease takes the
 //!   record back through the log before it is answered, or else a new leader would count on from the record.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{LeaseAnswer, LeaseAsker, LeaseExpiry, Leases, RemainingTime, RemainingTimes};
@@ -34,7 +34,7 @@ pub(crate) struct Lessor {
     /// Leases whose record is to be taken back.
     to_clear: Vec<i64>,
     /// The deadlines of renewals that wait, in order, and the leases they are for.
-    deadlines: VecDeque<(Duration, i64)>,
+    deadlines: BTreeSet<(Duration, i64)>,
     answers: Vec<Answered>,
 }
 
@@ -108,7 +108,7 @@ impl Lessor {
             records: BTreeSet::new(),
             record_under_way: false,
             to_clear: Vec::new(),
-            deadlines: VecDeque::new(),
+            deadlines: BTreeSet::new(),
             answers: Vec::new(),
         }
     }
@@ -195,7 +195,7 @@ impl Lessor {
             }
         }
         clock.waiting.push(asked);
-        self.deadlines.push_back((asked.deadline, id));
+        self.deadlines.insert((asked.deadline, id));
     }
 
     /// How long a lease still lives, in whole seconds; none if it does not exist.
@@ -249,7 +249,8 @@ impl Lessor {
 
     /// Answers that are due, those of renewals that waited too long among them.
     pub(crate) fn answers(&mut self, now: Duration) -> std::vec::Drain<'_, Answered> {
-        while let Some((_, id)) = self.deadlines.pop_front_if(|(at, _)| *at <= now) {
+        while let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now) {
+            self.deadlines.remove(&(at, id));
             if let Some(clock) = self.clocks.get_mut(&id) {
                 let late = clock.waiting.extract_if(.., |w| w.deadline <= now);
                 let refused = late.map(|w| (w.asker, Err(Refusal::TimedOut)));
@@ -269,7 +270,7 @@ impl Lessor {
             .then(|| self.records.first())
             .flatten()
             .map(|(at, _)| *at);
-        let wait = self.deadlines.front().map(|(at, _)| *at);
+        let wait = self.deadlines.first().map(|(at, _)| *at);
         end.into_iter().chain(record).chain(wait).min()
     }
 

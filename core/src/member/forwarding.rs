@@ -285,6 +285,13 @@ impl Member {
                 self.end_proposal(number, result);
             }
         }
+        // What ended meanwhile, and without a leader everything does.
+        while let Some(number) = self.forwards.waiting.front() {
+            if self.pending.get(*number).is_some() {
+                break;
+            }
+            self.forwards.waiting.pop_front();
+        }
         let term = self.published.term;
         if self.published.leader.is_some() && term > self.forwards.term {
             self.forwards.term = term;

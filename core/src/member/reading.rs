@@ -24,6 +24,8 @@ use crate::raft::reception;
 pub(super) struct Barriers {
     /// Wait for the next barrier.
     waiting: Vec<Waiting>,
+    /// Reads of clients here that have no answer yet.
+    reads: usize,
     /// The one under way.
     running: Option<Running>,
     /// Have a read index that the state has yet to reach.
@@ -77,6 +79,9 @@ struct Sight {
     leader: u64,
 }
 
+/// Reads that may wait at once; more are refused at once rather than queued.
+const READS_MAX: usize = 65_536;
+
 /// The first pause after a barrier that failed, before the next, and the longest of several in a row.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(160);
@@ -91,6 +96,7 @@ impl Barriers {
     pub(super) fn new(incarnation: u32) -> Self {
         Self {
             waiting: Vec::new(),
+            reads: 0,
             running: None,
             settling: VecDeque::new(),
             confirmed: Rc::default(),
@@ -145,7 +151,16 @@ impl Barriers {
 }
 
 impl Member {
-    pub(super) fn await_barrier(&mut self, tokens: Vec<u64>) {
+    pub(super) fn await_barrier(&mut self, mut tokens: Vec<u64>) {
+        let room = READS_MAX - self.barriers.reads;
+        let beyond = tokens.split_off(tokens.len().min(room));
+        if !beyond.is_empty() {
+            self.outputs.push_back(Output::BarrierPassed {
+                tokens: beyond,
+                result: Err(Refusal::TooManyRequests),
+            });
+        }
+        self.barriers.reads += tokens.len();
         self.barriers.waiting.push(Waiting {
             deadline: self.now + self.settings.request_timeout,
             rider: Rider::Reads(tokens),
@@ -356,6 +371,7 @@ impl Member {
                     Rider::Peer { .. } => {}
                 }
             }
+            self.barriers.reads -= passed.len();
             if !passed.is_empty() {
                 self.outputs.push_back(Output::BarrierPassed {
                     tokens: passed,
@@ -367,10 +383,12 @@ impl Member {
 
     fn refuse_rider(&mut self, rider: Rider, refusal: Refusal) {
         match rider {
-            Rider::Reads(tokens) => self.outputs.push_back(Output::BarrierPassed {
-                tokens,
-                result: Err(refusal),
-            }),
+            Rider::Reads(tokens) => {
+                self.barriers.reads -= tokens.len();
+                let result = Err(refusal);
+                self.outputs
+                    .push_back(Output::BarrierPassed { tokens, result });
+            }
             // It has its own deadlines.
             Rider::Peer { .. } => {}
             Rider::Ask(ask) => self.answer_asker(ask.asker, Err(refusal)),

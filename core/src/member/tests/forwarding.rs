@@ -178,6 +178,8 @@ fn a_physical_compaction_through_a_follower_ends_when_its_own_records_are_gone()
     world.handle(follower, Input::Propose(vec![proposal]));
     world.pass(Duration::from_secs(1));
     assert!(world.is_answered(900), "{:?}", world.answers.get(&900));
+    world.put(leader, 901, "k");
+    world.pass(Duration::from_secs(1));
     assert!(world.members[&follower].published().bytes_in_use < grown / 2);
 }
 
@@ -231,6 +233,38 @@ fn the_clients_of_a_cut_off_leader_time_out() {
     assert_eq!(world.answers.get(&1).cloned(), timed_out);
     world.pass(Duration::from_millis(3_000));
     assert_eq!(world.answers.get(&2).cloned(), timed_out);
+}
+
+#[test]
+fn the_clients_of_a_cut_off_follower_time_out() {
+    let (mut world, _, follower) = World::led();
+    world.cut_off = vec![follower];
+    world.put(follower, 1, "a");
+    world.pass(Duration::from_millis(6_999));
+    assert_eq!(world.answers.get(&1), None);
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.answers.get(&1), Some(&Err(Refusal::TimedOut)));
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(3));
+    world.put(follower, 2, "b");
+    world.pass(Duration::from_secs(1));
+    assert!(world.is_answered(2));
+}
+
+#[test]
+fn no_more_proposals_wait_for_a_leader_than_may() {
+    let mut world = World::new(3);
+    world.cut_off = vec![1, 2, 3];
+    for token in 0..=PROPOSALS_MAX as u64 {
+        world.put_quietly(1, token, "a");
+    }
+    let last = PROPOSALS_MAX as u64;
+    assert_eq!(
+        world.answers.get(&last),
+        Some(&Err(Refusal::TooManyRequests))
+    );
+    world.pass(Duration::from_secs(7));
+    assert_eq!(world.answers.len(), PROPOSALS_MAX + 1);
 }
 
 #[test]

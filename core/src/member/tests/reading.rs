@@ -119,6 +119,19 @@ fn barriers_on_a_cut_off_member_end_by_their_deadline() {
 }
 
 #[test]
+fn no_more_reads_wait_than_may() {
+    let mut world = World::new(3);
+    world.cut_off = vec![1, 2, 3];
+    world.read_quietly(1, (0..65_536).collect());
+    assert!(world.barriers.is_empty());
+    world.read_quietly(1, vec![70_000]);
+    let refused = Some(Err(Refusal::TooManyRequests));
+    assert_eq!(world.barriers.get(&70_000).cloned(), refused);
+    world.pass(Duration::from_secs(7));
+    assert_eq!(world.barriers.len(), 65_537);
+}
+
+#[test]
 fn a_barrier_waits_for_a_leader_until_its_deadline() {
     let mut world = World::new(3);
     world.read(1, 1);
