@@ -94,6 +94,15 @@ pub struct LeaseTerms {
     pub remaining_seconds: i64,
 }
 
+/// Who waits for what the lessor says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LeaseAsker {
+    /// Whoever handed this token in.
+    Client(u64),
+    /// A client of another member, which knows the question by this number.
+    Peer { member: u64, number: u64 },
+}
+
 /// A question to the lessor, and the token its answer will carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseQuery {

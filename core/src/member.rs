@@ -10,15 +10,15 @@ use openraft::{Config, Membership, SnapshotPolicy};
 
 use crate::command::{Command, MemberAttributes, Request};
 use crate::compactor::{AutoCompaction, Compactor};
-use crate::input::{Input, Proposal};
+use crate::input::Input;
 use crate::lease::lessor::Lessor;
 use crate::mvcc::{Store, Sweep};
 use crate::output::{DiskOp, MemberInfo, Outcome, Output, Published, Refusal};
-use crate::pending::{Asker, Pending, PendingProposals};
+use crate::pending::{Asker, Pending, PendingProposals, Place};
 use crate::raft::executor::Executor;
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::{BadDescription, Machine, Replica};
-use crate::raft::message::{Body, PeerMessage};
+use crate::raft::message::{Body, Forwarded, PeerMessage};
 use crate::raft::network::Network;
 use crate::raft::outbox::{Ended, Outbox, SharedOutbox};
 use crate::raft::reception;
@@ -27,9 +27,13 @@ use crate::raft::types::{PeerUrls, Raft};
 use crate::raft::{RecoveredLog, proposer};
 
 mod compacting;
+mod forwarding;
 mod leasing;
+mod reading;
 
+use forwarding::{End, Forwards};
 use leasing::Asks;
+use reading::Barriers;
 
 /// A cluster member: consensus, the replicated state, and the clients that wait, without any IO.
 ///
@@ -51,6 +55,7 @@ pub struct Member {
     replica: Rc<RefCell<Replica>>,
     proposer: proposer::Queue,
     pending: PendingProposals,
+    forwards: Forwards,
     barriers: Barriers,
     lessor: Lessor,
     asks: Asks,
@@ -109,19 +114,11 @@ pub struct Recovered {
     pub log: RecoveredLog,
 }
 
-/// Reads that wait for the quorum's word; all that arrive while one barrier is under way share the next.
-#[derive(Default)]
-struct Barriers {
-    running: bool,
-    waiting: Vec<u64>,
-    under_way: Vec<u64>,
-    result: Rc<RefCell<Option<Result<(), Refusal>>>>,
-}
-
 /// When to write the state to the disk.
 #[derive(Default)]
 struct Checkpoints {
-    running: bool,
+    /// The index of the one under way that this member takes by itself.
+    running: Option<u64>,
     /// What the log holds beyond the last one.
     log_bytes: u64,
     /// The entry that the last one covers.
@@ -135,6 +132,9 @@ pub const PROPOSALS_MAX: usize = 16_384;
 
 /// What a lease counts for in the bytes in use, so that the quota bounds their number.
 const LEASE_BYTES: u64 = 64;
+
+/// How often one step lets happen what came up in it; what is left rings at once.
+const ROUNDS_MAX: usize = 3;
 
 /// Changes looked at in one slice of the sweep after a compaction.
 const SWEEP_CHANGES: usize = 256;
@@ -165,7 +165,7 @@ impl Member {
         let log = LogStore::new(recovered.log, Rc::clone(&outbox));
         let trimmer = Trimmer::new(log.clone());
         let machine = Machine::new(Rc::clone(&replica), Rc::clone(&outbox));
-        let network = Network::new(Rc::clone(&outbox));
+        let network = Network::new(Rc::clone(&outbox), settings.election_timeout);
         let config = Arc::new(consensus_config(&settings));
         let id = settings.id;
         let started = executor.block_on(Raft::new(id, config, network, log, machine));
@@ -179,10 +179,11 @@ impl Member {
             executor,
             raft,
             proposer,
-            pending: PendingProposals::default(),
-            barriers: Barriers::default(),
+            pending: PendingProposals::new(settings.incarnation),
+            forwards: Forwards::new(settings.incarnation),
+            barriers: Barriers::new(settings.incarnation),
             lessor: Lessor::new(settings.election_timeout, settings.lease_record_interval),
-            asks: Asks::default(),
+            asks: Asks::new(settings.incarnation),
             compactor: Compactor::new(settings.auto_compaction, now),
             outputs: VecDeque::new(),
             until_swept: Vec::new(),
@@ -224,16 +225,10 @@ impl Member {
         match input {
             Input::Tick => {}
             Input::Propose(proposals) => self.propose(proposals),
-            Input::Barrier { tokens } => self.barriers.waiting.extend(tokens),
+            Input::Barrier { tokens } => self.await_barrier(tokens),
             Input::AskLeases(queries) => self.ask_leases(queries),
             Input::Peer { from, message } => self.receive(from, message),
-            Input::PeerUnreachable { message, reason } => self.executor.enter(|| {
-                if let Body::Request(_) = message.body {
-                    self.outbox
-                        .borrow_mut()
-                        .finish_call(message.call, Err(reason));
-                }
-            }),
+            Input::PeerUnreachable { message, reason } => self.undelivered(message, reason),
             Input::Written { up_to, result } => {
                 self.executor
                     .enter(|| self.outbox.borrow_mut().confirm_writes(up_to, &result));
@@ -253,6 +248,8 @@ impl Member {
         let raft = self.executor.next_deadline().map(|at| at.to_epoch());
         raft.into_iter()
             .chain(self.pending.deadline())
+            .chain(self.forwards_alarm())
+            .chain(self.barriers_alarm())
             .chain(self.sweep_at)
             .chain(self.leases_alarm())
             .chain(self.compactor.next_alarm())
@@ -313,25 +310,6 @@ impl Member {
         voters.next() == Some(self.id) && voters.next().is_none()
     }
 
-    fn propose(&mut self, proposals: Vec<Proposal>) {
-        let deadline = self.now + self.settings.request_timeout;
-        for Proposal { token, command } in proposals {
-            if self.pending.len() >= PROPOSALS_MAX {
-                self.outputs.push_back(Output::Answer {
-                    token,
-                    answer: Err(Refusal::TooManyRequests),
-                });
-                continue;
-            }
-            let number = self.pending.add(Pending {
-                asker: Asker::Client(token),
-                deadline,
-                command: command.clone(),
-            });
-            self.executor.enter(|| self.proposer.push(number, command));
-        }
-    }
-
     /// Proposes something that no client asked for. Whoever does bounds how much of it is under way.
     fn propose_internally(&mut self, asker: Asker, request: Request) {
         let command = Command::from(request);
@@ -339,6 +317,7 @@ impl Member {
             asker,
             deadline: self.now + self.settings.request_timeout,
             command: command.clone(),
+            place: Place::Here,
         });
         self.executor.enter(|| self.proposer.push(number, command));
     }
@@ -360,16 +339,51 @@ impl Member {
                     outbox.borrow_mut().reply(from, call, reply);
                 }));
             }
+            Body::Forwarded(forwarded) => self.receive_forwarded(from, message.call, forwarded),
+        }
+    }
+
+    fn receive_forwarded(&mut self, from: u64, call: u64, forwarded: Forwarded) {
+        match forwarded {
+            Forwarded::Proposals { term, proposals } => {
+                self.take_proposals(from, call, term, proposals);
+            }
+            Forwarded::Ended(ends) => self.take_ends(from, ends),
+            Forwarded::AskReadIndex => self.serve_read_index(from, call),
+            Forwarded::ReadIndex { term, index } => {
+                self.take_read_index(from, call, Some((term, index)));
+            }
+            Forwarded::NoReadIndex => self.take_read_index(from, call, None),
+            Forwarded::AskLeases(queries) => self.serve_leases(from, queries),
+            Forwarded::LeaseAnswers(answers) => self.take_lease_answers(answers),
+        }
+    }
+
+    /// A message may not have arrived, though it may have. Forwarded proposals are not sent again, since they must not
+    /// be proposed twice; questions are, after a while.
+    fn undelivered(&mut self, message: PeerMessage, reason: String) {
+        match message.body {
+            Body::Request(_) => self.executor.enter(|| {
+                self.outbox
+                    .borrow_mut()
+                    .finish_call(message.call, Err(reason));
+            }),
+            Body::Forwarded(Forwarded::AskReadIndex) => self.read_index_lost(message.call),
+            Body::Reply(_) | Body::Forwarded(_) => {}
         }
     }
 
     fn checkpointed(&mut self, index: u64, result: Result<u64, String>) {
-        self.checkpoints.running = false;
+        self.checkpoints.running.take_if(|at| *at == index);
         let confirmed = result.as_ref().map(|_| ()).map_err(Clone::clone);
-        self.executor
-            .enter(|| self.outbox.borrow_mut().confirm_checkpoint(&confirmed));
+        self.executor.enter(|| {
+            self.outbox
+                .borrow_mut()
+                .confirm_checkpoint(index, &confirmed)
+        });
         if let Ok(bytes) = result {
             self.checkpoints.last_bytes = bytes;
+            self.checkpoints.covered = self.checkpoints.covered.max(index);
             self.outputs
                 .push_back(Output::Disk(DiskOp::DropCovered { index }));
         }
@@ -377,15 +391,28 @@ impl Member {
 
     /// Lets everything that can happen at this time happen, and collects what came of it.
     fn turn(&mut self, now: Duration) {
-        self.go_round(now);
-        let proposed = self.tend_leases();
-        if self.tend_compactor() || proposed {
+        for _ in 0..ROUNDS_MAX {
             self.go_round(now);
+            let proposed = self.tend_leases();
+            let more = self.tend_compactor() || proposed || self.has_more();
+            if !more {
+                break;
+            }
         }
         self.consider_checkpoint();
     }
 
+    /// Whether something that came up in a round can go on at once.
+    fn has_more(&self) -> bool {
+        let alarms = self
+            .forwards_alarm()
+            .into_iter()
+            .chain(self.barriers_alarm());
+        alarms.min().is_some_and(|at| at <= self.now)
+    }
+
     fn go_round(&mut self, now: Duration) {
+        self.route();
         self.start_barrier();
         // Before anything is applied: what a compaction gives up stays until a view with its boundary is published, so
         // that watchers who have everything up to the view before still find what follows.
@@ -397,40 +424,10 @@ impl Member {
         self.collect_messages();
         self.publish();
         self.answer(ended);
-        self.finish_barrier();
+        self.finish_forwards();
+        self.finish_barriers();
         self.expire();
-    }
-
-    fn start_barrier(&mut self) {
-        if self.barriers.running || (self.barriers.waiting.is_empty() && !self.asks.want_barrier())
-        {
-            return;
-        }
-        self.barriers.running = true;
-        self.asks.join_barrier();
-        std::mem::swap(&mut self.barriers.waiting, &mut self.barriers.under_way);
-        let (raft, result) = (self.raft.clone(), Rc::clone(&self.barriers.result));
-        drop(self.executor.spawn(async move {
-            let passed = reception::barrier(&raft).await;
-            *result.borrow_mut() = Some(passed);
-        }));
-    }
-
-    fn finish_barrier(&mut self) {
-        let Some(result) = self.barriers.result.borrow_mut().take() else {
-            return;
-        };
-        self.barriers.running = false;
-        self.finish_asks(&result);
-        let tokens = std::mem::take(&mut self.barriers.under_way);
-        if !tokens.is_empty() {
-            self.outputs
-                .push_back(Output::BarrierPassed { tokens, result });
-        }
-        self.start_barrier();
-        if self.barriers.running {
-            self.executor.run_until_idle(self.now);
-        }
+        self.send_ends();
     }
 
     fn collect_messages(&mut self) {
@@ -451,37 +448,50 @@ impl Member {
         }
     }
 
-    fn collect_ended(&mut self) -> Vec<(Asker, Result<Outcome, Refusal>)> {
-        let mut answers = Vec::new();
+    fn collect_ended(&mut self) -> Vec<End> {
+        let mut ends = Vec::new();
         loop {
             let next = self.outbox.borrow_mut().next_ended();
             let Some((number, ended)) = next else {
-                return answers;
+                return ends;
             };
-            let result = match ended {
-                // Only what a client asked for: what the member does by itself must keep its order.
-                Ended::TooEarly => match self.pending.get(number) {
-                    Some(pending) if matches!(pending.asker, Asker::Client(_)) => {
-                        self.proposer
-                            .push_later(&self.executor, number, pending.command.clone());
-                        continue;
-                    }
-                    _ => Err(Refusal::NotLeader { leader: None }),
-                },
-                Ended::Applied(result) => result.map_err(Refusal::from),
-                Ended::Refused(refusal) => Err(refusal),
+            let (index, result) = match ended {
+                // What the member does by itself is not tried again: it must keep its order.
+                Ended::TooEarly if self.try_again(number, true) => continue,
+                Ended::TooEarly => (0, Err(Refusal::NotLeader { leader: None })),
+                Ended::Refused(Refusal::NotLeader { .. }) if self.try_again(number, false) => {
+                    continue;
+                }
+                Ended::Refused(refusal) => (0, Err(refusal)),
+                Ended::Applied(index, result) => {
+                    self.forwards.leader_is_ready();
+                    (index, result.map_err(Refusal::from))
+                }
             };
             // A proposal that is not pending any more has been answered as timed out.
-            if let Some(pending) = self.pending.remove(number) {
-                answers.push((pending.asker, result));
+            if let Some(Pending { asker, .. }) = self.pending.remove(number) {
+                ends.push(End {
+                    asker,
+                    index,
+                    result,
+                });
             }
         }
     }
 
-    fn answer(&mut self, ended: Vec<(Asker, Result<Outcome, Refusal>)>) {
-        for (asker, answer) in ended {
+    fn answer(&mut self, ended: Vec<End>) {
+        for End {
+            asker,
+            index,
+            result: answer,
+        } in ended
+        {
             let token = match asker {
                 Asker::Client(token) => token,
+                Asker::Peer { member, number } => {
+                    self.return_end(member, number, index, answer);
+                    continue;
+                }
                 Asker::Lessor(act) => {
                     self.asks.ended.push((act, answer.err()));
                     continue;
@@ -491,7 +501,9 @@ impl Member {
                     continue;
                 }
             };
-            if matches!(answer, Ok(Outcome::Compact { physical: true, .. })) {
+            // One that came back from a leader may find the sweep here over.
+            let sweeps = self.sweep_at.is_some();
+            if sweeps && matches!(answer, Ok(Outcome::Compact { physical: true, .. })) {
                 self.until_swept
                     .extend(answer.ok().map(|outcome| (token, outcome)));
                 continue;
@@ -519,7 +531,14 @@ impl Member {
 
     fn expire(&mut self) {
         while let Some(pending) = self.pending.take_expired(self.now) {
-            self.answer(vec![(pending.asker, Err(Refusal::TimedOut))]);
+            // Another member's client has a deadline there.
+            if !matches!(pending.asker, Asker::Peer { .. }) {
+                self.answer(vec![End {
+                    asker: pending.asker,
+                    index: 0,
+                    result: Err(Refusal::TimedOut),
+                }]);
+            }
         }
     }
 
@@ -598,11 +617,12 @@ impl Member {
                 .settings
                 .checkpoint_entries
                 .is_some_and(|due| entries >= due);
-        if checkpoints.running || !due {
+        // A snapshot that is being installed is a checkpoint, and a newer one.
+        if checkpoints.running.is_some() || !due || self.outbox.borrow().awaits_checkpoint() {
             return;
         }
         if let Some(checkpoint) = self.replica.borrow().checkpoint() {
-            self.checkpoints.running = true;
+            self.checkpoints.running = Some(checkpoint.index);
             self.checkpoints.log_bytes = 0;
             self.checkpoints.covered = checkpoint.index;
             self.outputs

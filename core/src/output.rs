@@ -7,6 +7,7 @@ use metastore_proto::etcdserverpb::{
     CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse, PutResponse,
     TxnResponse,
 };
+use prost::Message;
 
 use crate::apply_error::ApplyError;
 use crate::kv_error::KvError;
@@ -153,6 +154,21 @@ pub enum Outcome {
     LeaseRemainingRecorded,
 }
 
+impl Outcome {
+    /// Bytes of the answer as a client gets it.
+    pub fn encoded_len(&self) -> usize {
+        match self {
+            Self::Put(response) => response.encoded_len(),
+            Self::DeleteRange(response) => response.encoded_len(),
+            Self::Txn(response) => response.encoded_len(),
+            Self::Compact { response, .. } => response.encoded_len(),
+            Self::LeaseGranted(response) => response.encoded_len(),
+            Self::LeaseRevoked(response) => response.encoded_len(),
+            Self::Published | Self::LeaseRemainingRecorded => 0,
+        }
+    }
+}
+
 /// Why a proposal or a barrier did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -160,7 +176,7 @@ pub enum Refusal {
     Kv(KvError),
     /// As above, of a command about a lease.
     Lease(LeaseError),
-    /// Another member leads, or none.
+    /// Another member leads, or none; nothing happened.
     NotLeader {
         /// Who does, if known.
         leader: Option<u64>,

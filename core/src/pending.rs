@@ -11,6 +11,8 @@ use crate::lease::lessor;
 pub(crate) enum Asker {
     /// Whoever handed this token in.
     Client(u64),
+    /// A client of another member, which knows the proposal by this number.
+    Peer { member: u64, number: u64 },
     /// The lessor, for something it does by itself.
     Lessor(lessor::Act),
     /// The compactor.
@@ -21,8 +23,22 @@ pub(crate) enum Asker {
 pub(crate) struct Pending {
     pub(crate) asker: Asker,
     pub(crate) deadline: Duration,
-    /// Kept for a second try where consensus was not ready for the first.
+    /// Kept for another try where nothing was appended at the first.
     pub(crate) command: Command,
+    pub(crate) place: Place,
+}
+
+/// Where a proposal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Waits for a leader.
+    Waiting,
+    /// In consensus on this member.
+    Here,
+    /// Sent to the leader of this term.
+    Sent { leader: u64, term: u64 },
+    /// Applied by the leader, at an index that this member's state has yet to reach.
+    Ahead,
 }
 
 /// A ring over consecutive numbers: adding, finding and removing are O(1), and because every proposal gets
@@ -35,6 +51,14 @@ pub(crate) struct PendingProposals {
 }
 
 impl PendingProposals {
+    /// The numbers of an earlier life must not come again: other members may still speak of them.
+    pub(crate) fn new(incarnation: u32) -> Self {
+        Self {
+            first: u64::from(incarnation) << 32,
+            ..Self::default()
+        }
+    }
+
     /// Takes a proposal in and numbers it.
     pub(crate) fn add(&mut self, pending: Pending) -> u64 {
         let number = self.first + self.ring.len() as u64;
@@ -45,6 +69,21 @@ impl PendingProposals {
 
     pub(crate) fn get(&self, number: u64) -> Option<&Pending> {
         self.ring.get(self.slot(number)?)?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut Pending> {
+        let slot = self.slot(number)?;
+        self.ring.get_mut(slot)?.as_mut()
+    }
+
+    /// Those that were sent to leaders of earlier terms. Looks at all.
+    pub(crate) fn sent_before(&self, term: u64) -> Vec<u64> {
+        let numbered = (self.first..).zip(&self.ring);
+        let sent = numbered.filter(|(_, pending)| {
+            let place = pending.as_ref().map(|pending| pending.place);
+            matches!(place, Some(Place::Sent { term: sent, .. }) if sent < term)
+        });
+        sent.map(|(number, _)| number).collect()
     }
 
     /// Takes a proposal out; none if it has ended before.
@@ -100,6 +139,7 @@ mod tests {
             asker: Asker::Client(token),
             deadline: Duration::from_millis(deadline_ms),
             command,
+            place: Place::Waiting,
         }
     }
 
@@ -119,6 +159,19 @@ mod tests {
         assert_eq!(all.len(), 2);
         assert_eq!(all.deadline(), Some(Duration::from_millis(11)));
         assert_eq!(all.add(pending(9, 20)), 4);
+    }
+
+    #[test]
+    fn what_was_sent_in_an_earlier_term_is_found() {
+        let mut all = PendingProposals::new(1);
+        let numbers: Vec<u64> = (0..4).map(|i| all.add(pending(i, 10))).collect();
+        for (number, term) in [(numbers[1], 4), (numbers[3], 5)] {
+            let pending = all.get_mut(number).expect("it was added");
+            pending.place = Place::Sent { leader: 2, term };
+        }
+        all.remove(numbers[0]);
+        assert_eq!(all.sent_before(5), [numbers[1]]);
+        assert!(numbers[0] > 0, "no number of an earlier life");
     }
 
     #[test]

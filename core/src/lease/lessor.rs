@@ -7,10 +7,10 @@
 //! - What long leases have left is recorded through the log now and then. A renewal of such a lease takes the
 //!   record back through the log before it is answered, or else a new leader would count on from the record.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{LeaseAnswer, LeaseExpiry, Leases, RemainingTime, RemainingTimes};
+use super::{LeaseAnswer, LeaseAsker, LeaseExpiry, Leases, RemainingTime, RemainingTimes};
 use crate::command::Request;
 use crate::output::Refusal;
 
@@ -34,12 +34,12 @@ pub(crate) struct Lessor {
     /// Leases whose record is to be taken back.
     to_clear: Vec<i64>,
     /// The deadlines of renewals that wait, in order, and the leases they are for.
-    deadlines: VecDeque<(Duration, i64)>,
+    deadlines: BTreeSet<(Duration, i64)>,
     answers: Vec<Answered>,
 }
 
-/// A token and what it gets.
-pub(crate) type Answered = (u64, Result<LeaseAnswer, Refusal>);
+/// Who asked, and the answer.
+pub(crate) type Answered = (LeaseAsker, Result<LeaseAnswer, Refusal>);
 
 /// The countdown of one lease.
 struct Clock {
@@ -64,7 +64,7 @@ struct Clock {
 /// A renewal that waits.
 #[derive(Clone, Copy)]
 pub(crate) struct Waiting {
-    pub(crate) token: u64,
+    pub(crate) asker: LeaseAsker,
     pub(crate) deadline: Duration,
 }
 
@@ -108,7 +108,7 @@ impl Lessor {
             records: BTreeSet::new(),
             record_under_way: false,
             to_clear: Vec::new(),
-            deadlines: VecDeque::new(),
+            deadlines: BTreeSet::new(),
             answers: Vec::new(),
         }
     }
@@ -127,7 +127,7 @@ impl Lessor {
         self.answers = forgotten.answers;
         for waiting in forgotten.clocks.into_values().flat_map(|c| c.waiting) {
             self.answers
-                .push((waiting.token, Err(Refusal::LeaderChanged)));
+                .push((waiting.asker, Err(Refusal::LeaderChanged)));
         }
         self.term = term;
         if term.is_none() {
@@ -165,9 +165,9 @@ impl Lessor {
                 self.records.remove(&(at, id));
             }
             let renewed = LeaseAnswer::Renewed { ttl_seconds: 0 };
-            let tokens = gone.waiting.iter().map(|waiting| waiting.token);
+            let askers = gone.waiting.iter().map(|waiting| waiting.asker);
             self.answers
-                .extend(tokens.map(|token| (token, Ok(renewed.clone()))));
+                .extend(askers.map(|asker| (asker, Ok(renewed.clone()))));
         }
         if let Some(lease) = lease {
             self.start(id, self.clock(lease.granted_index, lease.ttl_seconds, now));
@@ -178,7 +178,7 @@ impl Lessor {
     pub(crate) fn renew(&mut self, id: i64, asked: Waiting, now: Duration) {
         let Some(clock) = self.clocks.get_mut(&id) else {
             let unknown = LeaseAnswer::Renewed { ttl_seconds: 0 };
-            self.answers.push((asked.token, Ok(unknown)));
+            self.answers.push((asked.asker, Ok(unknown)));
             return;
         };
         let over = clock.deadline <= now;
@@ -186,7 +186,7 @@ impl Lessor {
             clock.restart(now);
             if !clock.recorded {
                 clock.known_at = now;
-                self.answers.push((asked.token, Ok(clock.renewed())));
+                self.answers.push((asked.asker, Ok(clock.renewed())));
                 return;
             }
             if !clock.clearing {
@@ -195,7 +195,7 @@ impl Lessor {
             }
         }
         clock.waiting.push(asked);
-        self.deadlines.push_back((asked.deadline, id));
+        self.deadlines.insert((asked.deadline, id));
     }
 
     /// How long a lease still lives, in whole seconds; none if it does not exist.
@@ -249,10 +249,11 @@ impl Lessor {
 
     /// Answers that are due, those of renewals that waited too long among them.
     pub(crate) fn answers(&mut self, now: Duration) -> std::vec::Drain<'_, Answered> {
-        while let Some((_, id)) = self.deadlines.pop_front_if(|(at, _)| *at <= now) {
+        while let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now) {
+            self.deadlines.remove(&(at, id));
             if let Some(clock) = self.clocks.get_mut(&id) {
                 let late = clock.waiting.extract_if(.., |w| w.deadline <= now);
-                let refused = late.map(|w| (w.token, Err(Refusal::TimedOut)));
+                let refused = late.map(|w| (w.asker, Err(Refusal::TimedOut)));
                 self.answers.extend(refused);
             }
         }
@@ -269,7 +270,7 @@ impl Lessor {
             .then(|| self.records.first())
             .flatten()
             .map(|(at, _)| *at);
-        let wait = self.deadlines.front().map(|(at, _)| *at);
+        let wait = self.deadlines.first().map(|(at, _)| *at);
         end.into_iter().chain(record).chain(wait).min()
     }
 
@@ -377,10 +378,10 @@ impl Lessor {
             clock.known_at = now;
         }
         let renewed = clock.renewed();
-        let tokens = clock.waiting.drain(..).map(|waiting| waiting.token);
-        self.answers.extend(tokens.map(|token| {
+        let askers = clock.waiting.drain(..).map(|waiting| waiting.asker);
+        self.answers.extend(askers.map(|asker| {
             let refused = failure.cloned().map_or_else(|| Ok(renewed.clone()), Err);
-            (token, refused)
+            (asker, refused)
         }));
     }
 

@@ -1,44 +1,88 @@
 //! Where the lessor meets the member: questions in, proposals through the log, answers out.
+//!
+//! Only the leader's lessor counts, so a question asked elsewhere goes there, as often as it takes until it is answered
+//! or its time is over: asking twice does no harm. On the leader it joins the read barrier, so that an answer comes from
+//! a leader that the quorum still followed after the question was asked.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::Member;
+use super::{Member, PROPOSALS_MAX};
 use crate::lease::lessor::{Act, Waiting};
-use crate::lease::{LeaseAnswer, LeaseQuery, LeaseQuestion, LeaseStatus};
+use crate::lease::{LeaseAnswer, LeaseAsker, LeaseQuery, LeaseQuestion, LeaseStatus};
 use crate::output::{Output, Refusal};
 use crate::pending::Asker;
+use crate::raft::message::{Forwarded, LeaseAnswers};
 
 /// Questions to the lessor on their way to an answer, and its proposals on their way back.
 #[derive(Default)]
 pub(super) struct Asks {
-    /// Wait for the next barrier: only a leader that the quorum still follows may answer.
-    waiting: Vec<Ask>,
-    /// Wait for the barrier that is under way.
-    under_way: Vec<Ask>,
     /// May be answered.
-    ready: Vec<Ask>,
+    pub(super) ready: Vec<Ask>,
+    /// For the lessor of another member, by number.
+    away: BTreeMap<u64, Away>,
+    /// The deadlines of those.
+    deadlines: BTreeSet<(Duration, u64)>,
+    next_number: u64,
+    /// When to look at those next.
+    look_at: Option<Duration>,
+    /// The term and the leader at the last look.
+    seen: (u64, Option<u64>),
+    /// Answers for other members, until this step's letters are written.
+    returns: BTreeMap<u64, LeaseAnswers>,
     /// What came of the lessor's proposals, since it was last told; none where they were applied.
     pub(super) ended: Vec<(Act, Option<Refusal>)>,
 }
 
-struct Ask {
-    query: LeaseQuery,
-    deadline: Duration,
+/// A question.
+pub(super) struct Ask {
+    pub(super) asker: LeaseAsker,
+    pub(super) question: LeaseQuestion,
+    pub(super) deadline: Duration,
 }
 
+/// A question that another member has to answer.
+struct Away {
+    ask: Ask,
+    /// When to ask it, the first time or once more.
+    ask_at: Duration,
+}
+
+/// How long the leader may take before it is asked once more.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The pause after the answer that somebody else leads, before the next try.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(20);
+
 impl Asks {
-    pub(super) fn want_barrier(&self) -> bool {
-        !self.waiting.is_empty()
+    /// The numbers of an earlier life must not come again: other members may still speak of them.
+    pub(super) fn new(incarnation: u32) -> Self {
+        Self {
+            next_number: u64::from(incarnation) << 32,
+            ..Self::default()
+        }
     }
 
-    pub(super) fn join_barrier(&mut self) {
-        self.under_way.append(&mut self.waiting);
+    fn look_by(&mut self, at: Duration) {
+        self.look_at = Some(self.look_at.map_or(at, |known| known.min(at)));
     }
 
-    /// Those that wait for a barrier are in the order of their deadlines.
     fn next_deadline(&self) -> Option<Duration> {
-        let first = self.under_way.first().or(self.waiting.first());
-        first.map(|ask| ask.deadline)
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    fn send_away(&mut self, ask: Ask, now: Duration) {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.deadlines.insert((ask.deadline, number));
+        self.away.insert(number, Away { ask, ask_at: now });
+        self.look_by(now);
+    }
+
+    fn take_back(&mut self, number: u64) -> Option<Ask> {
+        let Away { ask, .. } = self.away.remove(&number)?;
+        self.deadlines.remove(&(ask.deadline, number));
+        Some(ask)
     }
 }
 
@@ -46,41 +90,126 @@ impl Member {
     /// Takes questions in. A list is answered from what this member knows, all else by the leader alone.
     pub(super) fn ask_leases(&mut self, queries: Vec<LeaseQuery>) {
         let deadline = self.now + self.settings.request_timeout;
-        let published = &self.published;
-        for query in queries {
-            let ask = Ask { query, deadline };
-            if query.question == LeaseQuestion::List || published.reads_need_no_quorum {
+        for LeaseQuery { token, question } in queries {
+            let ask = Ask {
+                asker: LeaseAsker::Client(token),
+                question,
+                deadline,
+            };
+            if question == LeaseQuestion::List || self.published.reads_need_no_quorum {
                 self.asks.ready.push(ask);
-            } else if published.leader == Some(self.id) {
-                self.asks.waiting.push(ask);
+            } else if self.published.leader == Some(self.id) {
+                self.barriers.carry(ask);
             } else {
-                let leader = published.leader;
-                self.outputs.push_back(Output::LeaseAnswer {
-                    token: query.token,
-                    answer: Err(Refusal::NotLeader { leader }),
-                });
+                self.ask_elsewhere(ask);
             }
         }
     }
 
-    /// The barrier that questions waited for has ended.
-    pub(super) fn finish_asks(&mut self, result: &Result<(), Refusal>) {
-        for ask in std::mem::take(&mut self.asks.under_way) {
-            match result {
-                Ok(()) => self.asks.ready.push(ask),
-                Err(refusal) => self.refuse_ask(&ask, refusal.clone()),
+    /// Takes questions of another member's clients in.
+    pub(super) fn serve_leases(&mut self, member: u64, queries: Vec<LeaseQuery>) {
+        let deadline = self.now + self.settings.request_timeout;
+        for LeaseQuery { token, question } in queries {
+            let ask = Ask {
+                asker: LeaseAsker::Peer {
+                    member,
+                    number: token,
+                },
+                question,
+                deadline,
+            };
+            if self.published.leader == Some(self.id) {
+                self.barriers.carry(ask);
+            } else {
+                self.refuse_ask(ask);
+            }
+        }
+    }
+
+    /// Sends a client's question to whoever leads; one of another member's client goes back to its member.
+    pub(super) fn ask_elsewhere(&mut self, ask: Ask) {
+        if let LeaseAsker::Peer { .. } = ask.asker {
+            return self.refuse_ask(ask);
+        }
+        if self.asks.away.len() >= PROPOSALS_MAX {
+            return self.answer_asker(ask.asker, Err(Refusal::TooManyRequests));
+        }
+        self.asks.send_away(ask, self.now);
+    }
+
+    fn refuse_ask(&mut self, ask: Ask) {
+        let leader = self.published.leader.filter(|leader| *leader != self.id);
+        self.answer_asker(ask.asker, Err(Refusal::NotLeader { leader }));
+    }
+
+    /// Asks the leader what is due to be asked.
+    pub(super) fn send_asks(&mut self) {
+        let seen = (self.published.term, self.published.leader);
+        let moved = std::mem::replace(&mut self.asks.seen, seen) != seen;
+        if self.asks.away.is_empty() {
+            self.asks.look_at = None;
+            return;
+        }
+        let now = self.now;
+        let Some(leader) = self.published.leader else {
+            return;
+        };
+        if !moved && self.asks.look_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.asks.look_at = None;
+        if leader == self.id {
+            self.asks.deadlines.clear();
+            for (_, Away { ask, .. }) in std::mem::take(&mut self.asks.away) {
+                self.barriers.carry(ask);
+            }
+            return;
+        }
+        let mut queries = Vec::new();
+        let mut next = Duration::MAX;
+        for (number, away) in &mut self.asks.away {
+            if moved || away.ask_at <= now {
+                away.ask_at = now + ANSWER_PATIENCE;
+                queries.push(LeaseQuery {
+                    token: *number,
+                    question: away.ask.question,
+                });
+            }
+            next = next.min(away.ask_at);
+        }
+        self.asks.look_by(next);
+        if !queries.is_empty() {
+            self.send_forwarded(leader, 0, Forwarded::AskLeases(queries));
+        }
+    }
+
+    /// What a leader's lessor said.
+    pub(super) fn take_lease_answers(&mut self, answers: LeaseAnswers) {
+        for (number, answer) in answers {
+            if let Err(Refusal::NotLeader { .. }) = answer {
+                if let Some(away) = self.asks.away.get_mut(&number) {
+                    away.ask_at = self.now + REFUSAL_PAUSE;
+                    self.asks.look_by(self.now + REFUSAL_PAUSE);
+                }
+            } else if let Some(ask) = self.asks.take_back(number) {
+                self.answer_asker(ask.asker, answer);
             }
         }
     }
 
     /// When leases need attention next.
     pub(super) fn leases_alarm(&self) -> Option<Duration> {
-        let ended = (!self.asks.ended.is_empty()).then_some(self.now);
+        let told = !self.asks.ended.is_empty() || !self.asks.ready.is_empty();
+        let look_at = self
+            .asks
+            .look_at
+            .filter(|_| self.published.leader.is_some());
         self.lessor
             .next_alarm()
             .into_iter()
             .chain(self.asks.next_deadline())
-            .chain(ended)
+            .chain(look_at)
+            .chain(told.then_some(self.now))
             .min()
     }
 
@@ -88,17 +217,22 @@ impl Member {
     pub(super) fn tend_leases(&mut self) -> bool {
         self.inform_lessor();
         for ask in std::mem::take(&mut self.asks.ready) {
-            self.answer_ask(&ask);
+            self.answer_ask(ask);
         }
+        self.send_asks();
         self.expire_asks();
         let proposals = self.lessor.proposals(self.now);
         let proposed = !proposals.is_empty();
         for (act, request) in proposals {
             self.propose_internally(Asker::Lessor(act), request);
         }
-        let answers = self.lessor.answers(self.now);
-        self.outputs
-            .extend(answers.map(|(token, answer)| Output::LeaseAnswer { token, answer }));
+        let answers: Vec<_> = self.lessor.answers(self.now).collect();
+        for (asker, answer) in answers {
+            self.answer_asker(asker, answer);
+        }
+        for (member, answers) in std::mem::take(&mut self.asks.returns) {
+            self.send_forwarded(member, 0, Forwarded::LeaseAnswers(answers));
+        }
         proposed
     }
 
@@ -121,29 +255,23 @@ impl Member {
         }
     }
 
-    fn answer_ask(&mut self, ask: &Ask) {
-        let token = ask.query.token;
-        if ask.query.question == LeaseQuestion::List {
-            let answer = Ok(LeaseAnswer::List(self.list_leases()));
-            return self
-                .outputs
-                .push_back(Output::LeaseAnswer { token, answer });
-        }
-        if !self.lessor.leads() {
-            let leader = self.published.leader.filter(|leader| *leader != self.id);
-            return self.refuse_ask(ask, Refusal::NotLeader { leader });
-        }
-        match ask.query.question {
+    fn answer_ask(&mut self, ask: Ask) {
+        let asker = ask.asker;
+        match ask.question {
+            LeaseQuestion::List => {
+                let answer = Ok(LeaseAnswer::List(self.list_leases()));
+                self.answer_asker(asker, answer);
+            }
+            // Replaced since the barrier was passed.
+            _ if !self.lessor.leads() => self.ask_elsewhere(ask),
             LeaseQuestion::Renew(id) => {
                 let deadline = ask.deadline;
-                self.lessor.renew(id, Waiting { token, deadline }, self.now);
+                self.lessor.renew(id, Waiting { asker, deadline }, self.now);
             }
             LeaseQuestion::TimeToLive(id) => {
                 let answer = Ok(LeaseAnswer::TimeToLive(self.lease_status(id)));
-                self.outputs
-                    .push_back(Output::LeaseAnswer { token, answer });
+                self.answer_asker(asker, answer);
             }
-            LeaseQuestion::List => {}
         }
     }
 
@@ -168,23 +296,31 @@ impl Member {
 
     fn expire_asks(&mut self) {
         let now = self.now;
-        if self.asks.next_deadline().is_none_or(|at| at > now) {
-            return;
-        }
-        let late = |asks: &mut Vec<Ask>| -> Vec<Ask> {
-            asks.extract_if(.., |ask| ask.deadline <= now).collect()
-        };
-        let mut expired = late(&mut self.asks.under_way);
-        expired.extend(late(&mut self.asks.waiting));
-        for ask in expired {
-            self.refuse_ask(&ask, Refusal::TimedOut);
+        while let Some(&(deadline, number)) = self.asks.deadlines.first() {
+            if deadline > now {
+                return;
+            }
+            let ask = self.asks.take_back(number);
+            let ask = ask.expect("a deadline has its question");
+            let refusal = match self.published.leader {
+                None => Refusal::NotLeader { leader: None },
+                Some(_) => Refusal::TimedOut,
+            };
+            self.answer_asker(ask.asker, Err(refusal));
         }
     }
 
-    fn refuse_ask(&mut self, ask: &Ask, refusal: Refusal) {
-        self.outputs.push_back(Output::LeaseAnswer {
-            token: ask.query.token,
-            answer: Err(refusal),
-        });
+    /// Answers a client here, or leaves the answer for the next letter to the member of a client elsewhere.
+    pub(super) fn answer_asker(&mut self, asker: LeaseAsker, answer: Result<LeaseAnswer, Refusal>) {
+        match asker {
+            LeaseAsker::Client(token) => {
+                let answered = Output::LeaseAnswer { token, answer };
+                self.outputs.push_back(answered);
+            }
+            LeaseAsker::Peer { member, number } => {
+                let returns = self.asks.returns.entry(member).or_default();
+                returns.push((number, answer));
+            }
+        }
     }
 }

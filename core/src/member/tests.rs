@@ -8,6 +8,7 @@ use metastore_proto::etcdserverpb::{CompactionRequest, PutRequest};
 use super::*;
 use crate::codec;
 use crate::command::Request;
+use crate::input::Proposal;
 use crate::lease::LeaseAnswer;
 use crate::raft::position_of;
 use crate::raft::types::{Entry, Vote};
@@ -69,7 +70,14 @@ struct World {
     disks: BTreeMap<u64, Disk>,
     wire: VecDeque<(u64, u64, PeerMessage)>,
     cut_off: Vec<u64>,
+    /// A member whose checkpoints are durable at once but confirmed by hand, and those of it that are not yet.
+    slow_checkpoints: Option<u64>,
+    unconfirmed: Vec<u64>,
     answers: BTreeMap<u64, Result<Outcome, Refusal>>,
+    /// The revision that each member shows last.
+    shown: BTreeMap<u64, i64>,
+    /// The revision that a member showed at its answer to a proposal or a barrier.
+    visible_when_answered: BTreeMap<u64, i64>,
     barriers: BTreeMap<u64, Result<(), Refusal>>,
     lease_answers: BTreeMap<u64, Result<LeaseAnswer, Refusal>>,
 }
@@ -103,7 +111,11 @@ impl World {
             disks: (1..=size).map(|id| (id, Disk::default())).collect(),
             wire: VecDeque::new(),
             cut_off: Vec::new(),
+            slow_checkpoints: None,
+            unconfirmed: Vec::new(),
             answers: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            visible_when_answered: BTreeMap::new(),
             barriers: BTreeMap::new(),
             lease_answers: BTreeMap::new(),
         };
@@ -204,6 +216,10 @@ impl World {
                     let about = checkpoint.description.encode();
                     let bytes = Encoder::new(checkpoint.view, &about).flatten().collect();
                     self.disks.entry(id).or_default().checkpoint = Some(bytes);
+                    if self.slow_checkpoints == Some(id) {
+                        self.unconfirmed.push(checkpoint.index);
+                        continue;
+                    }
                     let durable = Input::Checkpointed {
                         index: checkpoint.index,
                         result: Ok(1),
@@ -213,11 +229,14 @@ impl World {
                         .expect("it has just spoken")
                         .handle(now, durable);
                 }
-                Output::Disk(DiskOp::DropCovered { .. })
-                | Output::Publish(_)
-                | Output::Compacted { .. } => {}
+                Output::Disk(DiskOp::DropCovered { .. }) | Output::Compacted { .. } => {}
+                Output::Publish(published) => {
+                    self.shown.insert(id, published.view.revision());
+                }
                 Output::Send { to, message } => self.wire.push_back((id, to, message)),
                 Output::Answer { token, answer } => {
+                    let shown = self.shown.get(&id).copied().unwrap_or(1);
+                    self.visible_when_answered.insert(token, shown);
                     assert!(
                         self.answers.insert(token, answer).is_none(),
                         "one answer per token"
@@ -230,6 +249,9 @@ impl World {
                     );
                 }
                 Output::BarrierPassed { tokens, result } => {
+                    let shown = self.shown.get(&id).copied().unwrap_or(1);
+                    let passed = tokens.iter().map(|token| (*token, shown));
+                    self.visible_when_answered.extend(passed);
                     self.barriers
                         .extend(tokens.into_iter().map(|token| (token, result.clone())));
                 }
@@ -284,7 +306,10 @@ impl World {
     }
 }
 
+mod checkpoints;
+mod forwarding;
 mod leases;
+mod reading;
 
 #[test]
 fn a_lone_member_leads_and_answers_within_microseconds() {
@@ -441,25 +466,6 @@ fn a_member_that_missed_more_than_the_log_holds_catches_up_by_snapshot() {
     assert_eq!(
         world.members[&behind].state_hash(),
         world.members[&leader].state_hash()
-    );
-}
-
-#[test]
-fn a_barrier_passes_on_a_leader_and_is_refused_on_a_follower() {
-    let mut world = World::new(3);
-    world.pass(Duration::from_secs(5));
-    let leader = world.leader().expect("a leader");
-    let follower = (1..=3).find(|id| *id != leader).expect("a follower");
-    world.handle(leader, Input::Barrier { tokens: vec![1, 2] });
-    world.handle(follower, Input::Barrier { tokens: vec![3] });
-    world.pass(Duration::from_millis(500));
-    assert_eq!(world.barriers.get(&1), Some(&Ok(())));
-    assert_eq!(world.barriers.get(&2), Some(&Ok(())));
-    assert_eq!(
-        world.barriers.get(&3),
-        Some(&Err(Refusal::NotLeader {
-            leader: Some(leader)
-        }))
     );
 }
 

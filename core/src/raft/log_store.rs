@@ -64,6 +64,31 @@ impl LogStore {
 }
 
 impl RecoveredLog {
+    /// Makes the log follow its checkpoint, and answers what the disk must learn of it before anything is appended.
+    ///
+    /// A checkpoint is durable on its own. A crash may leave one that reaches beyond the end of the synced log: the
+    /// state holds entries that others had synced, or came as a snapshot. The log then begins anew right after it.
+    fn join(&mut self) -> Vec<Record> {
+        let Some(purged) = self.purged else {
+            return Vec::new();
+        };
+        let mut records = Vec::new();
+        // Terms never fall along a log, so entries of an earlier term than the checkpoint's are not what followed it:
+        // they were to be truncated when the snapshot came, and that was not synced.
+        let conflict = |entry: &Entry| {
+            entry.log_id().committed_leader_id().term < purged.committed_leader_id().term
+        };
+        if self.entries.first().is_some_and(conflict) {
+            self.entries.clear();
+            let index = purged.index() + 1;
+            records.push(Record::TruncateFrom { index });
+        }
+        if self.entries.is_empty() {
+            records.push(purge_record(purged));
+        }
+        records
+    }
+
     /// Bytes of the entries, roughly.
     pub fn bytes(&self) -> u64 {
         self.entries
@@ -89,7 +114,12 @@ struct Stored {
 }
 
 impl LogStore {
-    pub(crate) fn new(recovered: RecoveredLog, outbox: SharedOutbox) -> Self {
+    /// The log as a restart finds it; what the disk's log needs for a new beginning is written to the outbox.
+    pub(crate) fn new(mut recovered: RecoveredLog, outbox: SharedOutbox) -> Self {
+        let records = recovered.join();
+        if !records.is_empty() {
+            outbox.borrow_mut().write_lazily(records);
+        }
         let first = recovered.purged.as_ref().map_or(0, |id| id.index() + 1);
         let contiguous = (first..)
             .zip(&recovered.entries)
@@ -138,6 +168,13 @@ impl Log {
         let skip = usize::try_from(start.saturating_sub(first)).unwrap_or(usize::MAX);
         let take = usize::try_from(end.saturating_sub(start.max(first))).unwrap_or(usize::MAX);
         self.entries.iter().skip(skip).take(take)
+    }
+}
+
+fn purge_record(log_id: LogId) -> Record {
+    Record::Purge {
+        index: log_id.index(),
+        payload: codec::encode(&log_id),
     }
 }
 
@@ -311,12 +348,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         // The disk learns of a purge only when the log restarts after an installed snapshot. Otherwise the
         // purged entries may still be needed: they are covered by a snapshot in memory, which a crash loses.
         if beyond_the_end {
-            let record = Record::Purge {
-                index: log_id.index(),
-                payload: codec::encode(&log_id),
-            };
+            let record = purge_record(log_id);
             self.outbox.borrow_mut().write_lazily(vec![record]);
         }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,9 @@
 use std::fmt;
 
 use super::network::{Reply, Request};
+use crate::command::Command;
+use crate::lease::{LeaseAnswer, LeaseQuery};
+use crate::output::{Outcome, Refusal};
 
 /// A request to a peer or a reply to one, with the number that ties the two together.
 #[derive(Clone)]
@@ -15,6 +18,43 @@ pub struct PeerMessage {
 pub(crate) enum Body {
     Request(Request),
     Reply(Reply),
+    Forwarded(Forwarded),
+}
+
+/// What members ask of the leader for their clients, and what it says. Consensus knows nothing of these.
+#[derive(Clone)]
+pub(crate) enum Forwarded {
+    /// Clients' proposals under the sender's numbers, to be taken by the leader of this term alone.
+    Proposals {
+        term: u64,
+        proposals: Vec<(u64, Command)>,
+    },
+    /// What came of them.
+    Ended(Vec<ForwardedEnd>),
+    /// How far must a state have got, to hold every write acknowledged before now?
+    AskReadIndex,
+    /// So far, says the leader of this term.
+    ReadIndex { term: u64, index: u64 },
+    /// Whoever was asked for a read index does not lead.
+    NoReadIndex,
+    /// Questions to the lessor, under the sender's numbers as tokens.
+    AskLeases(Vec<LeaseQuery>),
+    /// What the lessor says.
+    LeaseAnswers(LeaseAnswers),
+}
+
+/// Answers to questions to the lessor, by the asking member's numbers.
+pub(crate) type LeaseAnswers = Vec<(u64, Result<LeaseAnswer, Refusal>)>;
+
+/// How a forwarded proposal ended.
+#[derive(Clone)]
+pub(crate) struct ForwardedEnd {
+    /// The number it was sent under.
+    pub(crate) number: u64,
+    /// The entry it was applied as; 0 if it was not.
+    pub(crate) index: u64,
+    /// What came of it. Where nobody leads, nothing was appended.
+    pub(crate) result: Result<Outcome, Refusal>,
 }
 
 impl fmt::Debug for PeerMessage {
@@ -38,7 +78,27 @@ impl fmt::Debug for PeerMessage {
             Body::Reply(Reply::Snapshot(_)) => "snapshot reply",
             Body::Reply(Reply::Transfer(_)) => "transfer reply",
             Body::Reply(Reply::Failed(_)) => "failed",
+            Body::Forwarded(forwarded) => return write!(f, "#{} {forwarded}", self.call),
         };
         write!(f, "#{} {kind}", self.call)
+    }
+}
+
+impl fmt::Display for Forwarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Proposals { term, proposals } => {
+                write!(f, "{} proposals in term {term}", proposals.len())
+            }
+            Self::Ended(ends) => {
+                let at: Vec<u64> = ends.iter().map(|end| end.index).collect();
+                write!(f, "ends of proposals at {at:?}")
+            }
+            Self::AskReadIndex => f.write_str("which read index"),
+            Self::ReadIndex { term, index } => write!(f, "read index {index} of term {term}"),
+            Self::NoReadIndex => f.write_str("no read index"),
+            Self::AskLeases(queries) => write!(f, "{} questions about leases", queries.len()),
+            Self::LeaseAnswers(answers) => write!(f, "{} answers about leases", answers.len()),
+        }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::future::Future;
 use std::rc::Rc;
+use std::time::Duration;
 
+use openraft::AsyncRuntime;
 use openraft::OptionalSend;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::RPCOption;
@@ -12,6 +14,7 @@ use openraft::raft::{
 };
 use openraft::{AnyError, RaftNetworkFactory, RaftNetworkV2};
 
+use super::executor::Stepped;
 use super::machine::Image;
 use super::outbox::SharedOutbox;
 use super::types::{PeerUrls, Snapshot, TypeConfig, Vote};
@@ -40,17 +43,30 @@ pub(crate) enum Reply {
 /// Makes a link to each peer that consensus names.
 pub struct Network {
     outbox: SharedOutbox,
+    patience: Duration,
 }
 
 /// The way to one peer.
 pub struct Link {
     target: u64,
     outbox: SharedOutbox,
+    patience: Duration,
 }
 
+/// A call under way. However the wait for its reply ends, nothing of it is left behind.
+struct Call {
+    number: u64,
+    outbox: SharedOutbox,
+}
+
+/// How many times longer a whole snapshot may take than any other call: the peer writes it to its disk first.
+const SNAPSHOT_PATIENCE: u32 = 10;
+
 impl Network {
-    pub(crate) fn new(outbox: SharedOutbox) -> Self {
-        Self { outbox }
+    /// `patience` is how long a peer may take to reply before it counts as unreachable. It covers the peer's sync of
+    /// what it was sent, so it is longer than a heartbeat; a message that was lost without a word costs as much.
+    pub(crate) fn new(outbox: SharedOutbox, patience: Duration) -> Self {
+        Self { outbox, patience }
     }
 }
 
@@ -61,18 +77,34 @@ impl RaftNetworkFactory<TypeConfig> for Network {
         Link {
             target,
             outbox: Rc::clone(&self.outbox),
+            patience: self.patience,
         }
     }
 }
 
 impl Link {
     async fn call(&self, request: Request) -> Result<Reply, Unreachable<TypeConfig>> {
-        let reply = self.outbox.borrow_mut().call(self.target, request);
-        match reply.await {
-            Ok(Ok(Reply::Failed(reason)) | Err(reason)) => Err(unreachable_peer(reason)),
-            Ok(Ok(reply)) => Ok(reply),
-            Err(_) => Err(unreachable_peer("the member is stopping".into())),
+        let patience = match request {
+            Request::Snapshot { .. } => self.patience * SNAPSHOT_PATIENCE,
+            _ => self.patience,
+        };
+        let (number, reply) = self.outbox.borrow_mut().call(self.target, request);
+        let _call = Call {
+            number,
+            outbox: Rc::clone(&self.outbox),
+        };
+        match Stepped::timeout(patience, reply).await {
+            Ok(Ok(Ok(Reply::Failed(reason)) | Err(reason))) => Err(unreachable_peer(reason)),
+            Ok(Ok(Ok(reply))) => Ok(reply),
+            Ok(Err(_)) => Err(unreachable_peer("the member is stopping".into())),
+            Err(_) => Err(unreachable_peer(format!("no reply within {patience:?}"))),
         }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.outbox.borrow_mut().forget_call(self.number);
     }
 }
 
@@ -144,3 +176,6 @@ impl RaftNetworkV2<TypeConfig> for Link {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

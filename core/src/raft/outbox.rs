@@ -32,8 +32,8 @@ pub(crate) struct Letter {
 
 /// How a proposal ended.
 pub(crate) enum Ended {
-    /// Applied, with this result.
-    Applied(Result<Outcome, ApplyError>),
+    /// Applied at this index, with this result.
+    Applied(u64, Result<Outcome, ApplyError>),
     /// Consensus has no quorum's word yet for its fresh leadership: propose again shortly.
     TooEarly,
     /// Refused for good.
@@ -50,14 +50,18 @@ pub(crate) struct Outbox {
     outcome: Option<Result<Outcome, ApplyError>>,
     last_ticket: u64,
     unconfirmed: VecDeque<(u64, Unconfirmed)>,
-    checkpoint: Option<OneshotSenderOf<TypeConfig, Result<(), io::Error>>>,
+    /// The index of the checkpoint that consensus waits for, and where to tell that it is durable.
+    checkpoint: Option<(u64, Confirmation)>,
     calls: BTreeMap<u64, OneshotSenderOf<TypeConfig, Result<Reply, String>>>,
     next_call: u64,
 }
 
+/// Where consensus hears that something is durable, or why it is not.
+type Confirmation = OneshotSenderOf<TypeConfig, Result<(), io::Error>>;
+
 enum Unconfirmed {
     Flushed(IOFlushed<TypeConfig>),
-    Awaited(OneshotSenderOf<TypeConfig, Result<(), io::Error>>),
+    Awaited(Confirmation),
 }
 
 impl Outbox {
@@ -102,7 +106,7 @@ impl Outbox {
         checkpoint: Checkpoint,
     ) -> OneshotReceiverOf<TypeConfig, Result<(), io::Error>> {
         let (sender, receiver) = TypeConfig::oneshot();
-        self.checkpoint = Some(sender);
+        self.checkpoint = Some((checkpoint.index, sender));
         self.disk.push_back(DiskOp::Checkpoint(checkpoint));
         receiver
     }
@@ -136,21 +140,27 @@ impl Outbox {
         }
     }
 
-    /// A checkpoint that consensus waits for is durable, or failed.
-    pub(crate) fn confirm_checkpoint(&mut self, result: &Result<(), String>) {
-        if let Some(sender) = self.checkpoint.take() {
+    /// Whether consensus waits for a checkpoint of a snapshot that a leader sent.
+    pub(crate) fn awaits_checkpoint(&self) -> bool {
+        self.checkpoint.is_some()
+    }
+
+    /// The checkpoint at this index is durable, or failed. It may be one that consensus does not wait for.
+    pub(crate) fn confirm_checkpoint(&mut self, index: u64, result: &Result<(), String>) {
+        if let Some((_, sender)) = self.checkpoint.take_if(|(awaited, _)| *awaited == index) {
             drop(sender.send(result.clone().map_err(io::Error::other)));
         }
     }
 
     // Towards the peers.
 
-    /// Sends a request; the receiver resolves with the reply or with why there will be none.
+    /// Sends a request; the receiver resolves with the reply or with why there will be none. The number is for
+    /// [`Outbox::forget_call`].
     pub(crate) fn call(
         &mut self,
         to: u64,
         request: Request,
-    ) -> OneshotReceiverOf<TypeConfig, Result<Reply, String>> {
+    ) -> (u64, OneshotReceiverOf<TypeConfig, Result<Reply, String>>) {
         let call = self.next_call;
         self.next_call += 1;
         let (sender, receiver) = TypeConfig::oneshot();
@@ -162,7 +172,17 @@ impl Outbox {
                 body: Body::Request(request),
             },
         });
-        receiver
+        (call, receiver)
+    }
+
+    /// Nobody waits for the reply to this call any more.
+    pub(crate) fn forget_call(&mut self, call: u64) {
+        self.calls.remove(&call);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn calls_under_way(&self) -> usize {
+        self.calls.len()
     }
 
     pub(crate) fn reply(&mut self, to: u64, call: u64, reply: Reply) {
@@ -195,12 +215,13 @@ impl Outbox {
         self.outcome = None;
     }
 
-    pub(crate) fn finish_applied(&mut self, proposal: u64) {
+    pub(crate) fn finish_applied(&mut self, proposal: u64, index: u64) {
         let outcome = self
             .outcome
             .take()
             .expect("apply leaves an outcome before it runs the responder");
-        self.ended.push_back((proposal, Ended::Applied(outcome)));
+        self.ended
+            .push_back((proposal, Ended::Applied(index, outcome)));
     }
 
     pub(crate) fn finish_forward(&mut self, proposal: u64, forward: &ForwardToLeader<TypeConfig>) {

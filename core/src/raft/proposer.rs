@@ -5,17 +5,11 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
 
-use openraft::AsyncRuntime;
-
-use super::executor::{Executor, Stepped};
+use super::executor::Executor;
 use super::outbox::SharedOutbox;
 use super::types::{Raft, Respond};
 use crate::command::Command;
-
-/// How long a fresh leader gets before a proposal that came too early is tried again.
-const TOO_EARLY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Numbered commands on their way into consensus, in order.
 #[derive(Clone, Default)]
@@ -35,15 +29,6 @@ impl Queue {
         if let Some(waker) = waiting.waker.take() {
             waker.wake();
         }
-    }
-
-    /// Adds a command after a short pause.
-    pub(crate) fn push_later(&self, executor: &Executor, number: u64, command: Command) {
-        let queue = self.clone();
-        drop(executor.spawn(async move {
-            Stepped::sleep(TOO_EARLY_PAUSE).await;
-            queue.push(number, command);
-        }));
     }
 
     /// Starts the task that empties the queue into consensus, until consensus stops.

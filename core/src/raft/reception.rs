@@ -39,24 +39,19 @@ pub(crate) async fn serve(raft: &Raft, request: Request) -> Reply {
     served.unwrap_or_else(Reply::Failed)
 }
 
-/// Waits until the state holds every write acknowledged before this call (raft's read index, §6.4 of the
-/// raft dissertation): the quorum confirms the leadership, then the state catches up with the commit index.
-pub(crate) async fn barrier(raft: &Raft) -> Result<(), Refusal> {
-    let linearizer = match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-        Ok(linearizer) => linearizer,
+/// The index that a state must have reached to hold every write acknowledged before this call (raft's read index, §6.4
+/// of the raft dissertation): the commit index, once the quorum has confirmed that this member still leads.
+pub(crate) async fn read_index(raft: &Raft) -> Result<u64, Refusal> {
+    match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+        Ok(linearizer) => Ok(linearizer.read_log_id().index()),
         Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-            return Err(Refusal::NotLeader {
+            Err(Refusal::NotLeader {
                 leader: forward.leader_id,
-            });
+            })
         }
         Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
-            return Err(Refusal::LeaderChanged);
+            Err(Refusal::LeaderChanged)
         }
-        Err(RaftError::Fatal(_)) => return Err(Refusal::Stopped),
-    };
-    linearizer
-        .await_ready(raft)
-        .await
-        .map(|_| ())
-        .map_err(|_| Refusal::Stopped)
+        Err(RaftError::Fatal(_)) => Err(Refusal::Stopped),
+    }
 }

@@ -151,11 +151,12 @@ impl RaftStateMachine<TypeConfig> for Gapless {
         image: Image,
     ) -> Result<(), io::Error> {
         let outbox = Rc::clone(&self.outbox);
+        let index = meta.last_log_id.map_or(0, |id| id.index());
         let mut installing = Box::pin(self.machine.install_snapshot(meta, image));
         let early =
             std::future::poll_fn(|cx| Poll::Ready(installing.poll_unpin(cx).is_ready())).await;
         assert!(!early, "a snapshot is not installed before it is durable");
-        outbox.borrow_mut().confirm_checkpoint(&Ok(()));
+        outbox.borrow_mut().confirm_checkpoint(index, &Ok(()));
         installing.await
     }
 

@@ -91,7 +91,7 @@ impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for Respond<T> {
 fn finish_proposal(outbox: &SharedOutbox, proposal: u64, result: ClientWriteResult<TypeConfig>) {
     let mut outbox = outbox.borrow_mut();
     match result {
-        Ok(_) => outbox.finish_applied(proposal),
+        Ok(applied) => outbox.finish_applied(proposal, applied.log_id.index()),
         Err(ClientWriteError::ForwardToLeader(forward)) => {
             outbox.finish_forward(proposal, &forward)
         }

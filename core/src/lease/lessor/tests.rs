@@ -21,7 +21,7 @@ struct Scene {
     lessor: Lessor,
     log: Vec<(Act, Request)>,
     ended: Vec<i64>,
-    answers: BTreeMap<u64, Result<LeaseAnswer, Refusal>>,
+    answers: BTreeMap<LeaseAsker, Result<LeaseAnswer, Refusal>>,
 }
 
 impl Scene {
@@ -65,7 +65,8 @@ impl Scene {
 
     fn renew(&mut self, id: i64, token: u64) {
         let deadline = self.now + secs(7);
-        self.lessor.renew(id, Waiting { token, deadline }, self.now);
+        let asker = LeaseAsker::Client(token);
+        self.lessor.renew(id, Waiting { asker, deadline }, self.now);
         self.collect();
     }
 
@@ -111,7 +112,7 @@ impl Scene {
     }
 
     fn renewed(&self, token: u64) -> Option<i64> {
-        match self.answers.get(&token)? {
+        match self.answers.get(&LeaseAsker::Client(token))? {
             Ok(LeaseAnswer::Renewed { ttl_seconds }) => Some(*ttl_seconds),
             other => panic!("a renewal answered {other:?}"),
         }
@@ -155,7 +156,10 @@ fn a_renewal_that_waits_has_a_deadline() {
     scene.renew(1, 5);
     scene.now += secs(7);
     scene.collect();
-    assert_eq!(scene.answers.get(&5), Some(&Err(Refusal::TimedOut)));
+    assert_eq!(
+        scene.answers.get(&LeaseAsker::Client(5)),
+        Some(&Err(Refusal::TimedOut))
+    );
 }
 
 #[test]
@@ -181,7 +185,10 @@ fn a_follower_ends_nothing() {
     scene.now += secs(100);
     scene.collect();
     assert!(scene.log.is_empty() && scene.lessor.next_alarm().is_none());
-    assert_eq!(scene.answers.get(&5), Some(&Err(Refusal::LeaderChanged)));
+    assert_eq!(
+        scene.answers.get(&LeaseAsker::Client(5)),
+        Some(&Err(Refusal::LeaderChanged))
+    );
 }
 
 #[test]

@@ -245,7 +245,7 @@ fn a_leader_that_was_replaced_answers_no_renewal_and_ends_no_lease() {
 }
 
 #[test]
-fn a_follower_refuses_a_renewal_and_lists_what_it_knows() {
+fn a_follower_lists_what_it_knows_and_a_leader_by_the_time_left() {
     let mut world = World::new(3);
     world.pass(Duration::from_secs(5));
     let leader = world.leader().expect("a leader");
@@ -253,14 +253,8 @@ fn a_follower_refuses_a_renewal_and_lists_what_it_knows() {
     world.grant(leader, 1, 9, 30);
     world.grant(leader, 2, 7, 60);
     world.pass(Duration::from_millis(500));
-    world.ask(follower, 3, LeaseQuestion::Renew(7));
     world.ask(follower, 4, LeaseQuestion::List);
     world.ask(leader, 5, LeaseQuestion::List);
-    let leader = Some(leader);
-    assert_eq!(
-        world.lease_answers.get(&3),
-        Some(&Err(Refusal::NotLeader { leader }))
-    );
     assert_eq!(
         world.lease_answers.get(&4),
         Some(&Ok(LeaseAnswer::List(vec![7, 9])))
@@ -269,6 +263,58 @@ fn a_follower_refuses_a_renewal_and_lists_what_it_knows() {
         world.lease_answers.get(&5),
         Some(&Ok(LeaseAnswer::List(vec![9, 7])))
     );
+}
+
+#[test]
+fn a_lease_granted_and_renewed_through_a_follower_lives_as_long_as_elsewhere() {
+    let mut world = World::new(3);
+    world.pass(Duration::from_secs(5));
+    let leader = world.leader().expect("a leader");
+    let follower = (1..=3).find(|id| *id != leader).expect("a follower");
+    world.grant(follower, 1, 7, 10);
+    world.put_leased(follower, 2, "a", 7);
+    world.pass(Duration::from_secs(8));
+    world.ask(follower, 3, LeaseQuestion::Renew(7));
+    world.pass(Duration::from_millis(100));
+    assert_eq!(world.lease_answers.get(&3).cloned(), renewed(10));
+    world.pass(Duration::from_secs(9));
+    assert_eq!(world.keys(follower), ["a"]);
+    world.ask(follower, 4, LeaseQuestion::TimeToLive(7));
+    world.pass(Duration::from_millis(100));
+    assert!(matches!(
+        world.lease_answers.get(&4),
+        Some(Ok(LeaseAnswer::TimeToLive(Some(status)))) if status.remaining_seconds == 0
+    ));
+    world.pass(Duration::from_secs(2));
+    assert!(world.keys(follower).is_empty() && world.keys(leader).is_empty());
+    world.ask(follower, 5, LeaseQuestion::Renew(7));
+    world.pass(Duration::from_millis(100));
+    assert_eq!(world.lease_answers.get(&5).cloned(), renewed(0));
+}
+
+#[test]
+fn a_renewal_goes_on_to_the_next_leader_or_ends_without_one() {
+    let mut world = World::new(3);
+    world.pass(Duration::from_secs(5));
+    let leader = world.leader().expect("a leader");
+    let follower = (1..=3).find(|id| *id != leader).expect("a follower");
+    world.grant(follower, 1, 7, 60);
+    world.pass(Duration::from_millis(500));
+    world.cut_off = vec![leader];
+    world.ask(follower, 2, LeaseQuestion::Renew(7));
+    world.pass(Duration::from_millis(6_900));
+    assert_eq!(world.lease_answers.get(&2).cloned(), renewed(60));
+
+    world.cut_off = vec![1, 2, 3];
+    world.pass(Duration::from_secs(10));
+    world.ask(follower, 3, LeaseQuestion::Renew(7));
+    world.pass(Duration::from_millis(6_900));
+    assert_eq!(world.lease_answers.get(&3), None);
+    world.pass(Duration::from_millis(100));
+    assert!(matches!(
+        world.lease_answers.get(&3),
+        Some(Err(Refusal::TimedOut | Refusal::NotLeader { leader: None }))
+    ));
 }
 
 #[test]

@@ -1,0 +1,350 @@
+//! Clients' proposals on their way to whoever leads, and back.
+//!
+//! A client may ask any member. A proposal waits here until a leader is known, then goes into consensus here or to the
+//! leader, once. What came of it returns with the index it was applied at, and is answered only when this member's own
+//! state has that index, so that whoever reads here afterwards sees it.
+//!
+//! *A proposal is never proposed twice.* It goes out again only after a leader said that it appended nothing. If the
+//! leader changes meanwhile, or the way back breaks, nobody knows, and the client is told so. A letter that arrives twice
+//! is taken once; one that arrives late finds another term and is refused.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::{Member, PROPOSALS_MAX};
+use crate::command::Command;
+use crate::input::Proposal;
+use crate::output::{Outcome, Output, Refusal};
+use crate::pending::{Asker, Pending, Place};
+use crate::raft::message::{Body, Forwarded, ForwardedEnd, PeerMessage};
+
+/// What is on its way.
+#[derive(Default)]
+pub(super) struct Forwards {
+    /// Proposals that wait for a leader, or for a leader to be ready.
+    waiting: VecDeque<u64>,
+    /// Not before this time is one of them tried, and how long the next pause is.
+    try_at: Duration,
+    pause: Duration,
+    /// What leaders applied for clients of this member, by index, until its own state is there.
+    ahead: BTreeMap<u64, Vec<Numbered>>,
+    /// What came of other members' proposals, until this step's letters are written.
+    ends: BTreeMap<u64, Vec<ForwardedEnd>>,
+    /// The letters taken from each other member.
+    taken: BTreeMap<u64, Taken>,
+    /// The number of the next letter, greater than those of earlier lives.
+    next_letter: u64,
+    /// The newest term in which a leader was seen.
+    term: u64,
+}
+
+/// The number of a proposal, and what came of it.
+type Numbered = (u64, Result<Outcome, Refusal>);
+
+/// Numbers of letters taken from one member: all up to the floor count as taken.
+#[derive(Default)]
+struct Taken {
+    floor: u64,
+    above: BTreeSet<u64>,
+}
+
+/// How a proposal ended.
+pub(super) struct End {
+    pub(super) asker: Asker,
+    /// The entry it was, where it was applied.
+    pub(super) index: u64,
+    pub(super) result: Result<Outcome, Refusal>,
+}
+
+/// The first pause before a proposal that a leader was not ready for is tried again, and the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// Bytes of proposals or answers after which the next letter begins.
+const LETTER_BYTES: usize = 1 << 20;
+
+/// Numbers remembered beyond which a letter that comes late counts as one that came before.
+const TAKEN_MAX: usize = 1024;
+
+impl Forwards {
+    pub(super) fn new(incarnation: u32) -> Self {
+        Self {
+            pause: PAUSE_MIN,
+            next_letter: (u64::from(incarnation) << 32) + 1,
+            ..Self::default()
+        }
+    }
+
+    /// A leader took something: it is ready.
+    pub(super) fn leader_is_ready(&mut self) {
+        self.pause = PAUSE_MIN;
+    }
+
+    fn wait_again(&mut self, number: u64, now: Duration) {
+        self.waiting.push_back(number);
+        if self.try_at <= now {
+            self.try_at = now + self.pause;
+            self.pause = (self.pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+impl Taken {
+    /// Takes a letter; false if it was taken before.
+    fn take(&mut self, number: u64) -> bool {
+        if number <= self.floor || !self.above.insert(number) {
+            return false;
+        }
+        if self.above.len() > TAKEN_MAX {
+            self.floor = self.above.pop_first().unwrap_or(self.floor);
+        }
+        true
+    }
+}
+
+impl Member {
+    pub(super) fn propose(&mut self, proposals: Vec<Proposal>) {
+        let deadline = self.now + self.settings.request_timeout;
+        for Proposal { token, command } in proposals {
+            if self.pending.len() >= PROPOSALS_MAX {
+                self.outputs.push_back(Output::Answer {
+                    token,
+                    answer: Err(Refusal::TooManyRequests),
+                });
+                continue;
+            }
+            let number = self.pending.add(Pending {
+                asker: Asker::Client(token),
+                deadline,
+                command,
+                place: Place::Waiting,
+            });
+            self.forwards.waiting.push_back(number);
+        }
+    }
+
+    /// When proposals that wait can go somewhere.
+    pub(super) fn forwards_alarm(&self) -> Option<Duration> {
+        let may_go = !self.forwards.waiting.is_empty() && self.published.leader.is_some();
+        may_go.then(|| self.forwards.try_at.max(self.now))
+    }
+
+    /// Sends proposals that wait to the leader, or into consensus if that is here.
+    pub(super) fn route(&mut self) {
+        if self.forwards_alarm().is_none_or(|at| at > self.now) {
+            return;
+        }
+        let Some(leader) = self.published.leader else {
+            return;
+        };
+        let term = self.published.term;
+        let mut letter = Vec::new();
+        let mut bytes = 0;
+        for number in std::mem::take(&mut self.forwards.waiting) {
+            let Some(pending) = self.pending.get_mut(number) else {
+                continue;
+            };
+            let command = pending.command.clone();
+            if leader == self.id {
+                pending.place = Place::Here;
+                self.executor.enter(|| self.proposer.push(number, command));
+                continue;
+            }
+            if let Asker::Peer { .. } = pending.asker {
+                let refused = Err(Refusal::NotLeader {
+                    leader: Some(leader),
+                });
+                self.end_proposal(number, refused);
+                continue;
+            }
+            pending.place = Place::Sent { leader, term };
+            bytes += command.encoded_len();
+            letter.push((number, command));
+            if bytes >= LETTER_BYTES {
+                self.send_proposals(leader, term, std::mem::take(&mut letter));
+                bytes = 0;
+            }
+        }
+        if !letter.is_empty() {
+            self.send_proposals(leader, term, letter);
+        }
+    }
+
+    fn send_proposals(&mut self, leader: u64, term: u64, proposals: Vec<(u64, Command)>) {
+        let call = self.forwards.next_letter;
+        self.forwards.next_letter += 1;
+        self.send_forwarded(leader, call, Forwarded::Proposals { term, proposals });
+    }
+
+    pub(super) fn send_forwarded(&mut self, to: u64, call: u64, forwarded: Forwarded) {
+        self.outputs.push_back(Output::Send {
+            to,
+            message: PeerMessage {
+                call,
+                body: Body::Forwarded(forwarded),
+            },
+        });
+    }
+
+    /// Consensus appended nothing: a client's proposal is tried again shortly, here or wherever the leader is then.
+    /// Answers whether it is. With `peers_too`, so is one of another member's client.
+    pub(super) fn try_again(&mut self, number: u64, peers_too: bool) -> bool {
+        let Some(pending) = self.pending.get_mut(number) else {
+            return false;
+        };
+        let again = match pending.asker {
+            Asker::Client(_) => true,
+            Asker::Peer { .. } => peers_too,
+            Asker::Lessor(_) | Asker::Compactor => false,
+        };
+        if again {
+            pending.place = Place::Waiting;
+            self.forwards.wait_again(number, self.now);
+        }
+        again
+    }
+
+    /// Takes proposals of another member's clients, all or none.
+    pub(super) fn take_proposals(
+        &mut self,
+        from: u64,
+        call: u64,
+        term: u64,
+        proposals: Vec<(u64, Command)>,
+    ) {
+        if !self.forwards.taken.entry(from).or_default().take(call) {
+            return;
+        }
+        let leads = self.published.leader == Some(self.id) && self.published.term == term;
+        let deadline = self.now + self.settings.request_timeout;
+        for (number, command) in proposals {
+            let refusal = if !leads {
+                let leader = self.published.leader;
+                Refusal::NotLeader { leader }
+            } else if self.pending.len() >= PROPOSALS_MAX {
+                Refusal::TooManyRequests
+            } else {
+                let asker = Asker::Peer {
+                    member: from,
+                    number,
+                };
+                let number = self.pending.add(Pending {
+                    asker,
+                    deadline,
+                    command: command.clone(),
+                    place: Place::Here,
+                });
+                self.executor.enter(|| self.proposer.push(number, command));
+                continue;
+            };
+            let end = ForwardedEnd {
+                number,
+                index: 0,
+                result: Err(refusal),
+            };
+            self.forwards.ends.entry(from).or_default().push(end);
+        }
+    }
+
+    /// What came of proposals that were sent to a leader.
+    pub(super) fn take_ends(&mut self, from: u64, ends: Vec<ForwardedEnd>) {
+        for ForwardedEnd {
+            number,
+            index,
+            result,
+        } in ends
+        {
+            let place = self.pending.get(number).map(|pending| pending.place);
+            let Some(Place::Sent { leader, .. }) = place else {
+                continue;
+            };
+            if leader != from {
+                continue;
+            }
+            if let Err(Refusal::NotLeader { .. }) = result {
+                self.try_again(number, false);
+                continue;
+            }
+            self.forwards.leader_is_ready();
+            if let Some(pending) = self.pending.get_mut(number) {
+                pending.place = Place::Ahead;
+            }
+            let at_index = self.forwards.ahead.entry(index).or_default();
+            at_index.push((number, result));
+        }
+    }
+
+    /// Ends what this member's own state has caught up with, and what nobody can know the end of any more.
+    pub(super) fn finish_forwards(&mut self) {
+        let applied = self.published.applied;
+        while let Some(entry) = self.forwards.ahead.first_entry() {
+            if *entry.key() > applied {
+                break;
+            }
+            for (number, result) in entry.remove() {
+                self.end_proposal(number, result);
+            }
+        }
+        // What ended meanwhile, and without a leader everything does.
+        while let Some(number) = self.forwards.waiting.front() {
+            if self.pending.get(*number).is_some() {
+                break;
+            }
+            self.forwards.waiting.pop_front();
+        }
+        let term = self.published.term;
+        if self.published.leader.is_some() && term > self.forwards.term {
+            self.forwards.term = term;
+            self.forwards.try_at = self.now;
+            for number in self.pending.sent_before(term) {
+                self.end_proposal(number, Err(Refusal::LeaderChanged));
+            }
+        }
+    }
+
+    fn end_proposal(&mut self, number: u64, result: Result<Outcome, Refusal>) {
+        if let Some(pending) = self.pending.remove(number) {
+            self.answer(vec![End {
+                asker: pending.asker,
+                index: 0,
+                result,
+            }]);
+        }
+    }
+
+    /// Remembers for the next letter what came of another member's proposal.
+    pub(super) fn return_end(
+        &mut self,
+        member: u64,
+        number: u64,
+        index: u64,
+        result: Result<Outcome, Refusal>,
+    ) {
+        let ends = self.forwards.ends.entry(member).or_default();
+        ends.push(ForwardedEnd {
+            number,
+            index,
+            result,
+        });
+    }
+
+    /// Writes the letters with what came of other members' proposals.
+    pub(super) fn send_ends(&mut self) {
+        for (member, ends) in std::mem::take(&mut self.forwards.ends) {
+            let mut letter = Vec::new();
+            let mut bytes = 0;
+            for end in ends {
+                bytes += end.result.as_ref().map_or(0, Outcome::encoded_len);
+                letter.push(end);
+                if bytes >= LETTER_BYTES {
+                    bytes = 0;
+                    let ends = std::mem::take(&mut letter);
+                    self.send_forwarded(member, 0, Forwarded::Ended(ends));
+                }
+            }
+            if !letter.is_empty() {
+                self.send_forwarded(member, 0, Forwarded::Ended(letter));
+            }
+        }
+    }
+}

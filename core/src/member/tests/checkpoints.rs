@@ -1,0 +1,51 @@
+//! Checkpoints of whole members: those they take and those that come as snapshots.
+
+use super::*;
+
+impl World {
+    fn with_checkpoints(entries: u64) -> Self {
+        let mut world = World::new(0);
+        for id in 1..=3 {
+            let settings = Settings {
+                checkpoint_entries: Some(entries),
+                ..settings(id, 3, 0)
+            };
+            let member = Member::new(settings, Recovered::default(), world.now);
+            world.members.insert(id, member.expect("no checkpoint"));
+        }
+        world.pass(Duration::from_secs(5));
+        world
+    }
+
+    fn confirm_checkpoint(&mut self, id: u64, index: u64) {
+        let result = Ok(1);
+        self.handle(id, Input::Checkpointed { index, result });
+        self.pass(Duration::from_millis(500));
+    }
+}
+
+#[test]
+fn an_older_checkpoint_does_not_pass_for_the_snapshot_that_is_being_installed() {
+    let mut world = World::with_checkpoints(20);
+    let leader = world.leader().expect("a leader");
+    let behind = (1..=3).find(|id| *id != leader).expect("a follower");
+    world.slow_checkpoints = Some(behind);
+    (0..30).for_each(|token| world.put(leader, token, "k"));
+    world.pass(Duration::from_millis(500));
+    let own = world.unconfirmed.clone();
+    assert_eq!(own.len(), 1, "one under way");
+
+    world.cut_off = vec![behind];
+    (30..1000).for_each(|token| world.put(leader, token, "k"));
+    world.pass(Duration::from_secs(1));
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(2));
+    let &[_, installed] = world.unconfirmed.as_slice() else {
+        panic!("its own and the snapshot: {:?}", world.unconfirmed);
+    };
+    assert!(installed > own[0]);
+    world.confirm_checkpoint(behind, own[0]);
+    assert_eq!(world.members[&behind].published().view.revision(), 31);
+    world.confirm_checkpoint(behind, installed);
+    assert_eq!(world.members[&behind].published().view.revision(), 1001);
+}

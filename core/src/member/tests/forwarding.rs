@@ -1,0 +1,319 @@
+//! Proposals through members that do not lead.
+
+use super::*;
+
+impl World {
+    /// A cluster of three that has a leader, and a follower of it.
+    fn led() -> (Self, u64, u64) {
+        let mut world = World::new(3);
+        world.pass(Duration::from_secs(5));
+        let leader = world.leader().expect("a leader");
+        let follower = (1..=3).find(|id| *id != leader).expect("a follower");
+        (world, leader, follower)
+    }
+
+    fn revision(&self, id: u64) -> i64 {
+        self.members[&id].published().view.revision()
+    }
+
+    /// Hands a proposal to a member without delivering any letter.
+    fn put_quietly(&mut self, at: u64, token: u64, key: &str) {
+        let put = PutRequest {
+            key: key.into(),
+            ..PutRequest::default()
+        };
+        let proposal = Proposal {
+            token,
+            command: Request::Put(put).into(),
+        };
+        let now = self.now;
+        let member = self.members.get_mut(&at).expect("it runs");
+        member.handle(now, Input::Propose(vec![proposal]));
+        self.drain(at);
+    }
+
+    /// Lets one letter arrive, or two of it, and performs what comes of it.
+    fn deliver(&mut self, to: u64, copies: usize) {
+        let at = self
+            .wire
+            .iter()
+            .position(|(_, addressee, _)| *addressee == to);
+        let (from, _, message) = self
+            .wire
+            .remove(at.expect("a letter is under way"))
+            .expect("it is there");
+        let now = self.now;
+        for _ in 0..copies {
+            let message = message.clone();
+            let member = self.members.get_mut(&to).expect("it runs");
+            member.handle(now, Input::Peer { from, message });
+        }
+        self.drain(to);
+    }
+
+    fn is_answered(&self, token: u64) -> bool {
+        matches!(self.answers.get(&token), Some(Ok(_)))
+    }
+}
+
+#[test]
+fn a_write_through_a_follower_happens_once_and_is_visible_there_when_it_is_answered() {
+    let (mut world, leader, follower) = World::led();
+    world.put_quietly(follower, 1, "a");
+    assert_eq!(world.wire.len(), 1, "one letter to the leader");
+    assert_eq!(world.visible_when_answered.get(&1), None);
+    world.pass(Duration::from_secs(1));
+    assert!(world.is_answered(1));
+    assert_eq!(world.visible_when_answered.get(&1), Some(&2));
+    assert_eq!((world.revision(leader), world.revision(follower)), (2, 2));
+}
+
+#[test]
+fn an_answer_waits_for_the_state_of_the_member_that_was_asked() {
+    let (mut world, leader, follower) = World::led();
+    world.put_quietly(follower, 1, "a");
+    world.deliver(leader, 1);
+    // The third member is the quorum with the leader; what the leader tells the follower of it stays on the way.
+    let third = 6 - leader - follower;
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        let (theirs, others) = world.wire.drain(..).partition(|it| it.1 == follower);
+        held.extend::<VecDeque<_>>(theirs);
+        world.wire = others;
+        match world.wire.front().map(|(_, to, _)| *to) {
+            Some(to) => world.deliver(to, 1),
+            None if world.blink() => {
+                for id in 1..=3 {
+                    world.drain(id);
+                }
+            }
+            None => break,
+        }
+    }
+    assert_eq!((world.revision(leader), world.revision(follower)), (2, 1));
+    let now = world.now;
+    let mut ends = Vec::new();
+    for (from, to, message) in held {
+        match message.body {
+            Body::Forwarded(_) => ends.push((from, to, message)),
+            _ => world.wire.push_back((from, to, message)),
+        }
+    }
+    assert_eq!(ends.len(), 1, "the leader says what came of it");
+    for (from, to, message) in ends {
+        let member = world.members.get_mut(&to).expect("it runs");
+        member.handle(now, Input::Peer { from, message });
+        world.drain(to);
+    }
+    assert!(!world.is_answered(1), "its own state is not there yet");
+    world.pass(Duration::from_secs(1));
+    assert!(world.is_answered(1));
+    assert_eq!(world.revision(follower), 2);
+    assert_eq!(world.revision(third), 2);
+}
+
+#[test]
+fn a_letter_that_arrives_twice_is_taken_once() {
+    let (mut world, leader, follower) = World::led();
+    for token in 0..10 {
+        world.put_quietly(follower, token, &format!("k{token}"));
+    }
+    for _ in 0..10 {
+        world.deliver(leader, 2);
+    }
+    world.pass(Duration::from_secs(1));
+    assert!((0..10).all(|token| world.is_answered(token)));
+    assert_eq!(world.revision(leader), 11);
+}
+
+#[test]
+fn many_proposals_of_one_step_go_in_one_letter() {
+    let (mut world, leader, follower) = World::led();
+    let proposals = (0..500).map(|token| Proposal {
+        token,
+        command: Request::Put(PutRequest {
+            key: format!("k{token}").into(),
+            ..PutRequest::default()
+        })
+        .into(),
+    });
+    let now = world.now;
+    let member = world.members.get_mut(&follower).expect("it runs");
+    member.handle(now, Input::Propose(proposals.collect()));
+    world.drain(follower);
+    assert_eq!(world.wire.len(), 1);
+    world.pass(Duration::from_secs(1));
+    assert!((0..500).all(|token| world.is_answered(token)));
+    assert_eq!(world.revision(leader), 501);
+}
+
+#[test]
+fn what_the_state_refuses_is_refused_through_a_follower_too() {
+    let (mut world, _, follower) = World::led();
+    let compact = CompactionRequest {
+        revision: 100,
+        physical: false,
+    };
+    let command = Request::Compact(compact).into();
+    let proposal = Proposal { token: 1, command };
+    world.handle(follower, Input::Propose(vec![proposal]));
+    world.pass(Duration::from_millis(500));
+    assert!(matches!(world.answers.get(&1), Some(Err(Refusal::Kv(_)))));
+}
+
+#[test]
+fn a_physical_compaction_through_a_follower_ends_when_its_own_records_are_gone() {
+    let (mut world, leader, follower) = World::led();
+    (0..500).for_each(|token| world.put(leader, token, "k"));
+    let grown = world.members[&follower].published().bytes_in_use;
+    let compact = CompactionRequest {
+        revision: 400,
+        physical: true,
+    };
+    let command = Request::Compact(compact).into();
+    let proposal = Proposal {
+        token: 900,
+        command,
+    };
+    world.handle(follower, Input::Propose(vec![proposal]));
+    world.pass(Duration::from_secs(1));
+    assert!(world.is_answered(900), "{:?}", world.answers.get(&900));
+    world.put(leader, 901, "k");
+    world.pass(Duration::from_secs(1));
+    assert!(world.members[&follower].published().bytes_in_use < grown / 2);
+}
+
+#[test]
+fn a_write_whose_leader_dies_before_it_replies_ends_as_unknown_and_happened_at_most_once() {
+    let (mut world, leader, follower) = World::led();
+    world.put_quietly(follower, 1, "a");
+    world.deliver(leader, 1);
+    world.wire.clear();
+    world.members.remove(&leader);
+    world.pass(Duration::from_millis(6_900));
+    assert_eq!(world.answers.get(&1), Some(&Err(Refusal::LeaderChanged)));
+    assert_eq!(world.revision(follower), 1);
+    world.start(leader, 3, 1);
+    world.pass(Duration::from_secs(3));
+    world.put(follower, 2, "b");
+    world.pass(Duration::from_secs(1));
+    assert!(world.is_answered(2));
+    assert!(world.revision(follower) <= 3);
+}
+
+#[test]
+fn a_write_that_was_committed_though_its_leader_died_is_not_written_again() {
+    let (mut world, leader, follower) = World::led();
+    world.put_quietly(follower, 1, "a");
+    world.deliver(leader, 1);
+    // What the leader appended reaches the others; nothing that it says afterwards does.
+    for id in (1..=3).filter(|id| *id != leader) {
+        if world.wire.iter().any(|(_, to, _)| *to == id) {
+            world.deliver(id, 1);
+        }
+    }
+    world.wire.clear();
+    world.members.remove(&leader);
+    world.pass(Duration::from_millis(6_900));
+    assert_eq!(world.answers.get(&1), Some(&Err(Refusal::LeaderChanged)));
+    assert_eq!(world.revision(follower), 2, "the next leader commits it");
+}
+
+#[test]
+fn the_clients_of_a_cut_off_leader_time_out() {
+    let (mut world, leader, _) = World::led();
+    world.cut_off = vec![leader];
+    world.put(leader, 1, "a");
+    world.pass(Duration::from_secs(3));
+    world.put(leader, 2, "b");
+    world.pass(Duration::from_millis(3_900));
+    assert!(world.answers.is_empty(), "{:?}", world.answers);
+    world.pass(Duration::from_millis(200));
+    let timed_out = Some(Err(Refusal::TimedOut));
+    assert_eq!(world.answers.get(&1).cloned(), timed_out);
+    world.pass(Duration::from_millis(3_000));
+    assert_eq!(world.answers.get(&2).cloned(), timed_out);
+}
+
+#[test]
+fn the_clients_of_a_cut_off_follower_time_out() {
+    let (mut world, _, follower) = World::led();
+    world.cut_off = vec![follower];
+    world.put(follower, 1, "a");
+    world.pass(Duration::from_millis(6_999));
+    assert_eq!(world.answers.get(&1), None);
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.answers.get(&1), Some(&Err(Refusal::TimedOut)));
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(3));
+    world.put(follower, 2, "b");
+    world.pass(Duration::from_secs(1));
+    assert!(world.is_answered(2));
+}
+
+#[test]
+fn no_more_proposals_wait_for_a_leader_than_may() {
+    let mut world = World::new(3);
+    world.cut_off = vec![1, 2, 3];
+    for token in 0..=PROPOSALS_MAX as u64 {
+        world.put_quietly(1, token, "a");
+    }
+    let last = PROPOSALS_MAX as u64;
+    assert_eq!(
+        world.answers.get(&last),
+        Some(&Err(Refusal::TooManyRequests))
+    );
+    world.pass(Duration::from_secs(7));
+    assert_eq!(world.answers.len(), PROPOSALS_MAX + 1);
+}
+
+#[test]
+fn what_a_cut_off_leader_was_never_sure_of_goes_to_the_next_leader_in_time() {
+    let (mut world, leader, _) = World::led();
+    world.cut_off = vec![leader];
+    // Its lease is over, so it appends nothing any more.
+    world.pass(Duration::from_secs(3));
+    world.put(leader, 1, "a");
+    world.pass(Duration::from_secs(2));
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(2));
+    assert!(world.is_answered(1), "{:?}", world.answers);
+    assert!((1..=3).all(|id| world.revision(id) == 2));
+}
+
+#[test]
+fn a_proposal_waits_for_a_leader_until_its_deadline() {
+    let mut world = World::new(3);
+    world.put(1, 1, "a");
+    world.pass(Duration::from_secs(5));
+    assert!(world.is_answered(1), "a leader came in time");
+
+    let mut world = World::new(3);
+    world.cut_off = vec![1, 2, 3];
+    world.put(1, 1, "a");
+    world.pass(Duration::from_millis(6_999));
+    assert_eq!(world.answers.get(&1), None);
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.answers.get(&1), Some(&Err(Refusal::TimedOut)));
+}
+
+#[test]
+fn a_letter_to_the_leader_of_another_term_is_refused_and_nothing_is_appended() {
+    let (mut world, leader, follower) = World::led();
+    world.put_quietly(follower, 1, "a");
+    let late = world.wire.pop_front().expect("a letter to the leader");
+    world.cut_off = vec![leader];
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.answers.get(&1), Some(&Err(Refusal::LeaderChanged)));
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(5));
+    let (from, _, message) = late;
+    for id in 1..=3 {
+        let message = message.clone();
+        if id != from {
+            world.handle(id, Input::Peer { from, message });
+        }
+    }
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.revision(leader), 1);
+}

@@ -1,0 +1,82 @@
+//! How a log joins its checkpoint at a start.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use openraft::testing::{blank_ent, log_id};
+
+use super::*;
+use crate::output::DiskOp;
+use crate::raft::outbox::Outbox;
+use crate::wal::{Replay, Replayed};
+
+fn entry(term: u64, index: u64) -> Record {
+    Record::Entry {
+        index,
+        payload: codec::encode(&blank_ent::<TypeConfig>(term, 1, index)),
+    }
+}
+
+fn replay(records: &[Record], checkpoint: u64) -> Replayed {
+    let mut replay = Replay::new(Some(checkpoint));
+    for record in records {
+        replay.apply(record.borrowed()).expect("a good log");
+    }
+    replay.finish().expect("a whole log")
+}
+
+/// Starts a log from these records and a checkpoint, appends one entry after it, and answers all that is on the disk.
+fn restarted(mut disk: Vec<Record>, purged: LogId) -> (LogStore, Vec<Record>) {
+    let outbox: SharedOutbox = Rc::new(RefCell::new(Outbox::new(0)));
+    let entries = replay(&disk, purged.index()).entries;
+    let recovered = RecoveredLog {
+        purged: Some(purged),
+        entries: entries
+            .iter()
+            .map(|(_, payload)| codec::decode(payload).expect("an entry of this test"))
+            .collect(),
+        ..RecoveredLog::default()
+    };
+    let log = LogStore::new(recovered, Rc::clone(&outbox));
+    while let Some(DiskOp::Write { records, .. }) = { outbox.borrow_mut().next_disk() } {
+        disk.extend(records);
+    }
+    (log, disk)
+}
+
+fn last_log_id(log: &mut LogStore) -> Option<LogId> {
+    match pin!(log.get_log_state()).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(state) => state.expect("memory does not fail").last_log_id,
+        Poll::Pending => panic!("memory is there at once"),
+    }
+}
+
+#[test]
+fn a_checkpoint_beyond_the_synced_log_lets_it_begin_anew() {
+    let disk: Vec<Record> = (0..4).map(|index| entry(1, index)).collect();
+    let checkpoint = log_id::<TypeConfig>(1, 1, 6);
+    let (mut log, mut disk) = restarted(disk, checkpoint);
+    assert_eq!(last_log_id(&mut log), Some(checkpoint));
+    disk.push(entry(1, 7));
+    assert_eq!(replay(&disk, 6).entries.len(), 1);
+}
+
+#[test]
+fn entries_that_an_installed_snapshot_made_void_are_gone_after_a_restart() {
+    let disk: Vec<Record> = (0..9).map(|index| entry(1, index)).collect();
+    let checkpoint = log_id::<TypeConfig>(2, 1, 6);
+    let (mut log, mut disk) = restarted(disk, checkpoint);
+    assert_eq!(last_log_id(&mut log), Some(checkpoint));
+    disk.push(entry(2, 7));
+    let entries = replay(&disk, 6).entries;
+    assert_eq!(entries.len(), 1, "neither entry 7 nor entry 8 of term 1");
+}
+
+#[test]
+fn entries_after_a_checkpoint_of_their_own_term_stay() {
+    let disk: Vec<Record> = (0..9).map(|index| entry(1, index)).collect();
+    let (mut log, after) = restarted(disk.clone(), log_id::<TypeConfig>(1, 1, 6));
+    assert_eq!(last_log_id(&mut log), Some(log_id::<TypeConfig>(1, 1, 8)));
+    assert_eq!(after, disk, "nothing is written");
+}
