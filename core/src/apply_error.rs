@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::kv_error::KvError;
 use crate::lease::LeaseError;
+use crate::membership::MembershipError;
 
 /// Why an entry changed nothing. Every member comes to the same answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub enum ApplyError {
     Kv(KvError),
     /// A request about a lease.
     Lease(LeaseError),
+    /// What a member says of itself.
+    Membership(MembershipError),
 }
 
 impl From<KvError> for ApplyError {
@@ -26,11 +29,18 @@ impl From<LeaseError> for ApplyError {
     }
 }
 
+impl From<MembershipError> for ApplyError {
+    fn from(error: MembershipError) -> Self {
+        Self::Membership(error)
+    }
+}
+
 impl fmt::Display for ApplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kv(error) => error.fmt(f),
             Self::Lease(error) => error.fmt(f),
+            Self::Membership(error) => error.fmt(f),
         }
     }
 }

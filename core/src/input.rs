@@ -2,6 +2,7 @@
 
 use crate::command::Command;
 use crate::lease::LeaseQuery;
+use crate::membership::MembershipChange;
 use crate::raft::PeerMessage;
 
 /// One fact or request; each is followed by a full drain of the outputs before the next one.
@@ -17,6 +18,20 @@ pub enum Input {
     },
     /// Questions to the lessor, in the order in which they are to be taken.
     AskLeases(Vec<LeaseQuery>),
+    /// A change of the membership; the leader makes one at a time.
+    ChangeMembership {
+        /// Chosen by the caller, unique among those not yet answered.
+        token: u64,
+        /// What to change.
+        change: MembershipChange,
+    },
+    /// Leadership is to go to another member.
+    TransferLeader {
+        /// Chosen by the caller, unique among those not yet answered.
+        token: u64,
+        /// Who is to lead.
+        to: u64,
+    },
     /// A message from another member.
     Peer {
         /// The sender.

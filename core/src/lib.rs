@@ -7,6 +7,7 @@
 //! | [`state`] | the replicated half: a function of the log |
 //! | [`lease`] | which leases there are, and the leader's countdown |
 //! | [`compactor`] | what a leader compacts by itself, and when |
+//! | [`membership`] | which changes of the membership are allowed |
 //! | [`mvcc`] | keys, their history, and frozen views of both |
 //! | [`raft`] | consensus, stepped |
 //! | [`watch`] | who hears of which change |
@@ -26,12 +27,14 @@ pub mod key;
 pub mod kv_error;
 pub mod lease;
 pub mod member;
+pub mod membership;
 pub mod mvcc;
 pub mod output;
 mod pending;
 pub mod raft;
 pub mod snapshot;
 pub mod state;
+pub mod transfer;
 pub mod txn;
 pub mod wal;
 pub mod watch;

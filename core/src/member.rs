@@ -16,24 +16,35 @@ use crate::mvcc::{Store, Sweep};
 use crate::output::{DiskOp, MemberInfo, Outcome, Output, Published, Refusal};
 use crate::pending::{Asker, Pending, PendingProposals, Place};
 use crate::raft::executor::Executor;
+use crate::raft::following::followed;
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::{BadDescription, Machine, Replica};
 use crate::raft::message::{Body, Forwarded, PeerMessage};
-use crate::raft::network::Network;
+use crate::raft::network::{Network, Reply, Request as PeerRequest};
 use crate::raft::outbox::{Ended, Outbox, SharedOutbox};
+use crate::raft::receiving::Assembly;
 use crate::raft::reception;
-use crate::raft::trimmer::Trimmer;
-use crate::raft::types::{PeerUrls, Raft};
+use crate::raft::retention::SharedRetention;
+use crate::raft::trimmer::{Sight, Trimmer};
+use crate::raft::types::{Peer, Raft};
 use crate::raft::{RecoveredLog, proposer};
+use crate::state::StateView;
 
 mod compacting;
 mod forwarding;
 mod leasing;
 mod reading;
+mod receiving;
+mod reconfiguring;
+mod standing;
+mod transferring;
 
 use forwarding::{End, Forwards};
 use leasing::Asks;
 use reading::Barriers;
+use reconfiguring::Changes;
+use standing::Standing;
+use transferring::Transfers;
 
 /// A cluster member: consensus, the replicated state, and the clients that wait, without any IO.
 ///
@@ -60,6 +71,10 @@ pub struct Member {
     lessor: Lessor,
     asks: Asks,
     compactor: Compactor,
+    changes: Changes,
+    transfers: Transfers,
+    assembly: Assembly,
+    standing: Standing,
     outputs: VecDeque<Output>,
     /// Answers to physical compactions, until the sweep is done.
     until_swept: Vec<(u64, Outcome)>,
@@ -99,6 +114,12 @@ pub struct Settings {
     pub lease_record_interval: Option<Duration>,
     /// What the member compacts by itself while it leads.
     pub auto_compaction: AutoCompaction,
+    /// Learners that the cluster may have at once.
+    pub learners_max: usize,
+    /// Whether changes of the membership that endanger the quorum are refused.
+    pub strict_reconfiguration: bool,
+    /// How often a leader has the others compare their history with its own; none for never.
+    pub comparison_interval: Option<Duration>,
     /// Seeds the member's dice (election jitter); different per member and per start.
     pub seed: u64,
     /// The number of this start, so that replies to an earlier life are not mistaken.
@@ -163,9 +184,12 @@ impl Member {
         let log_bytes = recovered.log.bytes();
         let covered = replica.borrow().last_applied.map_or(0, |id| id.index());
         let log = LogStore::new(recovered.log, Rc::clone(&outbox));
-        let trimmer = Trimmer::new(log.clone());
+        let retention = SharedRetention::default();
+        let kept = settings.catch_up_entries;
+        let trimmer = Trimmer::new(log.clone(), Rc::clone(&retention), kept);
         let machine = Machine::new(Rc::clone(&replica), Rc::clone(&outbox));
-        let network = Network::new(Rc::clone(&outbox), settings.election_timeout);
+        let patience = settings.election_timeout;
+        let network = Network::new(Rc::clone(&outbox), patience, retention);
         let config = Arc::new(consensus_config(&settings));
         let id = settings.id;
         let started = executor.block_on(Raft::new(id, config, network, log, machine));
@@ -174,6 +198,7 @@ impl Member {
         let proposer = proposer::Queue::default();
         executor.enter(|| proposer.run(&executor, raft.clone(), Rc::clone(&outbox)));
         let state = replica.borrow().state.view();
+        let standing = Standing::new(&state.removed);
         let mut member = Self {
             id,
             executor,
@@ -185,6 +210,10 @@ impl Member {
             lessor: Lessor::new(settings.election_timeout, settings.lease_record_interval),
             asks: Asks::new(settings.incarnation),
             compactor: Compactor::new(settings.auto_compaction, now),
+            changes: Changes::default(),
+            transfers: Transfers::default(),
+            assembly: Assembly::default(),
+            standing,
             outputs: VecDeque::new(),
             until_swept: Vec::new(),
             sweep_at: None,
@@ -194,16 +223,7 @@ impl Member {
                 ..Checkpoints::default()
             },
             trimmer,
-            published: Published {
-                view: state.kv,
-                bytes_in_use: state.bytes_in_use,
-                applied: 0,
-                committed: 0,
-                term: 0,
-                leader: None,
-                reads_need_no_quorum: false,
-                members: Arc::new([]),
-            },
+            published: first_published(state),
             outbox,
             replica,
             settings,
@@ -222,11 +242,16 @@ impl Member {
     pub fn handle(&mut self, now: Duration, input: Input) {
         assert!(now >= self.now, "time never goes backwards");
         self.now = now;
+        let Some(input) = self.sift(input) else {
+            return;
+        };
         match input {
             Input::Tick => {}
             Input::Propose(proposals) => self.propose(proposals),
             Input::Barrier { tokens } => self.await_barrier(tokens),
             Input::AskLeases(queries) => self.ask_leases(queries),
+            Input::ChangeMembership { token, change } => self.change_membership(token, change),
+            Input::TransferLeader { token, to } => self.transfer_leader(token, to),
             Input::Peer { from, message } => self.receive(from, message),
             Input::PeerUnreachable { message, reason } => self.undelivered(message, reason),
             Input::Written { up_to, result } => {
@@ -245,14 +270,23 @@ impl Member {
 
     /// When to call [`Member::handle`] again if no input comes before.
     pub fn poll_timeout(&self) -> Option<Duration> {
+        if self.standing.is_removed() {
+            return None;
+        }
         let raft = self.executor.next_deadline().map(|at| at.to_epoch());
+        let at_once = (!self.executor.is_idle()).then_some(self.now);
         raft.into_iter()
+            .chain(at_once)
             .chain(self.pending.deadline())
             .chain(self.forwards_alarm())
             .chain(self.barriers_alarm())
             .chain(self.sweep_at)
             .chain(self.leases_alarm())
             .chain(self.compactor.next_alarm())
+            .chain(self.changes.alarm())
+            .chain(self.transfers.alarm())
+            .chain(self.assembly.alarm())
+            .chain(self.standing.alarm())
             .min()
     }
 
@@ -282,12 +316,12 @@ impl Member {
     fn bootstrap(&mut self, fresh: bool) {
         let raft = self.raft.clone();
         if fresh && !self.settings.initial_members.is_empty() {
-            let members: BTreeMap<u64, PeerUrls> = self
-                .settings
-                .initial_members
-                .iter()
-                .map(|(id, urls)| (*id, PeerUrls(urls.clone())))
-                .collect();
+            let peer = |urls: &Vec<String>| Peer {
+                urls: urls.clone(),
+                joins: true,
+            };
+            let first = self.settings.initial_members.iter();
+            let members: BTreeMap<u64, Peer> = first.map(|(id, urls)| (*id, peer(urls))).collect();
             assert!(
                 members.contains_key(&self.id),
                 "a member starts only a cluster that it belongs to"
@@ -325,11 +359,24 @@ impl Member {
     fn receive(&mut self, from: u64, message: PeerMessage) {
         match message.body {
             Body::Reply(reply) => {
+                if matches!(reply, Reply::Removed) {
+                    self.standing.tell_removed();
+                }
                 self.executor.enter(|| {
                     self.outbox
                         .borrow_mut()
                         .finish_call(message.call, Ok(reply))
                 });
+            }
+            Body::Request(_) if self.is_stranger(from) => self.refuse_stranger(from, message.call),
+            Body::Request(PeerRequest::Chunk(chunk)) => {
+                self.receive_chunk(from, message.call, chunk)
+            }
+            Body::Request(PeerRequest::Compare(marks)) => self.compare(from, &marks),
+            Body::Request(PeerRequest::Farewell) => {
+                self.standing.tell_removed();
+                let mut outbox = self.outbox.borrow_mut();
+                outbox.reply(from, message.call, Reply::Taken);
             }
             Body::Request(request) => {
                 let (raft, outbox, call) =
@@ -338,6 +385,9 @@ impl Member {
                     let reply = reception::serve(&raft, request).await;
                     outbox.borrow_mut().reply(from, call, reply);
                 }));
+            }
+            Body::Forwarded(_) if self.is_stranger(from) => {
+                self.refuse_stranger(from, message.call)
             }
             Body::Forwarded(forwarded) => self.receive_forwarded(from, message.call, forwarded),
         }
@@ -394,11 +444,15 @@ impl Member {
         for _ in 0..ROUNDS_MAX {
             self.go_round(now);
             let proposed = self.tend_leases();
-            let more = self.tend_compactor() || proposed || self.has_more();
+            let proposed = self.tend_compactor() || proposed;
+            let started = self.tend_membership();
+            let started = self.tend_transfers() || started;
+            let more = self.tend_standing() || started || proposed || self.has_more();
             if !more {
                 break;
             }
         }
+        self.assembly.drop_silent(now);
         self.consider_checkpoint();
     }
 
@@ -548,9 +602,13 @@ impl Member {
         let metrics = openraft::async_runtime::watch::WatchReceiver::borrow_watched(&metrics);
         let replica = self.replica.borrow();
         let applied = replica.last_applied.map_or(0, |id| id.index());
-        let snapshot = metrics.snapshot.map(|id| id.index());
-        self.trimmer
-            .look(&self.executor, &self.raft, applied, snapshot);
+        let sight = Sight {
+            applied,
+            snapshot: metrics.snapshot.map(|id| id.index()),
+            followed: followed(&metrics, self.now, 2 * self.settings.election_timeout),
+            state_bytes: replica.state.kv().bytes_in_use(),
+        };
+        self.trimmer.look(&self.executor, &self.raft, sight);
         let term = metrics.current_term;
         let leader = metrics.current_leader;
         let committed = metrics
@@ -565,14 +623,19 @@ impl Member {
         let caught_up = replica
             .last_applied
             .is_some_and(|id| id.committed_leader_id().term == term);
-        let reads_need_no_quorum = only_voter && leader == Some(self.id) && caught_up;
+        let reads_need_no_quorum =
+            only_voter && leader == Some(self.id) && caught_up && !self.standing.is_corrupt();
         let old = &self.published;
         if replica.state.kv().compact_revision() != old.view.compact_revision() {
             self.sweep_at = Some(self.now);
         }
         let revision_moved = replica.state.kv().revision() != old.view.revision()
             || replica.state.kv().compact_revision() != old.view.compact_revision();
+        // What a sweep has freed counts against no quota any more.
+        let swept =
+            self.sweep_at.is_none() && replica.state.kv().bytes_in_use() != old.bytes_in_use;
         if !revision_moved
+            && !swept
             && (applied, committed, term, leader, reads_need_no_quorum)
                 == (
                     old.applied,
@@ -631,23 +694,37 @@ impl Member {
     }
 }
 
+/// What readers see before consensus has said anything.
+fn first_published(state: StateView) -> Published {
+    Published {
+        view: state.kv,
+        bytes_in_use: state.bytes_in_use,
+        applied: 0,
+        committed: 0,
+        term: 0,
+        leader: None,
+        reads_need_no_quorum: false,
+        members: Arc::new([]),
+    }
+}
+
 /// The members with what they published of themselves, by id.
 fn list_members(
-    membership: &Membership<u64, PeerUrls>,
+    membership: &Membership<u64, Peer>,
     published: &BTreeMap<u64, MemberAttributes>,
 ) -> Vec<MemberInfo> {
     membership
         .nodes()
-        .map(|(id, urls)| {
+        .map(|(id, peer)| {
             let attributes = published.get(id);
             MemberInfo {
                 id: *id,
                 name: attributes.map(|a| a.name.clone()).unwrap_or_default(),
-                peer_urls: urls.0.clone(),
+                peer_urls: peer.urls.clone(),
                 client_urls: attributes
                     .map(|a| a.client_urls.clone())
                     .unwrap_or_default(),
-                is_learner: !membership.voter_ids().any(|voter| voter == *id),
+                is_learner: !peer.joins && !membership.voter_ids().any(|voter| voter == *id),
             }
         })
         .collect()
@@ -665,8 +742,8 @@ fn consensus_config(settings: &Settings) -> Config {
         max_payload_entries: 4096,
         replication_lag_threshold: settings.snapshot_entries.max(1) + settings.catch_up_entries,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(settings.snapshot_entries.max(1)),
-        max_in_snapshot_log_to_keep: settings.catch_up_entries,
-        purge_batch_size: 256,
+        // The trimmer alone decides what goes.
+        max_in_snapshot_log_to_keep: u64::MAX,
         enable_pre_vote: Some(settings.pre_vote),
         backoff: "50ms,100ms,200ms".into(),
         // A leader that lost its unsynced tail in a crash would come back as leader of the same term and

@@ -12,9 +12,11 @@ use prost::Message;
 use crate::apply_error::ApplyError;
 use crate::kv_error::KvError;
 use crate::lease::{LeaseAnswer, LeaseError};
+use crate::membership::MembershipError;
 use crate::mvcc::View;
 use crate::raft::PeerMessage;
 use crate::raft::machine::Description;
+use crate::transfer::TransferError;
 use crate::wal::Record;
 
 /// One thing to do.
@@ -57,6 +59,27 @@ pub enum Output {
         token: u64,
         /// The answer, or why there is none.
         answer: Result<LeaseAnswer, Refusal>,
+    },
+    /// The end of a change of the membership.
+    MembershipAnswer {
+        /// The token it was asked for with.
+        token: u64,
+        /// All members after the change, or why it was not made.
+        answer: Result<Arc<[MemberInfo]>, Refusal>,
+    },
+    /// The end of a leader transfer.
+    TransferAnswer {
+        /// The token it was asked for with.
+        token: u64,
+        /// Whether the member asked for leads now.
+        answer: Result<(), Refusal>,
+    },
+    /// This member was removed from the cluster: it takes no part any more and should be stopped.
+    Removed,
+    /// This member's state is not that of the leader: it refuses writes and linearizable reads from now on.
+    Corrupt {
+        /// The entry after which the two were compared.
+        index: u64,
     },
 }
 
@@ -176,6 +199,12 @@ pub enum Refusal {
     Kv(KvError),
     /// As above, of a command about a lease.
     Lease(LeaseError),
+    /// The membership is not changed so.
+    Membership(MembershipError),
+    /// Leadership was not handed over.
+    Transfer(TransferError),
+    /// This member's state is not that of the others.
+    Corrupt,
     /// Another member leads, or none; nothing happened.
     NotLeader {
         /// Who does, if known.
@@ -196,6 +225,7 @@ impl From<ApplyError> for Refusal {
         match error {
             ApplyError::Kv(error) => Self::Kv(error),
             ApplyError::Lease(error) => Self::Lease(error),
+            ApplyError::Membership(error) => Self::Membership(error),
         }
     }
 }
@@ -205,6 +235,9 @@ impl fmt::Display for Refusal {
         match self {
             Self::Kv(error) => error.fmt(f),
             Self::Lease(error) => error.fmt(f),
+            Self::Membership(error) => error.fmt(f),
+            Self::Transfer(error) => error.fmt(f),
+            Self::Corrupt => f.write_str("etcdserver: corrupt cluster"),
             Self::NotLeader {
                 leader: Some(leader),
             } => write!(f, "not the leader, which is {leader:x}"),

@@ -5,14 +5,21 @@
 //! is told; [`log_store`] and [`machine`] hold the log and the state; [`network`] writes letters. So the
 //! whole of consensus is a machine like the others: put something in, run until idle, take things out.
 
+mod append_stream;
+pub(crate) mod call;
 pub mod executor;
+pub(crate) mod following;
 pub mod log_store;
 pub mod machine;
 pub mod message;
 pub mod network;
 pub(crate) mod outbox;
 pub(crate) mod proposer;
+pub(crate) mod receiving;
 pub(crate) mod reception;
+pub(crate) mod reconfiguration;
+pub(crate) mod retention;
+pub(crate) mod sending;
 pub(crate) mod trimmer;
 pub mod types;
 

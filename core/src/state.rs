@@ -3,20 +3,29 @@
 //! Two members that applied the same entries hold equal states, and [`State::hash`] proves it. What a
 //! member knows for itself alone (timers, clients that wait, files) lives elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use sha1::{Digest, Sha1};
+use sha1::{Digest as _, Sha1};
 
 use crate::apply_error::ApplyError;
 use crate::command::{Command, MemberAttributes, Request};
 use crate::lease::{LeaseTerms, Leases};
+use crate::membership::MembershipError;
 use crate::mvcc::{Changes, Store, Sweep, View};
 use crate::output::Outcome;
+
+mod digest;
+
+pub use digest::Digest;
 
 /// The replicated state of a cluster at one log index.
 pub struct State {
     kv: Store,
     members: BTreeMap<u64, MemberAttributes>,
+    /// The ids of all members that ever left; shared with the views.
+    removed: Arc<BTreeSet<u64>>,
+    digest: Digest,
     /// The index of the last entry applied; none on an empty log.
     applied: Option<u64>,
 }
@@ -32,6 +41,22 @@ pub struct StateView {
     pub leases: Leases,
     /// What the members published of themselves, by member id.
     pub members: BTreeMap<u64, MemberAttributes>,
+    /// The ids of all members that ever left.
+    pub removed: Arc<BTreeSet<u64>>,
+    /// What every entry so far did, in short.
+    pub digest: Digest,
+}
+
+/// What a checkpoint holds of a state beside its keys.
+pub struct Remainder<'a> {
+    /// What the members published of themselves.
+    pub members: Vec<MemberAttributes>,
+    /// The leases without their keys.
+    pub leases: &'a [LeaseTerms],
+    /// The ids of all members that ever left.
+    pub removed: Vec<u64>,
+    /// What every entry so far did, in short.
+    pub digest: Digest,
 }
 
 impl Default for State {
@@ -46,6 +71,8 @@ impl State {
         Self {
             kv: Store::new(),
             members: BTreeMap::new(),
+            removed: Arc::default(),
+            digest: Digest::default(),
             applied: None,
         }
     }
@@ -57,13 +84,15 @@ impl State {
     pub fn restore(
         mut kv: Store,
         applied: Option<u64>,
-        members: Vec<MemberAttributes>,
-        leases: &[LeaseTerms],
+        rest: Remainder<'_>,
     ) -> Result<Self, &'static str> {
-        kv.restore_leases(leases)?;
+        kv.restore_leases(rest.leases)?;
+        let members = rest.members.into_iter().map(|m| (m.member_id, m));
         Ok(Self {
             kv,
-            members: members.into_iter().map(|m| (m.member_id, m)).collect(),
+            members: members.collect(),
+            removed: Arc::new(rest.removed.into_iter().collect()),
+            digest: rest.digest,
             applied,
         })
     }
@@ -75,6 +104,8 @@ impl State {
         Self {
             kv,
             members: view.members.clone(),
+            removed: Arc::clone(&view.removed),
+            digest: view.digest,
             applied: Some(applied),
         }
     }
@@ -87,12 +118,23 @@ impl State {
     pub fn apply(&mut self, index: u64, command: &Command) -> Result<Outcome, ApplyError> {
         self.skip(index);
         let mut changes = Changes::default();
+        let outcome = self.perform(index, command, &mut changes);
+        self.digest.absorb_effects(&self.kv, &changes, &outcome);
+        outcome
+    }
+
+    fn perform(
+        &mut self,
+        index: u64,
+        command: &Command,
+        changes: &mut Changes,
+    ) -> Result<Outcome, ApplyError> {
         match command.request() {
-            Request::Put(put) => Ok(Outcome::Put(self.kv.put(put, &mut changes)?)),
-            Request::DeleteRange(delete) => Ok(Outcome::DeleteRange(
-                self.kv.delete_range(delete, &mut changes)?,
-            )),
-            Request::Txn(txn) => Ok(Outcome::Txn(self.kv.txn(txn, &mut changes)?)),
+            Request::Put(put) => Ok(Outcome::Put(self.kv.put(put, changes)?)),
+            Request::DeleteRange(delete) => {
+                Ok(Outcome::DeleteRange(self.kv.delete_range(delete, changes)?))
+            }
+            Request::Txn(txn) => Ok(Outcome::Txn(self.kv.txn(txn, changes)?)),
             Request::Compact(compact) => {
                 let response = self.kv.compact(compact)?;
                 Ok(Outcome::Compact {
@@ -101,6 +143,9 @@ impl State {
                 })
             }
             Request::Publish(attributes) => {
+                if self.removed.contains(&attributes.member_id) {
+                    return Err(MembershipError::NotFound.into());
+                }
                 self.members
                     .insert(attributes.member_id, attributes.clone());
                 Ok(Outcome::Published)
@@ -109,10 +154,10 @@ impl State {
                 Ok(Outcome::LeaseGranted(self.kv.grant_lease(index, grant)?))
             }
             Request::LeaseRevoke(revoke) => Ok(Outcome::LeaseRevoked(
-                self.kv.revoke_lease(revoke.id, &mut changes)?,
+                self.kv.revoke_lease(revoke.id, changes)?,
             )),
             Request::LeaseExpire(expiry) => Ok(Outcome::LeaseRevoked(
-                self.kv.expire_lease(expiry, &mut changes)?,
+                self.kv.expire_lease(expiry, changes)?,
             )),
             Request::LeaseRemaining(times) => {
                 self.kv.record_remaining(times);
@@ -129,6 +174,31 @@ impl State {
         let expected = self.applied.map_or(0, |applied| applied + 1);
         assert_eq!(index, expected, "each apply moves the applied index by one");
         self.applied = Some(index);
+    }
+
+    /// Passes an entry that changes the membership: these members leave, and never come back.
+    ///
+    /// # Panics
+    /// As [`State::apply`].
+    pub fn remove_members(&mut self, index: u64, ids: &[u64]) {
+        self.skip(index);
+        for id in ids {
+            self.members.remove(id);
+            self.digest.absorb_removal(*id);
+        }
+        if !ids.is_empty() {
+            Arc::make_mut(&mut self.removed).extend(ids);
+        }
+    }
+
+    /// The ids of all members that ever left.
+    pub fn removed(&self) -> &Arc<BTreeSet<u64>> {
+        &self.removed
+    }
+
+    /// What every entry so far did, in short.
+    pub fn digest(&self) -> Digest {
+        self.digest
     }
 
     /// The index of the last entry applied.
@@ -153,6 +223,8 @@ impl State {
             bytes_in_use: self.kv.bytes_in_use(),
             leases: self.kv.leases().clone(),
             members: self.members.clone(),
+            removed: Arc::clone(&self.removed),
+            digest: self.digest,
         }
     }
 
@@ -165,6 +237,8 @@ impl State {
         for terms in self.kv.leases().terms() {
             bytes.extend(prost::Message::encode_length_delimited_to_vec(&terms));
         }
+        bytes.extend(self.removed.iter().flat_map(|id| id.to_le_bytes()));
+        bytes.extend(self.digest.value().to_le_bytes());
         let digest = Sha1::digest(&bytes);
         u64::from_be_bytes(std::array::from_fn(|i| digest[i]))
     }
@@ -191,6 +265,10 @@ impl State {
             assert_eq!(
                 *id, attributes.member_id,
                 "a member is filed under its own id"
+            );
+            assert!(
+                !self.removed.contains(id),
+                "nothing is kept of a member that left: {id:x}"
             );
         }
     }

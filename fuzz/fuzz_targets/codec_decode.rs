@@ -6,7 +6,7 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use metastore_core::codec;
 use metastore_core::raft::position_of;
-use metastore_core::raft::types::{Entry, LogId, PeerUrls, SnapshotMeta, StoredMembership, Vote};
+use metastore_core::raft::types::{Entry, LogId, Peer, SnapshotMeta, StoredMembership, Vote};
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
@@ -19,7 +19,7 @@ enum Kind {
     Vote,
     LogId,
     Entry,
-    PeerUrls,
+    Peer,
     SnapshotMeta,
     Membership,
     Description,
@@ -42,7 +42,7 @@ fuzz_target!(|input: Input<'_>| {
         Kind::Vote => stable!(Vote, bytes),
         Kind::LogId => stable!(LogId, bytes),
         Kind::Entry => stable!(Entry, bytes),
-        Kind::PeerUrls => stable!(PeerUrls, bytes),
+        Kind::Peer => stable!(Peer, bytes),
         Kind::SnapshotMeta => stable!(SnapshotMeta, bytes),
         Kind::Membership => stable!(StoredMembership, bytes),
         Kind::Description => drop(position_of(bytes)),

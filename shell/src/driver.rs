@@ -181,6 +181,12 @@ impl Driver {
                 Output::Send { to, .. } => {
                     unreachable!("a cluster of one has no peer {to:x} to send to");
                 }
+                Output::MembershipAnswer { token, .. } | Output::TransferAnswer { token, .. } => {
+                    unreachable!("nobody here asks for another cluster, and {token} is answered");
+                }
+                Output::Removed | Output::Corrupt { .. } => {
+                    unreachable!("a cluster of one has nobody who removes or contradicts it");
+                }
             }
         }
         self.feeds.iter().for_each(Feed::wake);

@@ -120,6 +120,9 @@ const CHECKPOINT_LOG_BYTES: u64 = 64 << 20;
 /// thousand entries would be wasteful. A number that was asked for is kept to.
 const DEFAULT_SNAPSHOT_COUNT: u64 = 10_000;
 
+/// How often a leader has the others compare their history with its own.
+const COMPARISON_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How long a lease runs before what it has left is recorded: a restart gives it at most this much more.
 const LEASE_RECORD_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -356,6 +359,9 @@ fn settings(config: &Config, member_id: u64) -> Settings {
             config::AutoCompaction::Periodic(kept) => AutoCompaction::Periodic(kept),
             config::AutoCompaction::Revisions(kept) => AutoCompaction::Revisions(kept),
         },
+        learners_max: config.max_learners as usize,
+        strict_reconfiguration: config.strict_reconfig_check,
+        comparison_interval: Some(COMPARISON_INTERVAL),
         seed: dice.hash_one("seed"),
         incarnation: u32::try_from(dice.hash_one("incarnation") >> 32).unwrap_or_default(),
     }

@@ -2,7 +2,9 @@
 
 use metastore_core::kv_error::KvError;
 use metastore_core::lease::LeaseError;
+use metastore_core::membership::MembershipError;
 use metastore_core::output::Refusal;
+use metastore_core::transfer::TransferError;
 use tonic::{Code, Status};
 
 /// The replicated form of the request exceeds `--max-request-bytes`.
@@ -52,11 +54,39 @@ pub(crate) fn from_lease(error: &LeaseError) -> Status {
     Status::new(code, error.to_string())
 }
 
+/// A refusal of a change of the membership.
+pub(crate) fn from_membership(error: MembershipError) -> Status {
+    let code = match error {
+        MembershipError::IdExists
+        | MembershipError::UrlExists
+        | MembershipError::NotLearner
+        | MembershipError::NotInSync
+        | MembershipError::TooManyLearners => Code::FailedPrecondition,
+        MembershipError::NotFound => Code::NotFound,
+        // The code etcd really sends: its own table says FailedPrecondition, the wire says Unknown.
+        MembershipError::NotEnoughStarted => Code::Unknown,
+        MembershipError::Unhealthy => Code::Unavailable,
+    };
+    Status::new(code, error.to_string())
+}
+
+/// A refusal of a leader transfer.
+pub(crate) fn from_transfer(error: TransferError) -> Status {
+    let code = match error {
+        TransferError::NotLeader | TransferError::BadTransferee => Code::FailedPrecondition,
+        TransferError::TooLong => Code::Unknown,
+    };
+    Status::new(code, error.to_string())
+}
+
 /// A refusal of anything replicated.
 pub(crate) fn from_refusal(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::Kv(error) => from_kv(error),
         Refusal::Lease(error) => from_lease(error),
+        Refusal::Membership(error) => from_membership(*error),
+        Refusal::Transfer(error) => from_transfer(*error),
+        Refusal::Corrupt => Status::data_loss("etcdserver: corrupt cluster"),
         Refusal::NotLeader { .. } => no_leader(),
         Refusal::LeaderChanged => Status::unavailable("etcdserver: leader changed"),
         // The code etcd really sends: its own table says ResourceExhausted, the wire says Unknown.

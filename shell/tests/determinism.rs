@@ -158,6 +158,9 @@ fn settings(seed: u64) -> Settings {
         checkpoint_log_bytes: 20_000,
         checkpoint_entries: None,
         auto_compaction: AutoCompaction::Off,
+        learners_max: 1,
+        strict_reconfiguration: true,
+        comparison_interval: None,
         lease_record_interval: Some(Duration::from_secs(60)),
         seed,
         incarnation: 0,
@@ -197,6 +200,14 @@ fn describe(member: &mut Member, text: &mut String, unconfirmed: &mut Vec<u64>) 
             Output::Answer { token, answer } => writeln!(text, "answer {token} {answer:?}"),
             Output::Compacted { revision } => writeln!(text, "compacted {revision}"),
             Output::LeaseAnswer { token, answer } => writeln!(text, "lease {token} {answer:?}"),
+            Output::MembershipAnswer { token, answer } => {
+                writeln!(text, "members {token} {answer:?}")
+            }
+            Output::TransferAnswer { token, answer } => {
+                writeln!(text, "transfer {token} {answer:?}")
+            }
+            Output::Removed => writeln!(text, "removed"),
+            Output::Corrupt { index } => writeln!(text, "corrupt {index}"),
             Output::BarrierPassed { tokens, result } => {
                 writeln!(text, "barrier {tokens:?} {result:?}")
             }

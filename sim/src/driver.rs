@@ -180,6 +180,11 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) {
             Output::LeaseAnswer { token, .. } => {
                 unreachable!("nobody here asks about leases, and {token} is answered")
             }
+            Output::MembershipAnswer { token, .. } | Output::TransferAnswer { token, .. } => {
+                unreachable!("nobody here asks for another cluster, and {token} is answered")
+            }
+            Output::Removed => unreachable!("nobody here removes members"),
+            Output::Corrupt { index } => panic!("m{} has another history at {index}", life.id),
             Output::BarrierPassed { tokens, result } => {
                 for token in tokens {
                     barrier_passed(life, token, &result);

@@ -310,6 +310,25 @@ impl Member {
         }
     }
 
+    /// Refuses all questions of clients here that have no answer yet and wait for no barrier.
+    pub(super) fn refuse_all_asks(&mut self, refusal: &Refusal) {
+        self.asks.deadlines.clear();
+        let away = std::mem::take(&mut self.asks.away).into_values();
+        let mut asks = std::mem::take(&mut self.asks.ready);
+        asks.extend(away.map(|away| away.ask));
+        for ask in asks {
+            self.answer_asker(ask.asker, Err(refusal.clone()));
+        }
+        let replica = self.replica.borrow();
+        self.lessor
+            .lead(None, replica.state.kv().leases(), self.now);
+        drop(replica);
+        let answers: Vec<_> = self.lessor.answers(self.now).collect();
+        for (asker, answer) in answers {
+            self.answer_asker(asker, answer);
+        }
+    }
+
     /// Answers a client here, or leaves the answer for the next letter to the member of a client elsewhere.
     pub(super) fn answer_asker(&mut self, asker: LeaseAsker, answer: Result<LeaseAnswer, Refusal>) {
         match asker {

@@ -381,6 +381,18 @@ impl Member {
         }
     }
 
+    /// Refuses everything that waits for barriers.
+    pub(super) fn refuse_all_barriers(&mut self, refusal: &Refusal) {
+        let settling = std::mem::take(&mut self.barriers.settling).into_iter();
+        let running = self.barriers.running.take().into_iter();
+        let mut waiting = std::mem::take(&mut self.barriers.waiting);
+        waiting.extend(settling.flat_map(|it| it.riders));
+        waiting.extend(running.flat_map(|it| it.riders));
+        for Waiting { rider, .. } in waiting {
+            self.refuse_rider(rider, refusal.clone());
+        }
+    }
+
     fn refuse_rider(&mut self, rider: Rider, refusal: Refusal) {
         match rider {
             Rider::Reads(tokens) => {

@@ -80,6 +80,19 @@ struct World {
     visible_when_answered: BTreeMap<u64, i64>,
     barriers: BTreeMap<u64, Result<(), Refusal>>,
     lease_answers: BTreeMap<u64, Result<LeaseAnswer, Refusal>>,
+    membership_answers: BTreeMap<u64, Result<Arc<[MemberInfo]>, Refusal>>,
+    transfer_answers: BTreeMap<u64, Result<(), Refusal>>,
+    /// The members that said they were removed, in that order.
+    removed: Vec<u64>,
+    corrupt: Vec<u64>,
+    /// The snapshots that arrived: transfers, with the chunks of each.
+    snapshots: BTreeMap<u64, Vec<u64>>,
+    /// Whether chunks wait until a test lets them through.
+    slow: bool,
+    waiting_chunks: VecDeque<(u64, u64, PeerMessage)>,
+    /// Whether letters overtake one another.
+    shuffled: bool,
+    dice: u64,
 }
 
 fn settings(id: u64, of: u64, incarnation: u32) -> Settings {
@@ -98,6 +111,9 @@ fn settings(id: u64, of: u64, incarnation: u32) -> Settings {
         checkpoint_entries: None,
         lease_record_interval: Some(Duration::from_secs(60)),
         auto_compaction: AutoCompaction::Off,
+        learners_max: 1,
+        strict_reconfiguration: true,
+        comparison_interval: Some(Duration::from_secs(5)),
         seed: id * 1000 + u64::from(incarnation),
         incarnation,
     }
@@ -118,6 +134,15 @@ impl World {
             visible_when_answered: BTreeMap::new(),
             barriers: BTreeMap::new(),
             lease_answers: BTreeMap::new(),
+            membership_answers: BTreeMap::new(),
+            transfer_answers: BTreeMap::new(),
+            removed: Vec::new(),
+            corrupt: Vec::new(),
+            snapshots: BTreeMap::new(),
+            slow: false,
+            waiting_chunks: VecDeque::new(),
+            shuffled: false,
+            dice: 1,
         };
         for id in 1..=size {
             world.start(id, size, 0);
@@ -126,9 +151,13 @@ impl World {
     }
 
     fn start(&mut self, id: u64, of: u64, incarnation: u32) {
-        let recovered = self.disks[&id].recovered();
-        let member = Member::new(settings(id, of, incarnation), recovered, self.now)
-            .expect("a good checkpoint");
+        self.start_with(settings(id, of, incarnation));
+    }
+
+    fn start_with(&mut self, settings: Settings) {
+        let id = settings.id;
+        let recovered = self.disks.entry(id).or_default().recovered();
+        let member = Member::new(settings, recovered, self.now).expect("a good checkpoint");
         self.members.insert(id, member);
         self.settle();
     }
@@ -148,7 +177,11 @@ impl World {
             for id in self.members.keys().copied().collect::<Vec<u64>>() {
                 busy |= self.drain(id);
             }
-            let Some((from, to, message)) = self.wire.pop_front() else {
+            let next = match self.shuffled {
+                true => self.draw(),
+                false => 0,
+            };
+            let Some((from, to, message)) = self.wire.remove(next) else {
                 if busy || self.blink() {
                     continue;
                 }
@@ -156,6 +189,10 @@ impl World {
             };
             let lost = self.cut_off.contains(&from) || self.cut_off.contains(&to);
             let now = self.now;
+            if let (Body::Request(PeerRequest::Chunk(chunk)), false) = (&message.body, lost) {
+                let chunks = self.snapshots.entry(chunk.transfer).or_default();
+                chunks.push(chunk.number);
+            }
             match self.members.get_mut(&to) {
                 Some(member) if !lost => member.handle(now, Input::Peer { from, message }),
                 _ => {
@@ -233,31 +270,75 @@ impl World {
                 Output::Publish(published) => {
                     self.shown.insert(id, published.view.revision());
                 }
-                Output::Send { to, message } => self.wire.push_back((id, to, message)),
-                Output::Answer { token, answer } => {
-                    let shown = self.shown.get(&id).copied().unwrap_or(1);
-                    self.visible_when_answered.insert(token, shown);
-                    assert!(
-                        self.answers.insert(token, answer).is_none(),
-                        "one answer per token"
-                    );
-                }
-                Output::LeaseAnswer { token, answer } => {
-                    assert!(
-                        self.lease_answers.insert(token, answer).is_none(),
-                        "one answer per token"
-                    );
-                }
-                Output::BarrierPassed { tokens, result } => {
-                    let shown = self.shown.get(&id).copied().unwrap_or(1);
-                    let passed = tokens.iter().map(|token| (*token, shown));
-                    self.visible_when_answered.extend(passed);
-                    self.barriers
-                        .extend(tokens.into_iter().map(|token| (token, result.clone())));
-                }
+                Output::Send { to, message } => self.send(id, to, message),
+                answer => self.answered(id, answer),
             }
         }
         busy
+    }
+
+    fn answered(&mut self, id: u64, output: Output) {
+        match output {
+            Output::MembershipAnswer { token, answer } => {
+                assert!(
+                    self.membership_answers.insert(token, answer).is_none(),
+                    "one answer per token"
+                );
+            }
+            Output::TransferAnswer { token, answer } => {
+                assert!(
+                    self.transfer_answers.insert(token, answer).is_none(),
+                    "one answer per token"
+                );
+            }
+            Output::Removed => self.removed.push(id),
+            Output::Corrupt { .. } => self.corrupt.push(id),
+            Output::Answer { token, answer } => {
+                let shown = self.shown.get(&id).copied().unwrap_or(1);
+                self.visible_when_answered.insert(token, shown);
+                assert!(
+                    self.answers.insert(token, answer).is_none(),
+                    "one answer per token"
+                );
+            }
+            Output::LeaseAnswer { token, answer } => {
+                assert!(
+                    self.lease_answers.insert(token, answer).is_none(),
+                    "one answer per token"
+                );
+            }
+            Output::BarrierPassed { tokens, result } => {
+                let shown = self.shown.get(&id).copied().unwrap_or(1);
+                let passed = tokens.iter().map(|token| (*token, shown));
+                self.visible_when_answered.extend(passed);
+                self.barriers
+                    .extend(tokens.into_iter().map(|token| (token, result.clone())));
+            }
+            Output::Disk(_)
+            | Output::Publish(_)
+            | Output::Compacted { .. }
+            | Output::Send { .. } => {
+                unreachable!("no answer")
+            }
+        }
+    }
+
+    /// A letter that is on its way, at random.
+    fn draw(&mut self) -> usize {
+        self.dice = self
+            .dice
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        usize::try_from(self.dice >> 33).unwrap_or(0) % self.wire.len().max(1)
+    }
+
+    fn send(&mut self, from: u64, to: u64, message: PeerMessage) {
+        let chunk = matches!(message.body, Body::Request(PeerRequest::Chunk(_)));
+        let lane = match chunk && self.slow && !self.cut_off.contains(&to) {
+            true => &mut self.waiting_chunks,
+            false => &mut self.wire,
+        };
+        lane.push_back((from, to, message));
     }
 
     /// Lets virtual time pass, alarm by alarm.
@@ -307,9 +388,13 @@ impl World {
 }
 
 mod checkpoints;
+mod comparison;
 mod forwarding;
 mod leases;
+mod membership;
 mod reading;
+mod snapshots;
+mod transfers;
 
 #[test]
 fn a_lone_member_leads_and_answers_within_microseconds() {
@@ -456,12 +541,14 @@ fn a_member_that_missed_more_than_the_log_holds_catches_up_by_snapshot() {
     let leader = world.leader().expect("a leader");
     let behind = (1..=3).find(|id| *id != leader).expect("a follower");
     world.cut_off = vec![behind];
+    world.pass(Duration::from_secs(3));
     for token in 0..1000 {
         world.put(leader, token, &format!("k{}", token % 10));
     }
     world.pass(Duration::from_secs(1));
     world.cut_off.clear();
     world.pass(Duration::from_secs(5));
+    assert_eq!(world.snapshots.len(), 1);
     assert_eq!(world.members[&behind].published().view.revision(), 1001);
     assert_eq!(
         world.members[&behind].state_hash(),

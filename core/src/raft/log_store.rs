@@ -179,7 +179,7 @@ fn purge_record(log_id: LogId) -> Record {
 }
 
 /// Roughly what an entry weighs in a message, without encoding it.
-fn entry_bytes(entry: &Entry) -> usize {
+pub(super) fn entry_bytes(entry: &Entry) -> usize {
     const FRAME: usize = 32;
     match &entry.payload {
         openraft::EntryPayload::Normal(command) => command.encoded_len() + FRAME,

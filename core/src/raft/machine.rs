@@ -1,6 +1,7 @@
 //! Consensus' state machine: feeds committed entries to the replicated state, one index at a time.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
@@ -18,7 +19,7 @@ use crate::command::MemberAttributes;
 use crate::lease::{self, LeaseTerms, Leases};
 use crate::mvcc::Store;
 use crate::output::Checkpoint;
-use crate::state::{State, StateView};
+use crate::state::{Digest, Remainder, State, StateView};
 
 /// The replicated state with its place in the log.
 pub(crate) struct Replica {
@@ -27,6 +28,8 @@ pub(crate) struct Replica {
     pub(crate) membership: StoredMembership,
     /// Leases that came or went since the member last looked.
     pub(crate) leases_touched: Vec<i64>,
+    /// At indexes that are the same on every member, oldest first.
+    marks: VecDeque<Mark>,
 }
 
 /// A replica frozen at one index: what a snapshot carries, in memory.
@@ -53,6 +56,8 @@ pub struct Description {
     meta: Vec<u8>,
     members: Vec<MemberAttributes>,
     leases: Leases,
+    removed: Vec<u64>,
+    digest: Digest,
 }
 
 impl Description {
@@ -62,6 +67,8 @@ impl Description {
             meta: self.meta.clone(),
             members: self.members.clone(),
             leases: self.leases.terms().collect(),
+            removed: self.removed.clone(),
+            digest: self.digest.value(),
         };
         written.encode_to_vec()
     }
@@ -76,6 +83,24 @@ struct WrittenDescription {
     /// Without their keys: those are in the records.
     #[prost(message, repeated, tag = "3")]
     leases: Vec<LeaseTerms>,
+    /// The ids of members that left.
+    #[prost(fixed64, repeated, tag = "4")]
+    removed: Vec<u64>,
+    #[prost(fixed32, tag = "5")]
+    digest: u32,
+}
+
+/// Entries between two marks of a history.
+const MARK_EVERY: u64 = 256;
+
+/// Marks that a member remembers.
+const MARKS_MAX: usize = 64;
+
+/// What all entries up to some index did, in short, for comparison with other members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) index: u64,
+    pub(crate) digest: u32,
 }
 
 impl Replica {
@@ -85,6 +110,7 @@ impl Replica {
             last_applied: None,
             membership: StoredMembership::default(),
             leases_touched: Vec::new(),
+            marks: VecDeque::new(),
         }
     }
 
@@ -95,13 +121,20 @@ impl Replica {
         let meta: SnapshotMeta =
             codec::decode(&description.meta).map_err(|e| BadDescription(e.to_string()))?;
         let applied = meta.last_log_id.as_ref().map(LogId::index);
-        let state = State::restore(store, applied, description.members, &description.leases)
-            .map_err(|reason| BadDescription(reason.into()))?;
+        let rest = Remainder {
+            members: description.members,
+            leases: &description.leases,
+            removed: description.removed,
+            digest: Digest::from_value(description.digest),
+        };
+        let state =
+            State::restore(store, applied, rest).map_err(|reason| BadDescription(reason.into()))?;
         Ok(Self {
             state,
             last_applied: meta.last_log_id,
             membership: meta.last_membership,
             leases_touched: Vec::new(),
+            marks: VecDeque::new(),
         })
     }
 
@@ -109,6 +142,31 @@ impl Replica {
     pub(crate) fn checkpoint(&self) -> Option<Checkpoint> {
         let last = self.last_applied?;
         Some(describe(&self.meta(), self.state.view(), last.index()))
+    }
+
+    fn mark(&mut self, index: u64) {
+        if !index.is_multiple_of(MARK_EVERY) {
+            return;
+        }
+        if self.marks.len() == MARKS_MAX {
+            self.marks.pop_front();
+        }
+        self.marks.push_back(Mark {
+            index,
+            digest: self.state.digest().value(),
+        });
+    }
+
+    /// The newest marks, oldest first.
+    pub(crate) fn newest_marks(&self, count: usize) -> Vec<Mark> {
+        let skipped = self.marks.len().saturating_sub(count);
+        self.marks.iter().skip(skipped).copied().collect()
+    }
+
+    /// Whether another member's mark is at odds with this replica; a mark that it does not have is not.
+    pub(crate) fn contradicts(&self, mark: Mark) -> bool {
+        let mut marks = self.marks.iter();
+        marks.any(|own| own.index == mark.index && own.digest != mark.digest)
     }
 
     fn meta(&self) -> SnapshotMeta {
@@ -136,11 +194,18 @@ pub(crate) fn position_of(description: &[u8]) -> Result<Option<LogId>, BadDescri
     Ok(meta.last_log_id)
 }
 
-fn describe(meta: &SnapshotMeta, view: StateView, index: u64) -> Checkpoint {
+/// The snapshot that a checkpoint holds.
+pub(super) fn snapshot_from(store: Store, description: &[u8]) -> Result<Snapshot, BadDescription> {
+    Ok(Replica::restore(store, description)?.snapshot())
+}
+
+pub(super) fn describe(meta: &SnapshotMeta, view: StateView, index: u64) -> Checkpoint {
     let description = Description {
         meta: codec::encode(meta),
         members: view.members.values().cloned().collect(),
         leases: view.leases,
+        removed: view.removed.iter().copied().collect(),
+        digest: view.digest,
     };
     Checkpoint {
         index,
@@ -211,10 +276,16 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 }
                 EntryPayload::Blank => replica.state.skip(log_id.index()),
                 EntryPayload::Membership(membership) => {
-                    replica.state.skip(log_id.index());
+                    let before = replica.membership.membership();
+                    let left = before.nodes().map(|(id, _)| *id);
+                    let left: Vec<u64> = left
+                        .filter(|id| membership.get_node(id).is_none())
+                        .collect();
+                    replica.state.remove_members(log_id.index(), &left);
                     replica.membership = StoredMembership::new(Some(log_id), membership.clone());
                 }
             }
+            replica.mark(log_id.index());
             drop(replica);
             if let Some(responder) = responder {
                 responder.send(());
@@ -255,6 +326,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             last_applied: meta.last_log_id,
             membership: meta.last_membership.clone(),
             leases_touched: Vec::new(),
+            marks: VecDeque::new(),
         };
         self.made.set(true);
         Ok(())

@@ -57,6 +57,18 @@ pub(crate) struct ForwardedEnd {
     pub(crate) result: Result<Outcome, Refusal>,
 }
 
+impl PeerMessage {
+    /// Whether it carries entries or a piece of a snapshot. Such a message must not hold up those that keep a leader
+    /// in office: give it a way of its own on the wire.
+    pub fn is_bulk(&self) -> bool {
+        match &self.body {
+            Body::Request(Request::Append(rpc)) => !rpc.entries.is_empty(),
+            Body::Request(Request::Chunk(_)) => true,
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Debug for PeerMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.body {
@@ -65,9 +77,12 @@ impl fmt::Debug for PeerMessage {
             Body::Request(Request::PreVote(rpc)) => {
                 return write!(f, "#{} pre-vote {rpc}", self.call);
             }
-            Body::Request(Request::Snapshot { snapshot, .. }) => {
-                return write!(f, "#{} snapshot {}", self.call, snapshot.meta);
+            Body::Request(Request::Chunk(chunk)) => {
+                let (transfer, number) = (chunk.transfer, chunk.number);
+                return write!(f, "#{} chunk {number} of snapshot {transfer}", self.call);
             }
+            Body::Request(Request::Farewell) => "farewell",
+            Body::Request(Request::Compare(_)) => "comparison",
             Body::Request(Request::Transfer(_)) => "transfer",
             Body::Reply(Reply::Append(reply)) => {
                 return write!(f, "#{} append reply {reply}", self.call);
@@ -77,6 +92,8 @@ impl fmt::Debug for PeerMessage {
             }
             Body::Reply(Reply::Snapshot(_)) => "snapshot reply",
             Body::Reply(Reply::Transfer(_)) => "transfer reply",
+            Body::Reply(Reply::Taken) => "taken",
+            Body::Reply(Reply::Removed) => "removed",
             Body::Reply(Reply::Failed(_)) => "failed",
             Body::Forwarded(forwarded) => return write!(f, "#{} {forwarded}", self.call),
         };

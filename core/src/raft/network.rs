@@ -4,20 +4,25 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::Stream;
 use openraft::AsyncRuntime;
 use openraft::OptionalSend;
+use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::RPCOption;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, RaftNetworkFactory, RaftNetworkV2};
 
+use super::append_stream::AppendStream;
 use super::executor::Stepped;
-use super::machine::Image;
+use super::machine::{Image, Mark};
 use super::outbox::SharedOutbox;
-use super::types::{PeerUrls, Snapshot, TypeConfig, Vote};
+use super::retention::{self, SharedRetention};
+use super::sending::{self, Chunk};
+use super::types::{Peer, Snapshot, TypeConfig, Vote};
 
 /// What one member asks of another.
 #[derive(Clone)]
@@ -25,8 +30,12 @@ pub(crate) enum Request {
     Append(AppendEntriesRequest<TypeConfig>),
     Vote(VoteRequest<TypeConfig>),
     PreVote(VoteRequest<TypeConfig>),
-    Snapshot { vote: Vote, snapshot: Snapshot },
+    Chunk(Chunk),
     Transfer(TransferLeaderRequest<TypeConfig>),
+    /// The receiver was removed from the cluster.
+    Farewell,
+    /// Does the receiver's history differ from this?
+    Compare(Vec<Mark>),
 }
 
 /// What the other answers.
@@ -36,6 +45,10 @@ pub(crate) enum Reply {
     Vote(VoteResponse<TypeConfig>),
     Snapshot(SnapshotResponse<TypeConfig>),
     Transfer(TransferLeaderResponse<TypeConfig>),
+    /// The peer has it.
+    Taken,
+    /// The peer serves no member that was removed.
+    Removed,
     /// The peer could not serve the request at all.
     Failed(String),
 }
@@ -44,6 +57,7 @@ pub(crate) enum Reply {
 pub struct Network {
     outbox: SharedOutbox,
     patience: Duration,
+    retention: SharedRetention,
 }
 
 /// The way to one peer.
@@ -51,6 +65,7 @@ pub struct Link {
     target: u64,
     outbox: SharedOutbox,
     patience: Duration,
+    retention: SharedRetention,
 }
 
 /// A call under way. However the wait for its reply ends, nothing of it is left behind.
@@ -59,35 +74,38 @@ struct Call {
     outbox: SharedOutbox,
 }
 
-/// How many times longer a whole snapshot may take than any other call: the peer writes it to its disk first.
-const SNAPSHOT_PATIENCE: u32 = 10;
-
 impl Network {
     /// `patience` is how long a peer may take to reply before it counts as unreachable. It covers the peer's sync of
     /// what it was sent, so it is longer than a heartbeat; a message that was lost without a word costs as much.
-    pub(crate) fn new(outbox: SharedOutbox, patience: Duration) -> Self {
-        Self { outbox, patience }
+    pub(crate) fn new(
+        outbox: SharedOutbox,
+        patience: Duration,
+        retention: SharedRetention,
+    ) -> Self {
+        Self {
+            outbox,
+            patience,
+            retention,
+        }
     }
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Link;
 
-    async fn new_client(&mut self, target: u64, _node: &PeerUrls) -> Link {
+    async fn new_client(&mut self, target: u64, _node: &Peer) -> Link {
         Link {
             target,
             outbox: Rc::clone(&self.outbox),
             patience: self.patience,
+            retention: Rc::clone(&self.retention),
         }
     }
 }
 
 impl Link {
     async fn call(&self, request: Request) -> Result<Reply, Unreachable<TypeConfig>> {
-        let patience = match request {
-            Request::Snapshot { .. } => self.patience * SNAPSHOT_PATIENCE,
-            _ => self.patience,
-        };
+        let patience = self.patience;
         let (number, reply) = self.outbox.borrow_mut().call(self.target, request);
         let _call = Call {
             number,
@@ -108,13 +126,16 @@ impl Drop for Call {
     }
 }
 
-fn unreachable_peer(reason: String) -> Unreachable<TypeConfig> {
+pub(super) fn unreachable_peer(reason: String) -> Unreachable<TypeConfig> {
     Unreachable::new(&AnyError::error(reason))
 }
 
-fn mismatched() -> Unreachable<TypeConfig> {
+pub(super) fn mismatched() -> Unreachable<TypeConfig> {
     unreachable_peer("the peer answered another question".into())
 }
+
+/// What comes of a stream of appends, in their order.
+type Appended<'s> = BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>;
 
 impl RaftNetworkV2<TypeConfig> for Link {
     type SnapshotData = Image;
@@ -152,17 +173,41 @@ impl RaftNetworkV2<TypeConfig> for Link {
         }
     }
 
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Result<Appended<'s>, RPCError<TypeConfig>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        let stream = AppendStream::new(
+            self.target,
+            Rc::clone(&self.outbox),
+            Rc::clone(&self.retention),
+            self.patience,
+            input,
+        );
+        let stream: Appended<'s> = Box::pin(stream);
+        Box::pin(std::future::ready(Ok(stream)))
+    }
+
     async fn full_snapshot(
         &mut self,
         vote: Vote,
         snapshot: Snapshot,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        _option: RPCOption,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        match self.call(Request::Snapshot { vote, snapshot }).await? {
-            Reply::Snapshot(reply) => Ok(reply),
-            _ => Err(mismatched().into()),
-        }
+        let index = snapshot.meta.last_log_id.map_or(0, |id| id.index());
+        let _held = retention::hold(&self.retention, self.target, index);
+        let way = sending::Way {
+            target: self.target,
+            outbox: Rc::clone(&self.outbox),
+            patience: self.patience,
+            install_patience: option.hard_ttl(),
+        };
+        sending::send(&way, vote, snapshot, cancel).await
     }
 
     async fn transfer_leader(

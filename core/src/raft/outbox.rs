@@ -34,7 +34,7 @@ pub(crate) struct Letter {
 pub(crate) enum Ended {
     /// Applied at this index, with this result.
     Applied(u64, Result<Outcome, ApplyError>),
-    /// Consensus has no quorum's word yet for its fresh leadership: propose again shortly.
+    /// Consensus has no quorum's word yet for its fresh leadership, or is handing it over: propose again shortly.
     TooEarly,
     /// Refused for good.
     Refused(Refusal),
@@ -44,6 +44,9 @@ pub(crate) enum Ended {
 #[derive(Default)]
 pub(crate) struct Outbox {
     disk: VecDeque<DiskOp>,
+    /// Letters with entries or pieces of a snapshot, which may take a while on the wire.
+    bulk: VecDeque<Letter>,
+    /// All others: they go first.
     letters: VecDeque<Letter>,
     ended: VecDeque<(u64, Ended)>,
     /// What apply returned for the entry whose responder is about to run.
@@ -165,14 +168,22 @@ impl Outbox {
         self.next_call += 1;
         let (sender, receiver) = TypeConfig::oneshot();
         self.calls.insert(call, sender);
-        self.letters.push_back(Letter {
-            to,
-            message: PeerMessage {
-                call,
-                body: Body::Request(request),
-            },
-        });
+        let message = PeerMessage {
+            call,
+            body: Body::Request(request),
+        };
+        let lane = match message.is_bulk() {
+            true => &mut self.bulk,
+            false => &mut self.letters,
+        };
+        lane.push_back(Letter { to, message });
         (call, receiver)
+    }
+
+    /// A number greater than all before, also of earlier lives.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.next_call += 1;
+        self.next_call - 1
     }
 
     /// Nobody waits for the reply to this call any more.
@@ -226,7 +237,8 @@ impl Outbox {
 
     pub(crate) fn finish_forward(&mut self, proposal: u64, forward: &ForwardToLeader<TypeConfig>) {
         let ended = match forward.reason {
-            ForwardReason::LeaseExpired => Ended::TooEarly,
+            // While leadership is being handed over nobody takes proposals: they wait for the next leader.
+            ForwardReason::LeaseExpired | ForwardReason::LeadershipTransfer => Ended::TooEarly,
             _ => Ended::Refused(Refusal::NotLeader {
                 leader: forward.leader_id,
             }),
@@ -247,7 +259,7 @@ impl Outbox {
     }
 
     pub(crate) fn next_letter(&mut self) -> Option<Letter> {
-        self.letters.pop_front()
+        self.letters.pop_front().or_else(|| self.bulk.pop_front())
     }
 
     pub(crate) fn next_ended(&mut self) -> Option<(u64, Ended)> {

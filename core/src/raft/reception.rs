@@ -25,16 +25,14 @@ pub(crate) async fn serve(raft: &Raft, request: Request) -> Reply {
             .await
             .map(Reply::Vote)
             .map_err(|e| e.to_string()),
-        Request::Snapshot { vote, snapshot } => raft
-            .install_full_snapshot(vote, snapshot)
-            .await
-            .map(Reply::Snapshot)
-            .map_err(|e| e.to_string()),
         Request::Transfer(rpc) => raft
             .handle_transfer_leader(rpc)
             .await
             .map(Reply::Transfer)
             .map_err(|e| e.to_string()),
+        Request::Chunk(_) | Request::Farewell | Request::Compare(_) => {
+            Err("consensus does not know this request".into())
+        }
     };
     served.unwrap_or_else(Reply::Failed)
 }

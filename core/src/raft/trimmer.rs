@@ -1,11 +1,12 @@
-//! Keeps the log in memory within a number of bytes, however large its entries are.
+//! Keeps the log in memory short: what no follower in touch needs goes, and after a number of bytes all else, too.
 //!
-//! Consensus counts entries: it makes a snapshot every so many and keeps some behind it. A few thousand
-//! transactions of the largest size would be gigabytes, so here the same is done by bytes. The snapshot is in
-//! memory and costs a copied root; the log on the disk is not touched.
+//! Consensus makes a snapshot in memory every so many entries, which costs a copied root; what it covers may go. A few
+//! thousand transactions of the largest size would be gigabytes, so snapshots are made by bytes as well. The log on
+//! the disk is not touched.
 
 use super::executor::Executor;
 use super::log_store::LogStore;
+use super::retention::SharedRetention;
 use super::types::Raft;
 
 /// Entries in memory that start a trim, in bytes.
@@ -14,16 +15,58 @@ const LOG_BYTES_MAX: usize = 4 << 20;
 /// What a trim leaves for followers that lag a little, in bytes.
 const LOG_BYTES_KEPT: usize = 1 << 20;
 
-/// Watches the log's bytes and asks consensus to forget.
+/// What followers in touch may hold back at least, in bytes.
+const LOG_BYTES_HELD_MAX: usize = 64 << 20;
+
+/// Growth in bytes before a trim that was held back is tried again.
+const LOG_BYTES_STEP: usize = 1 << 20;
+
+/// Entries worth a trim.
+const ENTRIES_STEP: u64 = 256;
+
+/// Watches the log's size and asks consensus to forget.
 pub(crate) struct Trimmer {
     log: LogStore,
+    retention: SharedRetention,
+    /// Entries kept behind a snapshot, for followers that are not in touch for a moment.
+    entries_kept: u64,
     /// The index a snapshot was asked for at, until it is there.
     asked: Option<u64>,
+    /// Bytes at which the next snapshot is asked for.
+    bytes_due: usize,
+    /// What should go, up to here.
+    wanted: u64,
+    /// Whether bytes are the reason.
+    pressed: bool,
+    /// What consensus was told to forget, up to here.
+    cut: u64,
+}
+
+/// What there is to know for a trim.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sight {
+    /// The index that the state has reached.
+    pub(crate) applied: u64,
+    /// The index that the newest snapshot in memory has reached.
+    pub(crate) snapshot: Option<u64>,
+    /// The last entry that all followers in touch have; none when nobody follows.
+    pub(crate) followed: Option<u64>,
+    /// Bytes that the state takes, roughly.
+    pub(crate) state_bytes: u64,
 }
 
 impl Trimmer {
-    pub(crate) fn new(log: LogStore) -> Self {
-        Self { log, asked: None }
+    pub(crate) fn new(log: LogStore, retention: SharedRetention, entries_kept: u64) -> Self {
+        Self {
+            log,
+            retention,
+            entries_kept,
+            asked: None,
+            bytes_due: LOG_BYTES_MAX,
+            wanted: 0,
+            pressed: false,
+            cut: 0,
+        }
     }
 
     /// Bytes of the entries in memory, roughly.
@@ -31,29 +74,59 @@ impl Trimmer {
         self.log.bytes()
     }
 
-    /// Looks once, and starts what is due. `applied` and `snapshot` are the indexes that the state and the newest
-    /// snapshot in memory have reached.
-    pub(crate) fn look(
-        &mut self,
-        executor: &Executor,
-        raft: &Raft,
-        applied: u64,
-        snapshot: Option<u64>,
-    ) {
+    /// Looks once, and starts what is due.
+    pub(crate) fn look(&mut self, executor: &Executor, raft: &Raft, sight: Sight) {
+        self.look_at_bytes(executor, raft, sight);
+        if let Some(snapshot) = sight.snapshot {
+            self.wanted = self.wanted.max(snapshot.saturating_sub(self.entries_kept));
+        }
+        let to = self.held_back(sight);
+        let due = to >= self.cut + ENTRIES_STEP || (self.pressed && to > self.cut);
+        if !due {
+            return;
+        }
+        self.cut = to;
+        if to == self.wanted {
+            self.pressed = false;
+            self.bytes_due = LOG_BYTES_MAX;
+        }
+        let raft = raft.clone();
+        drop(executor.spawn(async move { raft.trigger().purge_log(to).await }));
+    }
+
+    /// Has a snapshot made when there are too many bytes, and then wants all but a few of them gone.
+    fn look_at_bytes(&mut self, executor: &Executor, raft: &Raft, sight: Sight) {
         match self.asked {
-            None if self.log.bytes() > LOG_BYTES_MAX => {
-                self.asked = Some(applied);
+            None if self.log.bytes() > self.bytes_due => {
+                self.asked = Some(sight.applied);
                 let raft = raft.clone();
                 drop(executor.spawn(async move { raft.trigger().snapshot().await }));
             }
-            Some(asked) if snapshot.is_some_and(|snapshot| snapshot >= asked) => {
+            Some(asked) if sight.snapshot.is_some_and(|snapshot| snapshot >= asked) => {
                 self.asked = None;
+                self.bytes_due = self.log.bytes() + LOG_BYTES_STEP;
                 if let Some(last) = self.log.last_beyond(LOG_BYTES_KEPT) {
-                    let (raft, last) = (raft.clone(), last.min(asked));
-                    drop(executor.spawn(async move { raft.trigger().purge_log(last).await }));
+                    self.wanted = self.wanted.max(last.min(asked));
+                    self.pressed = true;
                 }
             }
             _ => {}
         }
+    }
+
+    /// How far the log may go at present: followers in touch and those who are sent a snapshot hold it back, unless
+    /// it has grown to a quarter of the state.
+    fn held_back(&self, sight: Sight) -> u64 {
+        let mut retention = self.retention.borrow_mut();
+        let held = [sight.followed, retention.oldest_snapshot()];
+        let Some(held) = held.into_iter().flatten().min() else {
+            return self.wanted;
+        };
+        let state_bytes = usize::try_from(sight.state_bytes).unwrap_or(usize::MAX);
+        if self.log.bytes() > LOG_BYTES_HELD_MAX.max(state_bytes / 4) {
+            retention.give_up(self.wanted);
+            return self.wanted;
+        }
+        self.wanted.min(held)
     }
 }

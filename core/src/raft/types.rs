@@ -24,11 +24,11 @@ impl RaftTypeConfig for TypeConfig {
     // to be serialisable, and an outcome never leaves this process.
     type R = ();
     type NodeId = u64;
-    type Node = PeerUrls;
+    type Node = Peer;
     type Term = u64;
     type LeaderId = leader_id_std::LeaderId<u64, u64>;
     type Vote = openraft::Vote<Self::LeaderId>;
-    type Payload = EntryPayload<Command, u64, PeerUrls>;
+    type Payload = EntryPayload<Command, u64, Peer>;
     type Entry = openraft::Entry<alias::CommittedLeaderIdOf<Self>, Self::Payload>;
     type AsyncRuntime = Stepped;
     type Responder<T>
@@ -42,12 +42,15 @@ impl RaftTypeConfig for TypeConfig {
     type ErrorSource = BoxedErrorSource;
 }
 
-/// Where a member is reached by the others: part of the membership that the log agrees on.
+/// What the membership, which the log agrees on, says of a member beside its id.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerUrls(
-    /// The advertised peer URLs, as given.
-    pub Vec<String>,
-);
+pub struct Peer {
+    /// Where the others reach it: the advertised peer URLs, as given.
+    pub urls: Vec<String>,
+    /// Whether it was added to vote. It is a learner until it has caught up, so that a member that is not even
+    /// started yet does not count in the quorum; then the leader makes it a voter.
+    pub joins: bool,
+}
 
 /// The position of an entry: the term of its leader and its index.
 pub type LogId = alias::LogIdOf<TypeConfig>;

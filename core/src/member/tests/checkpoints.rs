@@ -36,6 +36,7 @@ fn an_older_checkpoint_does_not_pass_for_the_snapshot_that_is_being_installed() 
     assert_eq!(own.len(), 1, "one under way");
 
     world.cut_off = vec![behind];
+    world.pass(Duration::from_secs(3));
     (30..1000).for_each(|token| world.put(leader, token, "k"));
     world.pass(Duration::from_secs(1));
     world.cut_off.clear();

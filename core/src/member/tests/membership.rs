@@ -1,0 +1,355 @@
+//! Members come and go while clients write.
+
+use super::*;
+use crate::command::MemberAttributes;
+use crate::membership::{MembershipChange, MembershipError};
+
+impl World {
+    fn change(&mut self, at: u64, token: u64, change: MembershipChange) {
+        self.handle(at, Input::ChangeMembership { token, change });
+    }
+
+    fn add(&mut self, token: u64, id: u64, learner: bool) {
+        let leader = self.leader().expect("a leader");
+        let peer_urls = vec![format!("http://127.0.0.1:{id}")];
+        let change = MembershipChange::Add {
+            id,
+            peer_urls,
+            learner,
+        };
+        self.change(leader, token, change);
+    }
+
+    /// Starts a member that waits to be added.
+    fn join(&mut self, id: u64) {
+        self.start_with(Settings {
+            initial_members: BTreeMap::new(),
+            ..settings(id, 0, 0)
+        });
+    }
+
+    /// A member tells its name, as every member does once it runs.
+    fn publish(&mut self, token: u64, id: u64) {
+        let leader = self.leader().expect("a leader");
+        let command = Request::Publish(MemberAttributes {
+            member_id: id,
+            name: format!("m{id}"),
+            client_urls: Vec::new(),
+        });
+        let command = command.into();
+        self.handle(leader, Input::Propose(vec![Proposal { token, command }]));
+    }
+
+    /// Adds a member that votes, starts it, and lets it catch up while clients write.
+    fn grow(&mut self, token: u64, id: u64) {
+        self.add(token, id, false);
+        self.write(token + 1, 10);
+        assert_eq!(
+            self.membership_answers[&token]
+                .as_deref()
+                .map(|m| m.len())
+                .ok(),
+            Some(self.voters().len() + 1)
+        );
+        self.join(id);
+        self.write(token + 20, 10);
+        self.pass(Duration::from_secs(1));
+        self.publish(token + 40, id);
+        self.pass(Duration::from_millis(500));
+        assert!(
+            self.voters().contains(&id),
+            "{id} votes once it has caught up"
+        );
+    }
+
+    fn shrink(&mut self, token: u64, id: u64) {
+        let leader = self.leader().expect("a leader");
+        self.change(leader, token, MembershipChange::Remove { id });
+        self.pass(Duration::from_secs(5));
+        let members = self.membership_answers[&token].clone().expect("removed");
+        assert!(members.iter().all(|member| member.id != id));
+        assert!(self.removed.contains(&id), "{id} knows that it was removed");
+        self.members.remove(&id);
+    }
+
+    /// Clients write at the leader; every write is acknowledged.
+    fn write(&mut self, token: u64, count: u64) {
+        for token in token..token + count {
+            let leader = self.leader().expect("a leader");
+            self.put(leader, token, &format!("k{}", token % 17));
+            self.pass(Duration::from_millis(2));
+            let answer = self.answers.get(&token);
+            assert!(
+                matches!(answer, Some(Ok(Outcome::Put(_)))),
+                "{token}: {answer:?}"
+            );
+        }
+    }
+
+    fn voters(&self) -> Vec<u64> {
+        let leader = self.leader().expect("a leader");
+        self.members[&leader].raft.voter_ids().collect()
+    }
+
+    fn assert_all_agree(&mut self) {
+        self.pass(Duration::from_secs(3));
+        let hashes: Vec<u64> = self.members.values().map(Member::state_hash).collect();
+        assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:x?}");
+        for member in self.members.values() {
+            member.validate();
+        }
+        assert!(self.corrupt.is_empty());
+    }
+}
+
+/// A cluster of one whose member has published itself.
+fn one() -> World {
+    let mut world = World::new(1);
+    world.publish(1_000_000, 1);
+    world
+}
+
+fn three() -> World {
+    let mut world = World::new(3);
+    world.pass(Duration::from_secs(5));
+    for id in 1..=3 {
+        world.publish(1_000_000 + id, id);
+    }
+    world.pass(Duration::from_secs(1));
+    world
+}
+
+#[test]
+fn a_cluster_grows_to_five_and_shrinks_to_one_while_clients_write() {
+    let mut world = one();
+    for id in 2..=5 {
+        world.grow(id * 100, id);
+    }
+    world.assert_all_agree();
+    assert_eq!(world.voters(), [1, 2, 3, 4, 5]);
+    let leader = world.leader().expect("a leader");
+    let others: Vec<u64> = (1..=5).filter(|id| *id != leader).collect();
+    for id in others {
+        world.shrink(1000 + id * 100, id);
+        world.write(1000 + id * 100 + 1, 10);
+    }
+    assert_eq!(world.voters(), [leader]);
+    assert_eq!(world.members[&leader].published().members.len(), 1);
+    let names = world.members[&leader].replica.borrow().state.view().members;
+    assert_eq!(names.keys().copied().collect::<Vec<u64>>(), [leader]);
+}
+
+#[test]
+fn a_member_that_is_added_counts_in_the_quorum_only_once_it_has_caught_up() {
+    let mut world = one();
+    world.add(1, 2, false);
+    world.pass(Duration::from_secs(1));
+    let members = world.membership_answers[&1].clone().expect("added");
+    assert_eq!(members.len(), 2);
+    assert!(!members[1].is_learner, "it shows as the voter it will be");
+    world.write(10, 20);
+    assert_eq!(world.voters(), [1]);
+    world.join(2);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.voters(), [1, 2]);
+    world.write(40, 20);
+    world.assert_all_agree();
+}
+
+#[test]
+fn the_leader_can_be_removed_and_the_others_go_on() {
+    let mut world = three();
+    let leader = world.leader().expect("a leader");
+    world.write(100, 20);
+    world.change(leader, 1, MembershipChange::Remove { id: leader });
+    world.pass(Duration::from_secs(2));
+    assert!(world.membership_answers[&1].is_ok());
+    assert_eq!(world.removed, [leader]);
+    world.put(leader, 2, "late");
+    assert_eq!(world.answers.get(&2), Some(&Err(Refusal::Stopped)));
+    world.members.remove(&leader);
+    world.write(200, 20);
+    assert_eq!(world.voters().len(), 2);
+    world.assert_all_agree();
+}
+
+#[test]
+fn a_member_is_replaced_and_its_id_never_returns() {
+    let mut world = three();
+    let leader = world.leader().expect("a leader");
+    let gone = (1..=3).find(|id| *id != leader).expect("a follower");
+    world.members.remove(&gone);
+    world.pass(Duration::from_secs(2));
+    world.change(leader, 1, MembershipChange::Remove { id: gone });
+    world.pass(Duration::from_secs(1));
+    assert!(world.membership_answers[&1].is_ok());
+    world.grow(100, 4);
+    for (token, change) in [
+        (2, MembershipChange::Remove { id: gone }),
+        (3, MembershipChange::Promote { id: gone }),
+    ] {
+        world.change(leader, token, change);
+    }
+    world.add(4, gone, false);
+    world.add(5, gone, true);
+    world.pass(Duration::from_secs(1));
+    for token in 2..=5 {
+        assert_eq!(
+            world.membership_answers[&token],
+            Err(Refusal::Membership(MembershipError::NotFound))
+        );
+    }
+    // It comes back with its old disk, campaigns, and is told.
+    world.start(gone, 3, 1);
+    world.pass(Duration::from_secs(6));
+    assert_eq!(world.removed, [gone]);
+    assert_eq!(world.leader(), Some(leader), "it disturbed nobody");
+    world.members.remove(&gone);
+    world.publish(6, gone);
+    assert_eq!(
+        world.answers.get(&6),
+        Some(&Err(Refusal::Membership(MembershipError::NotFound)))
+    );
+    world.assert_all_agree();
+}
+
+#[test]
+fn removed_ids_survive_restarts_and_snapshots() {
+    let mut world = three();
+    let leader = world.leader().expect("a leader");
+    let gone = (1..=3).find(|id| *id != leader).expect("a follower");
+    world.shrink(1, gone);
+    world.write(100, 500);
+    world.grow(1000, 4);
+    assert!(
+        !world.snapshots.is_empty(),
+        "the new member was sent a snapshot"
+    );
+    let ids: Vec<u64> = world.members.keys().copied().collect();
+    for id in ids {
+        world.members.remove(&id);
+        world.start(id, 3, 1);
+        world.pass(Duration::from_secs(4));
+    }
+    for member in world.members.values() {
+        assert!(member.replica.borrow().state.removed().contains(&gone));
+    }
+    world.add(2, gone, false);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(
+        world.membership_answers[&2],
+        Err(Refusal::Membership(MembershipError::NotFound))
+    );
+    world.assert_all_agree();
+}
+
+#[test]
+fn a_learner_is_promoted_only_when_it_is_in_sync() {
+    let mut world = three();
+    world.write(100, 50);
+    world.add(1, 4, true);
+    world.pass(Duration::from_secs(1));
+    assert!(world.membership_answers[&1].is_ok());
+    let leader = world.leader().expect("a leader");
+    let promote = MembershipChange::Promote { id: 4 };
+    world.change(leader, 2, promote.clone());
+    assert_eq!(
+        world.membership_answers[&2],
+        Err(Refusal::Membership(MembershipError::NotInSync))
+    );
+    world.join(4);
+    world.pass(Duration::from_secs(1));
+    assert!(!world.voters().contains(&4), "a learner stays one");
+    world.change(leader, 3, promote.clone());
+    world.pass(Duration::from_secs(1));
+    let members = world.membership_answers[&3].clone().expect("promoted");
+    assert!(members.iter().all(|member| !member.is_learner));
+    assert!(world.voters().contains(&4));
+    world.change(leader, 4, promote);
+    assert_eq!(
+        world.membership_answers[&4],
+        Err(Refusal::Membership(MembershipError::NotLearner))
+    );
+    world.assert_all_agree();
+}
+
+#[test]
+fn a_removed_learner_is_told() {
+    let mut world = three();
+    world.add(1, 4, true);
+    world.join(4);
+    world.pass(Duration::from_secs(1));
+    world.shrink(2, 4);
+    world.assert_all_agree();
+}
+
+#[test]
+fn peer_urls_are_replaced_on_every_member() {
+    let mut world = three();
+    let leader = world.leader().expect("a leader");
+    let peer_urls = vec!["http://moved:2380".to_string()];
+    let update = MembershipChange::Update {
+        id: 2,
+        peer_urls: peer_urls.clone(),
+    };
+    world.change(leader, 1, update);
+    world.pass(Duration::from_secs(1));
+    assert!(world.membership_answers[&1].is_ok());
+    for member in world.members.values() {
+        assert_eq!(member.published().members[1].peer_urls, peer_urls);
+    }
+    world.write(10, 10);
+}
+
+#[test]
+fn changes_asked_for_at_once_are_made_one_after_another() {
+    let mut world = three();
+    let leader = world.leader().expect("a leader");
+    for (token, id) in [(1, 4), (2, 5), (3, 6)] {
+        let change = MembershipChange::Add {
+            id,
+            peer_urls: vec![format!("http://127.0.0.1:{id}")],
+            learner: true,
+        };
+        let member = world.members.get_mut(&leader).expect("it leads");
+        member.handle(world.now, Input::ChangeMembership { token, change });
+    }
+    world.settle();
+    world.pass(Duration::from_secs(1));
+    assert!(world.membership_answers[&1].is_ok());
+    for token in 2..=3 {
+        assert_eq!(
+            world.membership_answers[&token],
+            Err(Refusal::Membership(MembershipError::TooManyLearners)),
+            "it saw the change before it"
+        );
+    }
+}
+
+#[test]
+fn only_the_leader_changes_the_membership() {
+    let mut world = three();
+    let leader = world.leader().expect("a leader");
+    let follower = (1..=3).find(|id| *id != leader).expect("a follower");
+    world.change(follower, 1, MembershipChange::Remove { id: leader });
+    assert_eq!(
+        world.membership_answers[&1],
+        Err(Refusal::NotLeader {
+            leader: Some(leader)
+        })
+    );
+}
+
+#[test]
+fn a_change_without_a_quorum_is_answered_at_its_deadline() {
+    let mut world = three();
+    let leader = world.leader().expect("a leader");
+    world.cut_off = (1..=3).filter(|id| *id != leader).collect();
+    world.add(1, 4, true);
+    world.pass(Duration::from_millis(7_200));
+    let answer = &world.membership_answers[&1];
+    assert!(
+        matches!(answer, Err(Refusal::TimedOut | Refusal::LeaderChanged)),
+        "{answer:?}"
+    );
+}

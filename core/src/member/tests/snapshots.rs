@@ -1,0 +1,172 @@
+//! Members that lag far behind are sent the state, in chunks.
+
+use super::*;
+use crate::raft::sending::CHUNKS_MAX;
+
+impl World {
+    /// Many writes at once, with values of two hundred bytes.
+    fn write_many(&mut self, at: u64, tokens: std::ops::Range<u64>) {
+        let tokens: Vec<u64> = tokens.collect();
+        for tokens in tokens.chunks(200) {
+            let proposals = tokens.iter().map(|token| Proposal {
+                token: *token,
+                command: put_of(*token),
+            });
+            self.handle(at, Input::Propose(proposals.collect()));
+        }
+    }
+
+    /// Many writes while a member is cut off, until the others keep no log for it.
+    fn leave_behind(&mut self, at: u64, tokens: std::ops::Range<u64>) {
+        self.write_many(at, tokens);
+        self.pass(Duration::from_secs(1));
+        self.write_many(
+            at,
+            2_000_000 + self.answers.len() as u64..2_000_001 + self.answers.len() as u64,
+        );
+        self.pass(Duration::from_secs(1));
+    }
+
+    fn deliver_chunk(&mut self) {
+        if let Some(letter) = self.waiting_chunks.pop_front() {
+            self.wire.push_back(letter);
+            self.settle();
+        }
+    }
+
+    fn assert_equal(&self, a: u64, b: u64) {
+        assert_eq!(
+            self.members[&a].published().view.revision(),
+            self.members[&b].published().view.revision()
+        );
+        assert_eq!(self.members[&a].state_hash(), self.members[&b].state_hash());
+        self.members[&a].validate();
+        assert!(self.corrupt.is_empty());
+    }
+}
+
+fn put_of(token: u64) -> Command {
+    Request::Put(PutRequest {
+        key: (token % 20_000).to_be_bytes().to_vec(),
+        value: vec![7; 200],
+        ..PutRequest::default()
+    })
+    .into()
+}
+
+/// A leader, and a follower that has been out of touch for so long that nobody keeps the log for it.
+fn one_behind() -> (World, u64, u64) {
+    let mut world = World::new(3);
+    world.pass(Duration::from_secs(5));
+    let leader = world.leader().expect("a leader");
+    let behind = (1..=3).find(|id| *id != leader).expect("a follower");
+    world.cut_off = vec![behind];
+    world.pass(Duration::from_secs(3));
+    (world, leader, behind)
+}
+
+#[test]
+fn a_member_far_behind_catches_up_by_chunks_while_clients_write() {
+    let (mut world, leader, behind) = one_behind();
+    world.leave_behind(leader, 0..100_000);
+    world.slow = true;
+    world.cut_off.clear();
+    let mut token = 1_000_000;
+    for _ in 0..3_000 {
+        world.pass(Duration::from_millis(5));
+        assert!(world.waiting_chunks.len() <= CHUNKS_MAX);
+        world.deliver_chunk();
+        world.write_many(leader, token..token + 20);
+        token += 20;
+        if world.members[&behind].published().applied > 100_000 {
+            break;
+        }
+    }
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.leader(), Some(leader), "heartbeats went on");
+    assert_eq!(
+        world.snapshots.len(),
+        1,
+        "the log after it was kept meanwhile"
+    );
+    let chunks = world.snapshots.values().next().expect("one transfer");
+    assert!(chunks.len() > 20, "{} chunks", chunks.len());
+    assert!(
+        chunks.iter().copied().eq(0..chunks.len() as u64),
+        "each once"
+    );
+    world.assert_equal(behind, leader);
+    for token in (0..100_000).chain(1_000_000..token) {
+        assert!(matches!(world.answers.get(&token), Some(Ok(_))), "{token}");
+    }
+}
+
+#[test]
+fn an_interrupted_transfer_leaves_nothing_behind_and_the_next_one_succeeds() {
+    let (mut world, leader, behind) = one_behind();
+    world.leave_behind(leader, 0..20_000);
+    world.slow = true;
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(1));
+    world.deliver_chunk();
+    world.deliver_chunk();
+    assert!(world.members[&behind].assembly.is_busy());
+    let before = world.members[&behind].state_hash();
+    world.cut_off = vec![behind];
+    world.waiting_chunks.clear();
+    world.pass(Duration::from_secs(40));
+    assert!(!world.members[&behind].assembly.is_busy());
+    assert_eq!(world.members[&behind].state_hash(), before);
+    world.slow = false;
+    world.waiting_chunks.clear();
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(15));
+    let leader = world.leader().expect("a leader");
+    world.assert_equal(behind, leader);
+}
+
+#[test]
+fn snapshots_follow_one_another() {
+    let (mut world, leader, behind) = one_behind();
+    for round in 0..4 {
+        world.cut_off = vec![behind];
+        world.pass(Duration::from_secs(3));
+        world.leave_behind(leader, round * 10_000..round * 10_000 + 2_000);
+        world.cut_off.clear();
+        world.pass(Duration::from_secs(4));
+        world.assert_equal(behind, leader);
+    }
+    assert_eq!(world.snapshots.len(), 4);
+}
+
+#[test]
+fn a_restart_after_an_installed_snapshot_has_it() {
+    let (mut world, leader, behind) = one_behind();
+    world.leave_behind(leader, 0..2_000);
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(4));
+    let hash = world.members[&behind].state_hash();
+    world.members.remove(&behind);
+    world.start(behind, 3, 1);
+    world.pass(Duration::from_secs(4));
+    assert_eq!(world.members[&behind].state_hash(), hash);
+    world.assert_equal(behind, leader);
+}
+
+#[test]
+fn a_lost_chunk_is_made_up_for_by_another_transfer() {
+    let (mut world, leader, behind) = one_behind();
+    world.leave_behind(leader, 0..20_000);
+    world.slow = true;
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(1));
+    world.deliver_chunk();
+    assert!(world.waiting_chunks.pop_front().is_some(), "one gets lost");
+    world.slow = false;
+    while !world.waiting_chunks.is_empty() {
+        world.deliver_chunk();
+    }
+    world.pass(Duration::from_secs(20));
+    assert!(world.snapshots.len() > 1);
+    world.assert_equal(behind, leader);
+}

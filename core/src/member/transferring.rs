@@ -1,0 +1,117 @@
+//! Where a leader transfer meets the member: wait until the target is close, hand over, answer when it leads.
+
+use std::time::Duration;
+
+use super::Member;
+use crate::output::{Output, Refusal};
+use crate::raft::following::Following;
+use crate::transfer::TransferError;
+
+/// Entries that the target may lack when leadership is handed over: it gets them within moments.
+const GAP_MAX: u64 = 1_000;
+
+/// Transfers that are not answered yet.
+#[derive(Default)]
+pub(super) struct Transfers {
+    waiting: Vec<Transfer>,
+    /// The term in which leadership was handed over: consensus takes no proposals in it any more.
+    handed_over: Option<u64>,
+}
+
+struct Transfer {
+    token: u64,
+    to: u64,
+    deadline: Duration,
+}
+
+impl Transfers {
+    pub(super) fn alarm(&self) -> Option<Duration> {
+        self.waiting.iter().map(|transfer| transfer.deadline).min()
+    }
+
+    /// All clients that wait for an answer.
+    pub(super) fn take_clients(&mut self) -> Vec<u64> {
+        let waiting = self.waiting.drain(..);
+        waiting.map(|transfer| transfer.token).collect()
+    }
+}
+
+impl Member {
+    /// Takes a transfer in, or refuses it.
+    pub(super) fn transfer_leader(&mut self, token: u64, to: u64) {
+        let refusal = if self.published.leader != Some(self.id) {
+            Some(TransferError::NotLeader)
+        } else if !self.raft.voter_ids().any(|voter| voter == to) {
+            Some(TransferError::BadTransferee)
+        } else {
+            None
+        };
+        if let Some(error) = refusal {
+            return self.answer_transfer(token, Err(Refusal::Transfer(error)));
+        }
+        let deadline = self.now + self.settings.request_timeout;
+        let transfer = Transfer {
+            token,
+            to,
+            deadline,
+        };
+        self.transfers.waiting.push(transfer);
+    }
+
+    /// Answers what has ended and hands over if it is time; tells whether it did.
+    pub(super) fn tend_transfers(&mut self) -> bool {
+        if self.transfers.waiting.is_empty() {
+            return false;
+        }
+        let (now, leader) = (self.now, self.published.leader);
+        let waiting = &mut self.transfers.waiting;
+        let arrived: Vec<Transfer> = waiting
+            .extract_if(.., |transfer| leader == Some(transfer.to))
+            .collect();
+        let late: Vec<Transfer> = waiting
+            .extract_if(.., |transfer| transfer.deadline <= now)
+            .collect();
+        for transfer in arrived {
+            self.answer_transfer(transfer.token, Ok(()));
+        }
+        for transfer in late {
+            self.answer_transfer(
+                transfer.token,
+                Err(Refusal::Transfer(TransferError::TooLong)),
+            );
+        }
+        self.hand_over()
+    }
+
+    /// Hands leadership to the target asked for last, once in a term: what is handed over cannot be taken back.
+    fn hand_over(&mut self) -> bool {
+        let term = self.published.term;
+        let leads = self.published.leader == Some(self.id);
+        let Some(to) = self.transfers.waiting.last().map(|transfer| transfer.to) else {
+            return false;
+        };
+        if !leads || self.transfers.handed_over == Some(term) || !self.is_close(to) {
+            return false;
+        }
+        self.transfers.handed_over = Some(term);
+        let raft = self.raft.clone();
+        drop(
+            self.executor
+                .spawn(async move { raft.trigger().transfer_leader(to).await }),
+        );
+        true
+    }
+
+    /// Whether a member is in touch and lacks little of the log.
+    fn is_close(&self, id: u64) -> bool {
+        let following = Following::of(&self.raft, self.now, self.settings.election_timeout);
+        let index = |id| following.matched.get(&id).copied();
+        let gap = index(id).map(|at| index(self.id).unwrap_or(at).saturating_sub(at));
+        following.active.contains(&id) && gap.is_some_and(|gap| gap <= GAP_MAX)
+    }
+
+    fn answer_transfer(&mut self, token: u64, answer: Result<(), Refusal>) {
+        self.outputs
+            .push_back(Output::TransferAnswer { token, answer });
+    }
+}
