@@ -17,6 +17,9 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(all(feature = "plant", not(debug_assertions)))]
+compile_error!("faults on purpose are for simulations; no release build has them");
+
 pub mod apply_error;
 pub mod check;
 pub mod codec;

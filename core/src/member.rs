@@ -124,6 +124,9 @@ pub struct Settings {
     pub seed: u64,
     /// The number of this start, so that replies to an earlier life are not mistaken.
     pub incarnation: u32,
+    /// A fault on purpose: a member that led when it stopped leads the same term again.
+    #[cfg(feature = "plant")]
+    pub leader_restore: bool,
 }
 
 /// What the disk held when the member was started.
@@ -730,6 +733,16 @@ fn list_members(
         .collect()
 }
 
+#[cfg(feature = "plant")]
+fn leader_restore(settings: &Settings) -> bool {
+    settings.leader_restore
+}
+
+#[cfg(not(feature = "plant"))]
+fn leader_restore(_: &Settings) -> bool {
+    false
+}
+
 fn consensus_config(settings: &Settings) -> Config {
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let election = millis(settings.election_timeout);
@@ -748,7 +761,7 @@ fn consensus_config(settings: &Settings) -> Config {
         backoff: "50ms,100ms,200ms".into(),
         // A leader that lost its unsynced tail in a crash would come back as leader of the same term and
         // write other entries at the indexes its followers already hold.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(leader_restore(settings)),
         ..Config::default()
     };
     config

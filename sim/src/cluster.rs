@@ -1,7 +1,7 @@
 //! The cluster: members that live and die on their disks, and the letters between them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,29 +10,44 @@ use madsim::task::spawn_local;
 use madsim::time::sleep;
 use metastore_core::compactor::AutoCompaction;
 use metastore_core::member::{Member, Recovered, Settings};
-use metastore_core::output::Published;
+use metastore_core::output::{Checkpoint, Published};
 use metastore_core::raft::PeerMessage;
 
+use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::driver::{self, Call};
-use crate::history::{Ending, Record};
-use crate::judge::{Chronicle, Failure, Shown};
+use crate::faults::Ills;
+use crate::history::{Ending, Moment, Record};
+use crate::judge::bounds::Bounds;
+use crate::judge::monotonic::Shown;
+use crate::judge::watches::Stretch;
+use crate::judge::{Bench, Failure};
 use crate::mailbox::Mailbox;
 use crate::model::Op;
+use crate::network::{Arrival, Network, Way};
+use crate::plan::DiskError;
+use crate::plant::Plant;
 use crate::storage;
 use crate::trace::{Trace, now};
-use crate::world::{Plant, World};
+use crate::watching::{self, Watches};
+use crate::world::World;
 
 /// Everything of one run, shared by its tasks, which all are on one thread.
 pub(crate) struct Cluster {
     pub(crate) world: World,
     pub(crate) trace: Trace,
-    pub(crate) chronicle: RefCell<Chronicle>,
+    pub(crate) judges: RefCell<Bench>,
+    pub(crate) bounds: Bounds,
     pub(crate) history: RefCell<Vec<Record>>,
+    pub(crate) stretches: RefCell<Vec<Stretch>>,
     /// Whether anything may still break.
     pub(crate) faulty: Cell<bool>,
+    /// Whether everything is at rest, so that watchers stop when they have everything.
+    pub(crate) at_rest: Cell<bool>,
     pub(crate) faults: RefCell<Dice>,
+    pub(crate) ills: RefCell<BTreeMap<u64, Ills>>,
+    pub(crate) network: RefCell<Network>,
     pub(crate) counts: Counts,
     /// The first broken promise ends the run.
     pub(crate) failures: Mailbox<Failure>,
@@ -41,13 +56,7 @@ pub(crate) struct Cluster {
     disks: BTreeMap<u64, Rc<RefCell<Disk>>>,
     lives: RefCell<BTreeMap<u64, Rc<Life>>>,
     incarnations: RefCell<BTreeMap<u64, u32>>,
-    cut_off: RefCell<BTreeSet<u64>>,
-    network: RefCell<Dice>,
-    /// What each member sent to each other lately.
-    connections: RefCell<BTreeMap<(u64, u64), Recent>>,
 }
-
-type Recent = VecDeque<(Duration, PeerMessage)>;
 
 /// What happened how often, for the verdict.
 #[derive(Default)]
@@ -56,11 +65,15 @@ pub(crate) struct Counts {
     pub(crate) crashes: Cell<u64>,
     pub(crate) checkpoints: Cell<u64>,
     pub(crate) letters: Cell<u64>,
+    pub(crate) events: Cell<u64>,
+    pub(crate) leases_ended: Cell<u64>,
+    pub(crate) registers: Cell<u64>,
 }
 
 /// One life of a member, from its start to its crash.
 pub(crate) struct Life {
     pub(crate) id: u64,
+    pub(crate) clock: Clock,
     pub(crate) inbox: Mailbox<Call>,
     pub(crate) alive: Cell<bool>,
     pub(crate) published: RefCell<Arc<Published>>,
@@ -68,7 +81,12 @@ pub(crate) struct Life {
     /// Who waits for which token.
     pub(crate) waiting: RefCell<BTreeMap<u64, Waiting>>,
     pub(crate) log: Mailbox<storage::LogOp>,
-    pub(crate) checkpoints: Mailbox<metastore_core::output::Checkpoint>,
+    pub(crate) checkpoints: Mailbox<Option<Checkpoint>>,
+    /// How the next log write fails, and for how long the member then stays down.
+    pub(crate) log_fault: Cell<Option<(DiskError, Duration)>>,
+    pub(crate) watches: Watches,
+    /// Says that there is a view for the watchers.
+    pub(crate) views: Mailbox<()>,
 }
 
 /// A client that waits for an answer.
@@ -83,26 +101,27 @@ impl Cluster {
         let seed = world.seed;
         let disk = |id: u64| {
             let dice = Dice::new(seed, &format!("disk {id}"));
-            (
-                id,
-                Rc::new(RefCell::new(Disk::new(id, world.segment_bytes, dice))),
-            )
+            let disk = Disk::new(id, world.segment_bytes, dice);
+            (id, Rc::new(RefCell::new(disk)))
         };
+        let clients = world.clients + world.movers + world.holders;
         Rc::new(Self {
             disks: (1..=world.members).map(disk).collect(),
             trace: Trace::new(full_trace),
-            chronicle: RefCell::new(Chronicle::new()),
+            judges: RefCell::default(),
+            bounds: Bounds::new(world.snapshot_entries, world.catch_up_entries, clients),
             history: RefCell::default(),
+            stretches: RefCell::default(),
             faulty: Cell::new(true),
+            at_rest: Cell::new(false),
             faults: RefCell::new(Dice::new(seed, "faults")),
+            ills: RefCell::default(),
+            network: RefCell::new(Network::new(&world)),
             counts: Counts::default(),
             failures: Mailbox::new(),
             acknowledged: Cell::new(1),
             lives: RefCell::default(),
             incarnations: RefCell::default(),
-            cut_off: RefCell::default(),
-            network: RefCell::new(Dice::new(seed, "network")),
-            connections: RefCell::default(),
             world,
         })
     }
@@ -134,13 +153,18 @@ impl Cluster {
     }
 
     fn run(self: &Rc<Self>, id: u64, incarnation: u32, recovered: Recovered) {
-        let member = match Member::new(self.settings(id, incarnation), recovered, now()) {
+        let mut dice = Dice::new(self.world.seed, &format!("member {id} {incarnation}"));
+        let seed = dice.roll();
+        let clock = Clock::draw(&mut dice);
+        let settings = self.settings(id, incarnation, seed);
+        let member = match Member::new(settings, recovered, clock.at(now())) {
             Ok(member) => member,
             Err(error) => return self.fail(Failure::new("recovery", error.to_string())),
         };
         member.validate();
         let life = Rc::new(Life {
             id,
+            clock,
             inbox: Mailbox::new(),
             alive: Cell::new(true),
             published: RefCell::new(Arc::new(member.published().clone())),
@@ -148,15 +172,24 @@ impl Cluster {
             waiting: RefCell::default(),
             log: Mailbox::new(),
             checkpoints: Mailbox::new(),
+            log_fault: Cell::new(None),
+            watches: Watches::new(),
+            views: Mailbox::new(),
         });
         self.lives.borrow_mut().insert(id, Rc::clone(&life));
         spawn_local(driver::drive(Rc::clone(self), Rc::clone(&life), member));
         spawn_local(storage::write_log(Rc::clone(self), Rc::clone(&life)));
-        spawn_local(storage::write_checkpoints(Rc::clone(self), life));
+        spawn_local(storage::write_checkpoints(
+            Rc::clone(self),
+            Rc::clone(&life),
+        ));
+        if self.world.watchers > 0 {
+            spawn_local(watching::tend(life, dice));
+        }
     }
 
     /// Takes the power from a member, in the middle of whatever its disk does, and starts it again later.
-    pub(crate) fn crash(self: &Rc<Self>, id: u64, at: &str) {
+    pub(crate) fn crash(self: &Rc<Self>, id: u64, at: &str, down: Duration) {
         let Some(life) = self.lives.borrow_mut().remove(&id) else {
             return;
         };
@@ -170,16 +203,26 @@ impl Cluster {
         for (_, waiting) in std::mem::take(&mut *life.waiting.borrow_mut()) {
             waiting.answer.push(Ending::Lost);
         }
-        self.break_connections(id);
+        for other in (1..=self.world.members).filter(|other| *other != id) {
+            self.break_connection(id, other);
+        }
         // Wakes the tasks of this life, which then end.
         life.inbox.push(Call::Nothing);
         life.log.push(storage::LogOp::Nothing);
-        let down = self.faults.borrow_mut().between(1, self.world.down_ms_max);
+        life.checkpoints.push(None);
+        life.watches.end();
+        life.views.push(());
         let cluster = Rc::clone(self);
         spawn_local(async move {
-            sleep(Duration::from_millis(down)).await;
+            sleep(down).await;
             cluster.start(id);
         });
+    }
+
+    /// For how long a member stays down that nobody planned to crash.
+    pub(crate) fn down_time(&self) -> Duration {
+        let most = self.world.down_ms_max;
+        Duration::from_millis(self.faults.borrow_mut().between(1, most))
     }
 
     /// Reports a broken promise.
@@ -199,17 +242,33 @@ impl Cluster {
         Rc::clone(&self.disks[&id])
     }
 
+    /// Whether a member's process stands still.
+    pub(crate) fn is_paused(&self, id: u64) -> bool {
+        let ills = self.ills.borrow();
+        ills.get(&id).is_some_and(|ills| ills.pauses > 0)
+    }
+
     /// A client was told of this revision.
     pub(crate) fn acknowledge(&self, revision: i64) {
         self.acknowledged.set(self.acknowledged.get().max(revision));
     }
 
+    /// Notes an event of a client's and answers its place.
+    pub(crate) fn moment(&self, ordinal: u64) -> Moment {
+        Moment {
+            ordinal,
+            time: now(),
+        }
+    }
+
     /// Holds what a member shows against the history.
     pub(crate) fn observe(&self, life: &Life, published: &Published) {
-        let observed = self.chronicle.borrow_mut().observe(
+        let observed = self.judges.borrow_mut().observe(
+            life.id,
             &mut life.shown.borrow_mut(),
             published,
             self.acknowledged.get(),
+            now(),
         );
         if let Err(mut failure) = observed {
             failure.story = format!("m{}: {}", life.id, failure.story);
@@ -217,90 +276,60 @@ impl Cluster {
         }
     }
 
-    /// Cuts a member off from the others, or heals the cut.
-    pub(crate) fn cut(&self, id: u64, off: bool) {
-        let mut cut_off = self.cut_off.borrow_mut();
-        let changed = if off {
-            cut_off.insert(id)
-        } else {
-            cut_off.remove(&id)
-        };
-        if changed {
-            let what = if off {
-                "is cut off"
-            } else {
-                "is connected again"
-            };
-            self.trace.note(format_args!("m{id} {what}"));
-            drop(cut_off);
-            if off && !self.world.silent_loss {
-                self.break_connections(id);
-            }
+    /// Takes a letter to its way.
+    pub(crate) fn send(self: &Rc<Self>, from: u64, to: u64, message: PeerMessage) {
+        bump(&self.counts.letters);
+        let copies = self.network.borrow_mut().send((from, to), &message);
+        for (takes, lost) in copies {
+            let (cluster, message) = (Rc::clone(self), message.clone());
+            spawn_local(async move {
+                sleep(takes).await;
+                match lost && cluster.faulty.get() {
+                    true => cluster.lose((from, to)),
+                    false => cluster.deliver((from, to), message),
+                }
+            });
         }
     }
 
-    /// Takes a letter to its way. If it is lost, the connection breaks, and both ends are told what they cannot know to
-    /// have arrived; in a world of silent loss nobody is told.
-    pub(crate) fn send(self: &Rc<Self>, from: &Rc<Life>, to: u64, message: PeerMessage) {
-        bump(&self.counts.letters);
-        let (way, lost) = {
-            let mut dice = self.network.borrow_mut();
-            let way = Duration::from_millis(dice.between(1, self.world.message_ms_max));
-            (way, dice.permille(self.world.loss_permille))
+    /// A letter is at the end of its way.
+    pub(crate) fn deliver(self: &Rc<Self>, way: Way, message: PeerMessage) {
+        let Some(life) = self.life(way.1) else {
+            return self.lose(way);
         };
-        self.remember(from.id, to, message.clone());
-        let (cluster, from) = (Rc::clone(self), Rc::clone(from));
-        spawn_local(async move {
-            sleep(way).await;
-            let lost = lost && cluster.faulty.get();
-            match cluster.life(to) {
-                Some(life) if !lost && !cluster.is_cut(from.id, to) => {
-                    life.inbox.push(Call::Peer {
-                        from: from.id,
-                        message,
-                    });
-                }
-                Some(_) if cluster.world.silent_loss => {}
-                _ => cluster.break_connection(from.id, to),
-            }
-        });
+        let arrival = self.network.borrow_mut().arrive(way, &message);
+        match arrival {
+            Arrival::Open => life.inbox.push(Call::Peer {
+                from: way.0,
+                message,
+            }),
+            Arrival::Cut => self.lose(way),
+            Arrival::HeldBack => {}
+        }
     }
 
-    fn remember(&self, from: u64, to: u64, message: PeerMessage) {
-        let mut connections = self.connections.borrow_mut();
-        let recent = connections.entry((from, to)).or_default();
-        recent.push_back((now(), message));
-        let old = now().saturating_sub(CALL_TIME_MAX);
-        while recent.front().is_some_and(|(sent, _)| *sent < old) {
-            recent.pop_front();
+    /// A letter is lost. The connection breaks, and both ends are told what they cannot know to have arrived; in a
+    /// world of silent loss nobody is told, save of a member that does not run.
+    fn lose(&self, way: Way) {
+        if !self.world.silent_loss || self.life(way.1).is_none() {
+            self.break_connection(way.0, way.1);
         }
     }
 
     /// Both ends learn that whatever they sent lately may not have arrived, nor its answer.
-    fn break_connection(&self, one: u64, other: u64) {
+    pub(crate) fn break_connection(&self, one: u64, other: u64) {
         for (from, to) in [(one, other), (other, one)] {
-            let recent = self.connections.borrow_mut().remove(&(from, to));
+            let recent = self.network.borrow_mut().forget((from, to));
             let Some(life) = self.life(from) else {
                 continue;
             };
-            for (_, message) in recent.into_iter().flatten() {
+            for message in recent {
                 life.inbox.push(Call::Undelivered(message));
             }
         }
     }
 
-    fn break_connections(&self, id: u64) {
-        for other in (1..=self.world.members).filter(|other| *other != id) {
-            self.break_connection(id, other);
-        }
-    }
-
-    fn is_cut(&self, one: u64, other: u64) -> bool {
-        let cut_off = self.cut_off.borrow();
-        cut_off.contains(&one) || cut_off.contains(&other)
-    }
-
-    fn settings(&self, id: u64, incarnation: u32) -> Settings {
+    fn settings(&self, id: u64, incarnation: u32, seed: u64) -> Settings {
         Settings {
             id,
             initial_members: (1..=self.world.members)
@@ -318,9 +347,12 @@ impl Cluster {
             learners_max: 1,
             strict_reconfiguration: true,
             comparison_interval: Some(Duration::from_secs(5)),
-            lease_record_interval: Some(Duration::from_secs(60)),
-            seed: Dice::new(self.world.seed, &format!("member {id} {incarnation}")).roll(),
+            // Short, so that leases of seconds are recorded, too.
+            lease_record_interval: Some(Duration::from_secs(3)),
+            seed,
             incarnation,
+            #[cfg(feature = "plant")]
+            leader_restore: self.world.plant == Some(Plant::LeaderRestore),
         }
     }
 }
@@ -329,6 +361,3 @@ impl Cluster {
 pub(crate) fn bump(count: &Cell<u64>) {
     count.set(count.get() + 1);
 }
-
-/// No call to a peer is under way for longer.
-const CALL_TIME_MAX: Duration = Duration::from_secs(10);

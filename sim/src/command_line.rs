@@ -1,10 +1,12 @@
 //! The verbs of the command line.
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::world::{Options, Plant, World};
-use crate::{run, swarm};
+use crate::plant::Plant;
+use crate::swarm::Limit;
+use crate::world::{Options, World};
+use crate::{run, scenario, shrink, swarm};
 
 /// Does what the command line asks for: 0 when every promise was kept, 1 when one was broken, 2 for a command line that
 /// makes no sense, 3 when a process could not be started.
@@ -20,14 +22,32 @@ pub(crate) fn main() -> ExitCode {
             seed,
             full_trace,
             options,
-        } => Ok(run::run(World::draw(seed, options), full_trace)),
+        } => {
+            let mut replay = vec![seed.to_string()];
+            replay.extend(options.words());
+            let world = World::draw(seed, &options);
+            Ok(run::run(world, full_trace, &replay.join(" ")))
+        }
         Task::Meta { seed } => swarm::meta(seed),
         Task::Swarm {
             first,
-            count,
+            limit,
             options,
-        } => swarm::swarm(first, count, options),
+        } => swarm::swarm(first, limit, &options),
         Task::Plants => swarm::plants(),
+        Task::Shrink { seed, options } => shrink::shrink(seed, &options),
+        Task::Scenarios => swarm::scenarios(),
+        Task::Scenario {
+            name,
+            seed,
+            full_trace,
+        } => {
+            let scenario = scenario::named(&name).expect("its name was looked up");
+            match seed {
+                Some(seed) => Ok(scenario.run(seed, full_trace)),
+                None => swarm::scenario(scenario),
+            }
+        }
     };
     match kept {
         Ok(true) => ExitCode::SUCCESS,
@@ -52,40 +72,106 @@ enum Task {
     },
     Swarm {
         first: u64,
-        count: u64,
+        limit: Limit,
+        options: Options,
+    },
+    Shrink {
+        seed: u64,
         options: Options,
     },
     Plants,
+    Scenarios,
+    Scenario {
+        name: String,
+        seed: Option<u64>,
+        full_trace: bool,
+    },
+}
+
+/// The words after the verb, before it is clear what they mean together.
+#[derive(Default)]
+struct Words {
+    seed: Option<u64>,
+    limit: Option<Limit>,
+    first: Option<u64>,
+    full_trace: bool,
+    options: Options,
+}
+
+impl Words {
+    fn parse(words: &[&str]) -> Option<Self> {
+        let mut parsed = Self::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let options = &mut parsed.options;
+            match *word {
+                "--log" if *words.next()? == "full" => parsed.full_trace = true,
+                "--plant" => options.plant = Some(Plant::named(words.next()?)?),
+                "--silent-loss" => options.silent_loss = true,
+                "--members" => options.members = Some(members(words.next()?)?),
+                "--without" => {
+                    let numbers = words.next()?.split(',').map(|number| number.parse().ok());
+                    options.without = numbers.collect::<Option<_>>()?;
+                }
+                "--seeds" => parsed.limit = Some(Limit::Seeds(words.next()?.parse().ok()?)),
+                "--minutes" => {
+                    let minutes: u64 = words.next()?.parse().ok()?;
+                    parsed.limit = Some(Limit::Time(Duration::from_secs(60 * minutes)));
+                }
+                "--from" => parsed.first = Some(words.next()?.parse().ok()?),
+                number if parsed.seed.is_none() => parsed.seed = Some(number.parse().ok()?),
+                _ => return None,
+            }
+        }
+        Some(parsed)
+    }
+}
+
+fn members(word: &str) -> Option<u64> {
+    word.parse()
+        .ok()
+        .filter(|members| (1..=9).contains(members))
 }
 
 impl Task {
     fn parse(words: &[&str]) -> Option<Self> {
         match words {
             ["plant"] => return Some(Task::Plants),
+            ["scenario", "all"] => return Some(Task::Scenarios),
+            ["scenario", name, rest @ ..] => {
+                let words = Words::parse(rest)?;
+                let name = scenario::named(name)?.name.to_owned();
+                let plain = words.options == Options::default() && words.limit.is_none();
+                return plain.then_some(Task::Scenario {
+                    name,
+                    seed: words.seed,
+                    full_trace: words.full_trace,
+                });
+            }
             ["meta", seed] => {
                 let seed = seed.parse().ok()?;
                 return Some(Task::Meta { seed });
             }
+            ["shrink", rest @ ..] => {
+                let Words { seed, options, .. } = Words::parse(rest)?;
+                return Some(Task::Shrink {
+                    seed: seed?,
+                    options,
+                });
+            }
             _ => {}
         }
-        let (mut seed, mut count, mut first) = (None, None, None);
-        let (mut full_trace, mut options) = (false, Options::default());
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            match *word {
-                "--log" if *words.next()? == "full" => full_trace = true,
-                "--plant" => options.plant = Some(Plant::named(words.next()?)?),
-                "--silent-loss" => options.silent_loss = true,
-                "--seeds" => count = Some(words.next()?.parse().ok()?),
-                "--from" => first = Some(words.next()?.parse().ok()?),
-                number if seed.is_none() => seed = Some(number.parse().ok()?),
-                _ => return None,
-            }
-        }
-        match (count, seed, first) {
-            (Some(count), None, first) => Some(Task::Swarm {
+        let Words {
+            seed,
+            limit,
+            first,
+            full_trace,
+            options,
+        } = Words::parse(words)?;
+        match (limit, seed, first) {
+            (Some(limit), None, first) => Some(Task::Swarm {
                 first: first.unwrap_or_else(fresh_seed),
-                count,
+                limit,
                 options,
             }),
             (None, seed, None) => Some(Task::One {
@@ -111,14 +197,20 @@ usage: cargo x sim                       a fresh seed, printed first
        cargo x sim SEED [--log full]     this seed, with its whole trace
        cargo x sim meta SEED             the same seed twice in two processes, compared byte for byte
        cargo x sim --seeds N [--from S]  N seeds, each in a process of its own, up to the first failure
+       cargo x sim --minutes N           the same for N minutes
+       cargo x sim scenario NAME [SEED]  the worlds in which a bug was found once
+       cargo x sim scenario all          all of them
+       cargo x sim shrink SEED           leaves planned faults out as long as the seed still fails
        cargo x sim plant                 each planted fault must be found within its number of seeds
        any run of seeds with --silent-loss: lost letters vanish, and nobody is told
-       any run of seeds with --plant ack-before-sync | read-without-barrier | loses-synced-batch
+       any run of seeds with --members N, or --without 1,4: without these planned faults
+       any run of seeds with --plant ack-before-sync | read-without-barrier | stale-leader-read | loses-synced-batch |
+         vote-not-durable | leader-restore | checkpoint-without-leases | shortens-leases | loses-watch-responses
 ";
 
 #[cfg(test)]
 mod tests {
-    use super::{Options, Plant, Task};
+    use super::*;
 
     #[test]
     fn the_command_line_says_what_to_do() {
@@ -128,32 +220,51 @@ mod tests {
                 full_trace,
                 options: Options {
                     plant,
-                    silent_loss: false,
+                    ..Options::default()
                 },
             })
         };
         assert_eq!(Task::parse(&["7"]), one(7, false, None));
         assert_eq!(Task::parse(&["7", "--log", "full"]), one(7, true, None));
         let planted = ["--plant", "ack-before-sync", "7"];
-        assert_eq!(
-            Task::parse(&planted),
-            one(7, false, Some(Plant::AckBeforeSync))
-        );
+        let expected = one(7, false, Some(Plant::AckBeforeSync));
+        assert_eq!(Task::parse(&planted), expected);
         assert_eq!(Task::parse(&["meta", "1"]), Some(Task::Meta { seed: 1 }));
         assert_eq!(Task::parse(&["plant"]), Some(Task::Plants));
-        let swarm = Task::Swarm {
-            first: 3,
-            count: 9,
-            options: Options::default(),
+        let swarm = |limit| {
+            Some(Task::Swarm {
+                first: 3,
+                limit,
+                options: Options::default(),
+            })
         };
-        assert_eq!(Task::parse(&["--seeds", "9", "--from", "3"]), Some(swarm));
+        let nine = Task::parse(&["--seeds", "9", "--from", "3"]);
+        assert_eq!(nine, swarm(Limit::Seeds(9)));
+        let minutes = Task::parse(&["--minutes", "2", "--from", "3"]);
+        assert_eq!(minutes, swarm(Limit::Time(Duration::from_secs(120))));
         for wrong in [
             &["--log", "short"][..],
             &["x"],
             &["1", "2"],
             &["1", "--seeds", "2"],
+            &["--members", "0"],
+            &["scenario", "nothing"],
+            &["shrink"],
         ] {
             assert_eq!(Task::parse(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn the_words_of_options_ask_for_the_same_options() {
+        let options = Options {
+            plant: Some(Plant::LeaderRestore),
+            silent_loss: true,
+            members: Some(5),
+            without: vec![1, 12],
+        };
+        let words = options.words();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        assert_eq!(Words::parse(&words).map(|it| it.options), Some(options));
     }
 }

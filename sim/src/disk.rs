@@ -16,6 +16,7 @@ use metastore_core::wal::{
 };
 
 use crate::dice::Dice;
+use crate::plan::DiskError;
 
 /// See the module.
 pub(crate) struct Disk {
@@ -192,6 +193,23 @@ impl Disk {
         self.checkpoints = self.checkpoints.split_off(&index);
     }
 
+    /// The checkpoint that was begun failed, and what there is of it goes.
+    pub(crate) fn forget_checkpoint(&mut self) {
+        self.pending_checkpoint = None;
+    }
+
+    /// A write that fails, after which nothing is written until the next start: of a write without room a part may be
+    /// there, of one that cannot be synced anything.
+    pub(crate) fn fail_write(&mut self, records: &[Record], error: DiskError) {
+        self.begin_write(records);
+        if error != DiskError::Sync
+            && let Some(Pending::Batch { bytes, .. }) = &mut self.pending
+        {
+            let length = self.dice.place(bytes.len());
+            bytes.truncate(length);
+        }
+    }
+
     /// Removes segments that hold nothing after `index`.
     pub(crate) fn drop_covered(&mut self, index: u64) -> usize {
         let sealed = &self.segments[..self.segments.len() - 1];
@@ -241,7 +259,7 @@ impl Disk {
         let mode = self.dice.place(4);
         let sectors = bytes.len().div_ceil(SECTOR_BYTES);
         let prefix = self.dice.place(sectors + 1);
-        let torn = self.dice.place(sectors);
+        let torn = self.dice.place(sectors.max(1));
         let torn_bytes = self.dice.place(SECTOR_BYTES + 1);
         let at = self.current().end;
         let current_len = self.current().bytes.len();

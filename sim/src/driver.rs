@@ -2,18 +2,21 @@
 
 use std::rc::Rc;
 
+use metastore_core::command::Request;
 use metastore_core::input::{Input, Proposal};
+use metastore_core::lease::{LeaseAnswer, LeaseQuery};
 use metastore_core::member::Member;
 use metastore_core::output::{DiskOp, Outcome, Output, Refusal};
 use metastore_core::raft::PeerMessage;
 
 use crate::cluster::{Cluster, Life, Waiting};
 use crate::history::Ending;
+use crate::judge::bounds::Load;
 use crate::mailbox::Mailbox;
 use crate::model::Op;
+use crate::plant::Plant;
 use crate::storage::LogOp;
 use crate::trace::now;
-use crate::world::Plant;
 
 /// What reaches a member from outside.
 pub(crate) enum Call {
@@ -29,7 +32,7 @@ pub(crate) enum Call {
     },
     Checkpointed {
         index: u64,
-        bytes: u64,
+        result: Result<u64, String>,
     },
     /// Asks for the state's fingerprint, after checking its invariants.
     Examine(Mailbox<Examined>),
@@ -51,17 +54,36 @@ pub(crate) async fn drive(cluster: Rc<Cluster>, life: Rc<Life>, mut member: Memb
     let mut next_token = 0;
     perform(&cluster, &life, &mut member);
     loop {
-        let first = life.inbox.recv_until(member.poll_timeout()).await;
+        let alarm = member.poll_timeout().map(|at| life.clock.when(at));
+        let first = life.inbox.recv_until(alarm).await;
+        let mut calls: Vec<Call> = first.into_iter().collect();
+        while cluster.is_paused(life.id) && life.alive.get() {
+            calls.push(life.inbox.recv().await);
+        }
         if !life.alive.get() {
             return;
         }
-        let mut calls: Vec<Call> = first.into_iter().collect();
         calls.extend(life.inbox.take_all());
         for input in inputs(&cluster, &life, &member, calls, &mut next_token) {
-            member.handle(now(), input);
+            member.handle(life.clock.at(now()), input);
             perform(&cluster, &life, &mut member);
         }
+        let load = Load {
+            log_bytes: member.log_bytes(),
+            waiting: life.waiting.borrow().len(),
+        };
+        if let Err(failure) = cluster.bounds.hold(load) {
+            cluster.fail(failure);
+        }
     }
+}
+
+/// What one step collected from clients.
+#[derive(Default)]
+struct Asked {
+    proposals: Vec<Proposal>,
+    barriers: Vec<u64>,
+    questions: Vec<LeaseQuery>,
 }
 
 /// Confirmations first, because they release answers; then letters; then all proposals and all reads of the step at
@@ -74,17 +96,16 @@ fn inputs(
     next_token: &mut u64,
 ) -> Vec<Input> {
     let (mut inputs, mut letters) = (Vec::new(), Vec::new());
-    let (mut proposals, mut tokens) = (Vec::new(), Vec::new());
+    let mut asked = Asked::default();
     for call in calls {
         match call {
             Call::Written { up_to } => inputs.push(Input::Written {
                 up_to,
                 result: Ok(()),
             }),
-            Call::Checkpointed { index, bytes } => inputs.push(Input::Checkpointed {
-                index,
-                result: Ok(bytes),
-            }),
+            Call::Checkpointed { index, result } => {
+                inputs.push(Input::Checkpointed { index, result });
+            }
             Call::Peer { from, message } => letters.push(Input::Peer { from, message }),
             Call::Undelivered(message) => letters.push(Input::PeerUnreachable {
                 message,
@@ -92,20 +113,13 @@ fn inputs(
             }),
             Call::Client(op, answer) => {
                 *next_token += 1;
-                let token = *next_token;
-                match op.request() {
-                    Some(request) => proposals.push(Proposal {
-                        token,
-                        command: request.into(),
-                    }),
-                    None if needs_no_barrier(cluster, life) => {
-                        answer.push(read(life, &op));
-                        continue;
-                    }
-                    None => tokens.push(token),
-                }
-                let waiting = Waiting { op, answer };
-                life.waiting.borrow_mut().insert(token, waiting);
+                ask(
+                    cluster,
+                    life,
+                    &mut asked,
+                    *next_token,
+                    Waiting { op, answer },
+                );
             }
             Call::Examine(answer) => {
                 member.validate();
@@ -119,8 +133,14 @@ fn inputs(
             Call::Nothing => {}
         }
     }
+    let Asked {
+        proposals,
+        barriers: tokens,
+        questions,
+    } = asked;
     inputs.extend(letters);
     inputs.extend((!proposals.is_empty()).then_some(Input::Propose(proposals)));
+    inputs.extend((!questions.is_empty()).then_some(Input::AskLeases(questions)));
     inputs.extend((!tokens.is_empty()).then_some(Input::Barrier { tokens }));
     if inputs.is_empty() {
         inputs.push(Input::Tick);
@@ -128,9 +148,49 @@ fn inputs(
     inputs
 }
 
-fn needs_no_barrier(cluster: &Cluster, life: &Life) -> bool {
-    cluster.world.plant == Some(Plant::ReadWithoutBarrier)
-        || life.published.borrow().reads_need_no_quorum
+/// Sorts an operation in by the way it takes.
+fn ask(cluster: &Cluster, life: &Life, asked: &mut Asked, token: u64, waiting: Waiting) {
+    let op = &waiting.op;
+    if let Some(request) = op.request() {
+        asked.proposals.push(Proposal {
+            token,
+            command: planted(cluster, request).into(),
+        });
+    } else if let Some(question) = op.question() {
+        asked.questions.push(LeaseQuery { token, question });
+    } else if needs_no_barrier(cluster, life, op) {
+        return waiting.answer.push(read(life, op));
+    } else {
+        asked.barriers.push(token);
+    }
+    life.waiting.borrow_mut().insert(token, waiting);
+}
+
+fn planted(cluster: &Cluster, request: Request) -> Request {
+    match request {
+        Request::LeaseGrant(mut grant) if cluster.world.plant == Some(Plant::ShortensLeases) => {
+            grant.ttl = (grant.ttl / 2).max(1);
+            Request::LeaseGrant(grant)
+        }
+        request => request,
+    }
+}
+
+fn needs_no_barrier(cluster: &Cluster, life: &Life, op: &Op) -> bool {
+    let published = life.published.borrow();
+    let serializable = matches!(
+        op,
+        Op::Read {
+            serializable: true,
+            ..
+        }
+    );
+    let planted = match cluster.world.plant {
+        Some(Plant::ReadWithoutBarrier) => true,
+        Some(Plant::StaleLeaderRead) => published.leader == Some(life.id),
+        _ => false,
+    };
+    serializable || planted || published.reads_need_no_quorum
 }
 
 fn read(life: &Life, op: &Op) -> Ending {
@@ -153,15 +213,15 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) {
             Output::Disk(DiskOp::DropCovered { index }) => {
                 life.log.push(LogOp::DropCovered { index })
             }
-            Output::Disk(DiskOp::Checkpoint(checkpoint)) => life.checkpoints.push(checkpoint),
+            Output::Disk(DiskOp::Checkpoint(checkpoint)) => life.checkpoints.push(Some(checkpoint)),
             Output::Send { to, message } => {
                 cluster
                     .trace
-                    .note(format_args!("m{} to m{to}: {message:?}", life.id));
-                cluster.send(life, to, message);
+                    .detail(format_args!("m{} to m{to}: {message:?}", life.id));
+                cluster.send(life.id, to, message);
             }
             Output::Publish(published) => {
-                cluster.trace.note(format_args!(
+                cluster.trace.detail(format_args!(
                     "m{} shows entry {} revision {} term {} leader {:?}",
                     life.id,
                     published.applied,
@@ -173,12 +233,15 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) {
                 if published.applied.is_multiple_of(VALIDATE_EVERY) {
                     member.validate();
                 }
+                if life.watches.put(&published) {
+                    life.views.push(());
+                }
                 *life.published.borrow_mut() = published;
             }
             Output::Answer { token, answer } => answered(life, token, answer),
             Output::Compacted { .. } => {}
-            Output::LeaseAnswer { token, .. } => {
-                unreachable!("nobody here asks about leases, and {token} is answered")
+            Output::LeaseAnswer { token, answer } => {
+                lease_answered(life, token, answer);
             }
             Output::MembershipAnswer { token, .. } | Output::TransferAnswer { token, .. } => {
                 unreachable!("nobody here asks for another cluster, and {token} is answered")
@@ -192,6 +255,16 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) {
             }
         }
     }
+}
+
+fn lease_answered(life: &Life, token: u64, answer: Result<LeaseAnswer, Refusal>) {
+    let waiting = life.waiting.borrow_mut().remove(&token);
+    let waiting = waiting.expect("one answer per question, and only to what was asked");
+    waiting.answer.push(match answer {
+        Ok(LeaseAnswer::Renewed { ttl_seconds }) => Ending::Renewed { ttl_seconds },
+        Ok(other) => unreachable!("a renewal answered {other:?}"),
+        Err(refusal) => Ending::Refused(refusal),
+    });
 }
 
 fn answered(life: &Life, token: u64, answer: Result<Outcome, Refusal>) {

@@ -1,6 +1,7 @@
 //! What the clients saw: every operation with its beginning, its end, and what is known of it.
 
 use std::fmt;
+use std::time::Duration;
 
 use metastore_core::kv_error::KvError;
 use metastore_core::output::{Outcome, Refusal};
@@ -13,9 +14,16 @@ use crate::model::Op;
 pub(crate) struct Record {
     pub(crate) client: u64,
     pub(crate) op: Op,
-    pub(crate) begun: u64,
+    pub(crate) begun: Moment,
     /// None while it is under way; what never ends is unknown.
-    pub(crate) ended: Option<(u64, Ending)>,
+    pub(crate) ended: Option<(Moment, Ending)>,
+}
+
+/// A place in the trace, and the virtual time of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment {
+    pub(crate) ordinal: u64,
+    pub(crate) time: Duration,
 }
 
 /// How an operation ended, as its client saw it.
@@ -25,6 +33,8 @@ pub(crate) enum Ending {
     Wrote(Outcome),
     /// A read was answered.
     Read(Result<RangeResponse, KvError>),
+    /// A renewal was answered: the lease has so many seconds from now on, 0 if it is gone.
+    Renewed { ttl_seconds: i64 },
     /// It was refused, for the reason given.
     Refused(Refusal),
     /// The member went away: nothing is known.
@@ -39,6 +49,8 @@ impl Ending {
             Ending::Wrote(Outcome::DeleteRange(response)) => &response.header,
             Ending::Wrote(Outcome::Txn(response)) => &response.header,
             Ending::Wrote(Outcome::Compact { response, .. }) => &response.header,
+            Ending::Wrote(Outcome::LeaseGranted(response)) => &response.header,
+            Ending::Wrote(Outcome::LeaseRevoked(response)) => &response.header,
             Ending::Read(Ok(response)) => &response.header,
             _ => return None,
         };
@@ -71,6 +83,8 @@ impl fmt::Display for Ending {
                 self.revision().unwrap_or(0)
             ),
             (Ending::Read(Err(error)), _) => error.fmt(f),
+            (Ending::Renewed { ttl_seconds: 0 }, _) => f.write_str("there is no such lease"),
+            (Ending::Renewed { ttl_seconds }, _) => write!(f, "{ttl_seconds}s from now"),
             (Ending::Refused(refusal), _) => refusal.fmt(f),
             (Ending::Lost, _) => f.write_str("lost with its member"),
         }
@@ -79,13 +93,10 @@ impl fmt::Display for Ending {
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "client {}: {} (from #{}",
-            self.client, self.op, self.begun
-        )?;
+        let begun = self.begun.ordinal;
+        write!(f, "client {}: {} (from #{begun}", self.client, self.op)?;
         match &self.ended {
-            Some((ended, ending)) => write!(f, " to #{ended}): {ending}"),
+            Some((ended, ending)) => write!(f, " to #{}): {ending}", ended.ordinal),
             None => f.write_str(", never ended)"),
         }
     }

@@ -11,6 +11,8 @@ compile_error!(
 #[cfg(madsim)]
 mod client;
 #[cfg(madsim)]
+mod clock;
+#[cfg(madsim)]
 mod cluster;
 #[cfg(madsim)]
 mod command_line;
@@ -21,6 +23,8 @@ mod disk;
 #[cfg(madsim)]
 mod driver;
 #[cfg(madsim)]
+mod faults;
+#[cfg(madsim)]
 mod history;
 #[cfg(madsim)]
 mod judge;
@@ -29,15 +33,27 @@ mod mailbox;
 #[cfg(madsim)]
 mod model;
 #[cfg(madsim)]
+mod network;
+#[cfg(madsim)]
+mod plan;
+#[cfg(madsim)]
+mod plant;
+#[cfg(madsim)]
 mod run;
+#[cfg(madsim)]
+mod scenario;
+#[cfg(madsim)]
+mod shrink;
 #[cfg(madsim)]
 mod storage;
 #[cfg(madsim)]
 mod swarm;
 #[cfg(madsim)]
-mod sweep;
-#[cfg(madsim)]
 mod trace;
+#[cfg(madsim)]
+mod watching;
+#[cfg(madsim)]
+mod workload;
 #[cfg(madsim)]
 mod world;
 

@@ -1,46 +1,63 @@
 //! What clients do, and what must come of it: the rules of the store once more, on a plain map.
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
+use std::rc::Rc;
 
+use im::OrdMap;
 use metastore_core::command::Request;
 use metastore_core::key::KeyRange;
+use metastore_core::lease::LeaseQuestion;
 use metastore_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use metastore_proto::etcdserverpb::request_op::Request as OpRequest;
 use metastore_proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    CompactionRequest, Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest,
+    PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 use metastore_proto::mvccpb::KeyValue;
 
-/// The keys at one revision.
-pub(crate) type Keys = BTreeMap<Vec<u8>, KeyValue>;
+/// A key.
+pub(crate) type Key = Rc<[u8]>;
+
+/// The keys at one revision; a copy costs nothing.
+pub(crate) type Keys = OrdMap<Key, Rc<KeyValue>>;
 
 /// What one revision did to one key: its new record, or that it is gone.
-pub(crate) type KeyChange = (Vec<u8>, Option<KeyValue>);
+pub(crate) type KeyChange = (Key, Option<Rc<KeyValue>>);
 
 /// One operation of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Op {
-    /// Writes a value that no other operation writes.
-    Put { key: Vec<u8>, value: Vec<u8> },
+    /// Writes a value that no other operation writes, hung on a lease unless that is 0.
+    Put {
+        key: Vec<u8>,
+        value: Vec<u8>,
+        lease: i64,
+    },
     /// Removes the keys from one up to before another; without an end, the one key.
     Delete { key: Vec<u8>, end: Vec<u8> },
-    /// If a key was last changed at this revision (0: does not exist), writes one key and removes another.
-    Swap {
-        guard: Vec<u8>,
-        at: i64,
-        put: Vec<u8>,
-        value: Vec<u8>,
-        delete: Vec<u8>,
+    /// If these keys were last changed at these revisions (0: does not exist), writes some keys and removes others;
+    /// otherwise reads the first.
+    Txn {
+        guards: Vec<(Vec<u8>, i64)>,
+        puts: Vec<(Vec<u8>, Vec<u8>)>,
+        deletes: Vec<Vec<u8>>,
     },
-    /// Reads an interval, at the newest revision (0) or an older one.
+    /// Reads an interval, at the newest revision (0) or an older one; if serializable, at whatever the asked member has.
     Read {
         key: Vec<u8>,
         end: Vec<u8>,
         revision: i64,
+        serializable: bool,
     },
     /// Gives up what lies before a revision.
     Compact { revision: i64, physical: bool },
+    /// Asks for a lease of so many seconds.
+    Grant { id: i64, ttl_seconds: i64 },
+    /// Gives a lease back.
+    Revoke { id: i64 },
+    /// Asks for a lease's full time again.
+    Renew { id: i64 },
 }
 
 /// What a write does: its changes, in order, and the number of keys it says it deleted.
@@ -52,48 +69,62 @@ pub(crate) struct Effect {
 }
 
 impl Op {
-    /// The command to propose; none for a read.
+    /// A put without a lease.
+    pub(crate) fn put(key: Vec<u8>, value: Vec<u8>) -> Self {
+        Op::Put {
+            key,
+            value,
+            lease: 0,
+        }
+    }
+
+    /// A linearizable read of the newest revision.
+    pub(crate) fn read(key: Vec<u8>, end: Vec<u8>) -> Self {
+        Op::Read {
+            key,
+            end,
+            revision: 0,
+            serializable: false,
+        }
+    }
+
+    /// The command to propose; none for what needs no entry.
     pub(crate) fn request(&self) -> Option<Request> {
         Some(match self {
-            Op::Read { .. } => return None,
-            Op::Put { key, value } => Request::Put(put_request(key, value)),
+            Op::Read { .. } | Op::Renew { .. } => return None,
+            Op::Put { key, value, lease } => Request::Put(put_request(key, value, *lease)),
             Op::Delete { key, end } => Request::DeleteRange(delete_request(key, end)),
             Op::Compact { revision, physical } => Request::Compact(CompactionRequest {
                 revision: *revision,
                 physical: *physical,
             }),
-            Op::Swap {
-                guard,
-                at,
-                put,
-                value,
-                delete,
-            } => {
-                let op = |request| RequestOp {
-                    request: Some(request),
-                };
-                Request::Txn(TxnRequest {
-                    compare: vec![Compare {
-                        result: CompareResult::Equal as i32,
-                        target: CompareTarget::Mod as i32,
-                        key: guard.clone(),
-                        range_end: Vec::new(),
-                        target_union: Some(TargetUnion::ModRevision(*at)),
-                    }],
-                    success: vec![
-                        op(OpRequest::RequestPut(put_request(put, value))),
-                        op(OpRequest::RequestDeleteRange(delete_request(delete, &[]))),
-                    ],
-                    failure: vec![op(OpRequest::RequestRange(read_request(guard, &[], 0)))],
-                })
-            }
+            Op::Grant { id, ttl_seconds } => Request::LeaseGrant(LeaseGrantRequest {
+                id: *id,
+                ttl: *ttl_seconds,
+            }),
+            Op::Revoke { id } => Request::LeaseRevoke(LeaseRevokeRequest { id: *id }),
+            Op::Txn {
+                guards,
+                puts,
+                deletes,
+            } => txn_request(guards, puts, deletes),
         })
     }
 
-    /// The read to make; none for a write.
+    /// The read to make; none for anything else.
     pub(crate) fn range(&self) -> Option<RangeRequest> {
         match self {
-            Op::Read { key, end, revision } => Some(read_request(key, end, *revision)),
+            Op::Read {
+                key, end, revision, ..
+            } => Some(read_request(key, end, *revision)),
+            _ => None,
+        }
+    }
+
+    /// The question to the lessor; none for anything else.
+    pub(crate) fn question(&self) -> Option<LeaseQuestion> {
+        match self {
+            Op::Renew { id } => Some(LeaseQuestion::Renew(*id)),
             _ => None,
         }
     }
@@ -101,36 +132,44 @@ impl Op {
     /// What the operation does to these keys if it takes the revision after theirs.
     pub(crate) fn effect(&self, keys: &Keys, revision: i64) -> Effect {
         match self {
-            Op::Read { .. } | Op::Compact { .. } => Effect::default(),
-            Op::Put { key, value } => Effect {
-                changes: vec![put(keys, key, value, revision)],
+            Op::Read { .. } | Op::Compact { .. } | Op::Grant { .. } | Op::Renew { .. } => {
+                Effect::default()
+            }
+            Op::Put { key, value, lease } => Effect {
+                changes: vec![put(keys, key, value, *lease, revision)],
                 ..Effect::default()
             },
             Op::Delete { key, end } => {
-                let range = KeyRange::new(key, end);
-                let doomed = keys.keys().filter(|key| range.contains(key));
-                let changes: Vec<KeyChange> = doomed.map(|key| (key.clone(), None)).collect();
-                Effect {
-                    deleted: changes.len() as i64,
-                    changes,
-                    succeeded: false,
-                }
+                let doomed = within(keys, key, end).map(|(key, _)| key);
+                removal(doomed.cloned().collect())
             }
-            Op::Swap {
-                guard,
-                at,
-                put: target,
-                value,
-                delete,
+            Op::Revoke { id } => {
+                let doomed = keys.iter().filter(|(_, kv)| kv.lease == *id);
+                removal(doomed.map(|(key, _)| Rc::clone(key)).collect())
+            }
+            Op::Txn {
+                guards,
+                puts,
+                deletes,
             } => {
-                let last_changed = keys.get(guard).map_or(0, |kv| kv.mod_revision);
-                if last_changed != *at {
+                let unchanged = |(key, at): &(Vec<u8>, i64)| {
+                    keys.get(key.as_slice()).map_or(0, |kv| kv.mod_revision) == *at
+                };
+                if !guards.iter().all(unchanged) {
                     return Effect::default();
                 }
-                let mut changes = vec![put(keys, target, value, revision)];
-                changes.extend(keys.contains_key(delete).then(|| (delete.clone(), None)));
+                let mut changes: Vec<KeyChange> = puts
+                    .iter()
+                    .map(|(key, value)| put(keys, key, value, 0, revision))
+                    .collect();
+                let doomed = deletes
+                    .iter()
+                    .filter(|key| keys.contains_key(key.as_slice()));
+                let gone: Vec<KeyChange> = doomed.map(|key| (Rc::from(&key[..]), None)).collect();
+                let deleted = gone.len() as i64;
+                changes.extend(gone);
                 Effect {
-                    deleted: changes.len() as i64 - 1,
+                    deleted,
                     changes,
                     succeeded: true,
                 }
@@ -141,7 +180,8 @@ impl Op {
     /// The value that only this operation writes.
     pub(crate) fn own_value(&self) -> Option<&[u8]> {
         match self {
-            Op::Put { value, .. } | Op::Swap { value, .. } => Some(value),
+            Op::Put { value, .. } => Some(value),
+            Op::Txn { puts, .. } => puts.first().map(|(_, value)| value.as_slice()),
             _ => None,
         }
     }
@@ -156,11 +196,11 @@ pub(crate) fn fold(keys: &Keys, changes: &[KeyChange], revision: i64) -> Result<
     for (key, change) in changes {
         match change {
             Some(record) => {
-                let (_, expected) = put(&after, key, &record.value, revision);
+                let (_, expected) = put(&after, key, &record.value, record.lease, revision);
                 if expected.as_ref() != Some(record) {
                     return Err(format!("{record:?} should be {expected:?}"));
                 }
-                after.insert(key.clone(), record.clone());
+                after.insert(Rc::clone(key), Rc::clone(record));
             }
             None if after.remove(key).is_none() => {
                 return Err(format!(
@@ -175,13 +215,38 @@ pub(crate) fn fold(keys: &Keys, changes: &[KeyChange], revision: i64) -> Result<
 }
 
 /// The records of an interval, in order.
-pub(crate) fn read(keys: &Keys, key: &[u8], end: &[u8]) -> Vec<KeyValue> {
-    let range = KeyRange::new(key, end);
-    let found = keys.values().filter(|kv| range.contains(&kv.key));
-    found.cloned().collect()
+pub(crate) fn read(keys: &Keys, key: &[u8], end: &[u8]) -> Vec<Rc<KeyValue>> {
+    within(keys, key, end)
+        .map(|(_, kv)| Rc::clone(kv))
+        .collect()
 }
 
-fn put(keys: &Keys, key: &[u8], value: &[u8], revision: i64) -> KeyChange {
+fn within<'a>(
+    keys: &'a Keys,
+    key: &'a [u8],
+    end: &'a [u8],
+) -> impl Iterator<Item = (&'a Key, &'a Rc<KeyValue>)> {
+    let range = KeyRange::new(key, end);
+    at_or_after(keys, key).take_while(move |(key, _)| range.contains(key))
+}
+
+/// The records from a key on, in order.
+pub(crate) fn at_or_after<'a>(
+    keys: &'a Keys,
+    key: &'a [u8],
+) -> impl Iterator<Item = (&'a Key, &'a Rc<KeyValue>)> {
+    keys.range::<_, [u8]>((Bound::Included(key), Bound::Unbounded))
+}
+
+fn removal(doomed: Vec<Key>) -> Effect {
+    Effect {
+        deleted: doomed.len() as i64,
+        changes: doomed.into_iter().map(|key| (key, None)).collect(),
+        succeeded: false,
+    }
+}
+
+fn put(keys: &Keys, key: &[u8], value: &[u8], lease: i64, revision: i64) -> KeyChange {
     let before = keys.get(key);
     let record = KeyValue {
         key: key.to_vec(),
@@ -189,15 +254,45 @@ fn put(keys: &Keys, key: &[u8], value: &[u8], revision: i64) -> KeyChange {
         create_revision: before.map_or(revision, |kv| kv.create_revision),
         mod_revision: revision,
         version: before.map_or(1, |kv| kv.version + 1),
-        lease: 0,
+        lease,
     };
-    (key.to_vec(), Some(record))
+    (Rc::from(key), Some(Rc::new(record)))
 }
 
-fn put_request(key: &[u8], value: &[u8]) -> PutRequest {
+fn txn_request(
+    guards: &[(Vec<u8>, i64)],
+    puts: &[(Vec<u8>, Vec<u8>)],
+    deletes: &[Vec<u8>],
+) -> Request {
+    let op = |request| RequestOp {
+        request: Some(request),
+    };
+    let compare = |(key, at): &(Vec<u8>, i64)| Compare {
+        result: CompareResult::Equal as i32,
+        target: CompareTarget::Mod as i32,
+        key: key.clone(),
+        range_end: Vec::new(),
+        target_union: Some(TargetUnion::ModRevision(*at)),
+    };
+    let puts = puts
+        .iter()
+        .map(|(key, value)| op(OpRequest::RequestPut(put_request(key, value, 0))));
+    let deletes = deletes
+        .iter()
+        .map(|key| op(OpRequest::RequestDeleteRange(delete_request(key, &[]))));
+    let first = guards.first().map_or(&[][..], |(key, _)| key.as_slice());
+    Request::Txn(TxnRequest {
+        compare: guards.iter().map(compare).collect(),
+        success: puts.chain(deletes).collect(),
+        failure: vec![op(OpRequest::RequestRange(read_request(first, &[], 0)))],
+    })
+}
+
+fn put_request(key: &[u8], value: &[u8], lease: i64) -> PutRequest {
     PutRequest {
         key: key.to_vec(),
         value: value.to_vec(),
+        lease,
         ..PutRequest::default()
     }
 }
@@ -226,29 +321,47 @@ impl fmt::Display for Op {
             length => format!("{}…({length} bytes)", bytes[..12].escape_ascii()),
         };
         match self {
-            Op::Put { key, value } => write!(f, "put {}={}", text(key), text(value)),
+            Op::Put { key, value, lease } => {
+                write!(f, "put {}={}", text(key), text(value))?;
+                if *lease != 0 {
+                    write!(f, " on lease {lease}")?;
+                }
+                Ok(())
+            }
             Op::Delete { key, end } => write!(f, "delete [{}, {})", text(key), text(end)),
-            Op::Swap {
-                guard,
-                at,
-                put,
-                value,
-                delete,
-            } => write!(
-                f,
-                "if {}@{at} put {}={} delete {}",
-                text(guard),
-                text(put),
-                text(value),
-                text(delete)
-            ),
-            Op::Read { key, end, revision } => {
-                write!(f, "read [{}, {}) @{revision}", text(key), text(end))
+            Op::Txn {
+                guards,
+                puts,
+                deletes,
+            } => {
+                f.write_str("if")?;
+                for (key, at) in guards {
+                    write!(f, " {}@{at}", text(key))?;
+                }
+                for (key, value) in puts {
+                    write!(f, " put {}={}", text(key), text(value))?;
+                }
+                for key in deletes {
+                    write!(f, " delete {}", text(key))?;
+                }
+                Ok(())
+            }
+            Op::Read {
+                key,
+                end,
+                revision,
+                serializable,
+            } => {
+                let how = if *serializable { " serializable" } else { "" };
+                write!(f, "read [{}, {}) @{revision}{how}", text(key), text(end))
             }
             Op::Compact { revision, physical } => {
                 let how = if *physical { " physically" } else { "" };
                 write!(f, "compact {revision}{how}")
             }
+            Op::Grant { id, ttl_seconds } => write!(f, "grant lease {id} for {ttl_seconds}s"),
+            Op::Revoke { id } => write!(f, "revoke lease {id}"),
+            Op::Renew { id } => write!(f, "renew lease {id}"),
         }
     }
 }

@@ -1,27 +1,28 @@
 //! One seed from its beginning to its verdict: an act in which anything may break, and an act in which all must heal.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use madsim::Config;
 use madsim::runtime::Runtime;
-use madsim::task::spawn_local;
 use madsim::time::sleep;
 
 use crate::client::Client;
 use crate::cluster::Cluster;
-use crate::dice::Dice;
 use crate::driver::{Call, Examined};
-use crate::judge::Failure;
+use crate::judge::sweep::sweep;
+use crate::judge::{Failure, leases, registers, watches};
 use crate::mailbox::Mailbox;
-use crate::sweep::sweep;
 use crate::trace::now;
-use crate::world::{Options, World};
+use crate::world::World;
+use crate::{faults, workload};
 
-/// Runs a world; prints it first and the verdict last. Answers whether every promise was kept.
-pub(crate) fn run(world: World, full_trace: bool) -> bool {
+/// Runs a world; prints it first and the verdict last. Answers whether every promise was kept. `replay` are the words
+/// that make the same run again.
+pub(crate) fn run(world: World, full_trace: bool, replay: &str) -> bool {
     println!("{world}");
     let cluster = Cluster::new(world.clone(), full_trace);
     remember_panics();
@@ -35,36 +36,40 @@ pub(crate) fn run(world: World, full_trace: bool) -> bool {
         (time, Err(Failure::new("invariant", story)))
     });
     cluster.trace.flush();
+    let kept = verdict.is_ok();
     match verdict {
-        Ok(()) => {
-            let counts = &cluster.counts;
-            println!(
-                "ok seed={} members={} virtual={:.3}s events={} answers={} revisions={} crashes={} checkpoints={} letters={}",
-                world.seed,
-                world.members,
-                time.as_secs_f64(),
-                cluster.trace.events(),
-                counts.answers.get(),
-                cluster.chronicle.borrow().last(),
-                counts.crashes.get(),
-                counts.checkpoints.get(),
-                counts.letters.get(),
-            );
-            true
-        }
-        Err(failure) => {
-            report(&cluster, time, &failure);
-            false
-        }
+        Ok(()) => praise(&cluster, time),
+        Err(failure) => report(&cluster, time, &failure, replay),
     }
+    kept
 }
 
-fn report(cluster: &Cluster, time: Duration, failure: &Failure) {
-    let world = &cluster.world;
+fn praise(cluster: &Cluster, time: Duration) {
+    let counts = &cluster.counts;
     println!(
-        "FAILED {} seed={} t={:.6}s",
+        "ok seed={} members={} virtual={:.3}s events={} answers={} revisions={} crashes={} checkpoints={} letters={} \
+         watched={} leases={} registers={}",
+        cluster.world.seed,
+        cluster.world.members,
+        time.as_secs_f64(),
+        cluster.trace.events(),
+        counts.answers.get(),
+        cluster.judges.borrow().chronicle.last(),
+        counts.crashes.get(),
+        counts.checkpoints.get(),
+        counts.letters.get(),
+        counts.events.get(),
+        counts.leases_ended.get(),
+        counts.registers.get(),
+    );
+}
+
+fn report(cluster: &Cluster, time: Duration, failure: &Failure, replay: &str) {
+    println!(
+        "FAILED {} seed={} commit={} t={:.6}s",
         failure.judge,
-        world.seed,
+        cluster.world.seed,
+        commit(),
         time.as_secs_f64()
     );
     for line in failure.story.lines() {
@@ -74,15 +79,25 @@ fn report(cluster: &Cluster, time: Duration, failure: &Failure) {
     for line in cluster.trace.story() {
         println!("    {line}");
     }
-    let options = Options {
-        plant: world.plant,
-        silent_loss: world.silent_loss,
-    };
-    let mut words = vec![world.seed.to_string()];
-    words.extend(options.words().into_iter().map(str::to_owned));
-    let replay = words.join(" ");
     println!("  replay: cargo x sim {replay}");
     println!("  trace:  cargo x sim {replay} --log full");
+}
+
+/// What the failure belongs to: the commit, and whether files differ from it.
+fn commit() -> String {
+    let git = |words: &[&str]| {
+        let output = Command::new("git").args(words).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    let Some(hash) = git(&["rev-parse", "--short=12", "HEAD"]) else {
+        return "unknown".to_owned();
+    };
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"]);
+    match changed {
+        Some(changes) if !changes.is_empty() => format!("{hash}+changes"),
+        _ => hash,
+    }
 }
 
 async fn acts(cluster: Rc<Cluster>) -> (Duration, Result<(), Failure>) {
@@ -90,36 +105,42 @@ async fn acts(cluster: Rc<Cluster>) -> (Duration, Result<(), Failure>) {
         Ok(()) => liveness(&cluster).await,
         failed => failed,
     };
-    let swept =
-        verdict.and_then(|()| sweep(&cluster.history.borrow(), &cluster.chronicle.borrow()));
-    (now(), swept)
+    (now(), verdict.and_then(|()| judge(&cluster)))
+}
+
+/// What the clients wrote down, judged by everybody who reads it.
+fn judge(cluster: &Cluster) -> Result<(), Failure> {
+    let history = cluster.history.borrow();
+    let judges = cluster.judges.borrow();
+    let chronicle = &judges.chronicle;
+    let ends = sweep(&history, chronicle)?;
+    cluster.counts.leases_ended.set(ends.len() as u64);
+    leases::judge(&history, chronicle, &ends)?;
+    watches::judge(&cluster.stretches.borrow(), chronicle)?;
+    cluster.counts.registers.set(registers::judge(&history)?);
+    Ok(())
 }
 
 async fn safety(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     for id in 1..=cluster.world.members {
         cluster.start(id);
     }
-    for number in 1..=cluster.world.clients {
-        spawn_local(Client::new(Rc::clone(cluster), number).run());
-    }
-    if cluster.world.partitions && cluster.world.members > 1 {
-        spawn_local(partitions(Rc::clone(cluster)));
-    }
+    workload::begin(cluster);
+    faults::unleash(cluster);
     let end = now() + cluster.world.safety_act;
-    cluster
-        .failures
-        .recv_until(Some(end))
-        .await
-        .map_or(Ok(()), Err)
+    let first = cluster.failures.recv_until(Some(end)).await;
+    first.map_or(Ok(()), Err)
 }
 
-/// Everything heals: soon there is a leader, fresh writes are taken, and all members agree; and what they agree on is
-/// what a restart from their disks finds.
+/// Everything heals: soon there is a leader, fresh writes are taken, leases that nobody renews end, and all members
+/// agree; and what they agree on is what a restart from their disks finds.
 async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     cluster.trace.note(format_args!("everything heals"));
     cluster.faulty.set(false);
+    cluster.network.borrow_mut().calm();
+    // The planned faults notice.
+    sleep(Duration::from_millis(100)).await;
     for id in 1..=cluster.world.members {
-        cluster.cut(id, false);
         cluster.start(id);
     }
     let probe = Client::new(Rc::clone(cluster), PROBE);
@@ -131,9 +152,14 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     }
     // What the clients still had under way comes to its end.
     sleep(SETTLE).await;
+    leases_end(cluster).await?;
+    agreement(cluster).await?;
+    cluster.at_rest.set(true);
+    sleep(SETTLE).await;
     let before = agreement(cluster).await?;
     for id in 1..=cluster.world.members {
-        cluster.crash(id, "on purpose, with nothing being written");
+        let at = "on purpose, with nothing being written";
+        cluster.crash(id, at, cluster.down_time());
     }
     sleep(Duration::from_millis(cluster.world.down_ms_max) + SETTLE).await;
     let after = agreement(cluster).await?;
@@ -141,11 +167,29 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
         let story = format!("after the replay {after:?}, before it {before:?}");
         return Err(Failure::new("replay", story));
     }
-    cluster
-        .failures
-        .recv_until(Some(now()))
-        .await
-        .map_or(Ok(()), Err)
+    let last = cluster.failures.recv_until(Some(now())).await;
+    last.map_or(Ok(()), Err)
+}
+
+async fn leases_end(cluster: &Cluster) -> Result<(), Failure> {
+    if cluster.world.holders > 0 {
+        // Also those without keys, whose end no view shows.
+        sleep(LEASE_TIME_MAX).await;
+    }
+    let mut verdict = Ok(());
+    for _ in 0..LEASE_TRIES {
+        verdict = {
+            let judges = cluster.judges.borrow();
+            let chronicle = &judges.chronicle;
+            let keys = chronicle.keys(chronicle.last());
+            leases::all_ended(&keys.unwrap_or_default())
+        };
+        if verdict.is_ok() {
+            break;
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    verdict
 }
 
 /// Waits until all members show one state and one leader.
@@ -177,21 +221,6 @@ fn broken_or(cluster: &Cluster, story: &str) -> Failure {
     first.unwrap_or_else(|| Failure::new("liveness", story))
 }
 
-/// Cuts one member off at a time, for a while.
-async fn partitions(cluster: Rc<Cluster>) {
-    let mut dice = Dice::new(cluster.world.seed, "partitions");
-    while cluster.faulty.get() {
-        sleep(Duration::from_millis(dice.between(200, 6000))).await;
-        let id = dice.between(1, cluster.world.members);
-        if !cluster.faulty.get() {
-            return;
-        }
-        cluster.cut(id, true);
-        sleep(Duration::from_millis(dice.between(50, 5000))).await;
-        cluster.cut(id, false);
-    }
-}
-
 /// Keeps the words of the first panic: an invariant of the core says in them what was broken.
 fn remember_panics() {
     std::panic::set_hook(Box::new(|panic| {
@@ -207,3 +236,7 @@ const PROBE: u64 = 1000;
 const PROBES: u64 = 150;
 const SETTLE: Duration = Duration::from_secs(4);
 const AGREEMENT_TRIES: u64 = 100;
+/// Longer than any lease is granted for, with what new leaders add.
+const LEASE_TIME_MAX: Duration = Duration::from_secs(8);
+/// Every fifth of a second, for much longer than any lease is granted for.
+const LEASE_TRIES: u64 = 200;

@@ -10,8 +10,8 @@ use metastore_core::wal::Record;
 
 use crate::cluster::{Cluster, Life, bump};
 use crate::driver::Call;
+use crate::plant::{Plant, without_leases};
 use crate::trace::now;
-use crate::world::Plant;
 
 /// Work for the log's task, in order.
 pub(crate) enum LogOp {
@@ -63,7 +63,7 @@ pub(crate) async fn write_log(cluster: Rc<Cluster>, life: Rc<Life>) {
                 records,
                 sync,
             }) => {
-                batch.records.extend(records);
+                batch.records.extend(kept(&cluster, records));
                 batch.last_ticket = Some(ticket);
                 batch.urgent |= sync;
                 lazy_until.get_or_insert_with(|| now() + LAZY_DELAY);
@@ -76,7 +76,7 @@ pub(crate) async fn write_log(cluster: Rc<Cluster>, life: Rc<Life>) {
                 let id = life.id;
                 cluster
                     .trace
-                    .note(format_args!("m{id} drops {dropped} segments up to {index}"));
+                    .detail(format_args!("m{id} drops {dropped} segments up to {index}"));
             }
             Some(LogOp::Nothing) => {}
             None => {
@@ -103,13 +103,22 @@ async fn commit(cluster: &Rc<Cluster>, life: &Rc<Life>, batch: Batch) -> Option<
     if crash_at(cluster, life, Moment::Before, "before a log write") {
         return None;
     }
+    if let Some((error, down)) = life.log_fault.take() {
+        disk.borrow_mut().fail_write(&batch.records, error);
+        cluster.crash(
+            life.id,
+            &format!("because a log write failed ({error:?})"),
+            down,
+        );
+        return None;
+    }
     disk.borrow_mut().begin_write(&batch.records);
     let early = cluster.world.plant == Some(Plant::AckBeforeSync);
     if early {
         life.inbox.push(Call::Written { up_to });
     }
     sync(cluster, life, "a log write").await?;
-    cluster.trace.note(format_args!(
+    cluster.trace.detail(format_args!(
         "m{} synced {} records up to ticket {up_to}",
         life.id,
         batch.records.len()
@@ -132,7 +141,7 @@ async fn commit(cluster: &Rc<Cluster>, life: &Rc<Life>, batch: Batch) -> Option<
 async fn sync(cluster: &Rc<Cluster>, life: &Rc<Life>, what: &str) -> Option<()> {
     let (takes, crash_after) = {
         let mut faults = cluster.faults.borrow_mut();
-        let takes = faults.between(1, cluster.world.sync_ms_max);
+        let takes = faults.between(1, cluster.world.sync_ms_max) * slowness(cluster, life.id);
         (takes, faults.between(0, takes))
     };
     sleep(Duration::from_millis(crash_after)).await;
@@ -152,46 +161,92 @@ async fn sync(cluster: &Rc<Cluster>, life: &Rc<Life>, what: &str) -> Option<()> 
 
 /// Writes the checkpoints of one life, one after the other.
 pub(crate) async fn write_checkpoints(cluster: Rc<Cluster>, life: Rc<Life>) {
-    loop {
-        let checkpoint = life.checkpoints.recv().await;
-        if !life.alive.get() {
+    while let Some(checkpoint) = life.checkpoints.recv().await {
+        if !life.alive.get()
+            || write_checkpoint(&cluster, &life, checkpoint)
+                .await
+                .is_none()
+        {
             return;
         }
-        let Checkpoint {
-            index,
-            view,
-            description,
-        } = checkpoint;
-        let bytes: Vec<u8> = Encoder::new(view, &description.encode())
-            .flatten()
-            .collect();
-        let length = bytes.len() as u64;
-        cluster
-            .disk(life.id)
-            .borrow_mut()
-            .begin_checkpoint(index, bytes);
-        let takes = cluster
-            .faults
-            .borrow_mut()
-            .between(1, 4 * cluster.world.sync_ms_max);
-        sleep(Duration::from_millis(takes)).await;
-        if !life.alive.get() || crash_at(&cluster, &life, Moment::During, "during a checkpoint") {
-            return;
-        }
-        cluster.disk(life.id).borrow_mut().complete_checkpoint();
-        bump(&cluster.counts.checkpoints);
-        let id = life.id;
-        cluster.trace.note(format_args!(
-            "m{id} wrote a checkpoint at {index}, {length} bytes"
-        ));
-        if crash_at(&cluster, &life, Moment::After, "after a checkpoint") {
-            return;
-        }
+    }
+}
+
+/// Writes one; answers nothing when the life ended over it.
+async fn write_checkpoint(
+    cluster: &Rc<Cluster>,
+    life: &Rc<Life>,
+    checkpoint: Checkpoint,
+) -> Option<()> {
+    let Checkpoint {
+        index,
+        view,
+        description,
+    } = checkpoint;
+    let mut description = description.encode();
+    if cluster.world.plant == Some(Plant::CheckpointWithoutLeases) {
+        description = without_leases(&description);
+    }
+    let bytes: Vec<u8> = Encoder::new(view, &description).flatten().collect();
+    let length = bytes.len() as u64;
+    let disk = cluster.disk(life.id);
+    disk.borrow_mut().begin_checkpoint(index, bytes);
+    let takes = cluster
+        .faults
+        .borrow_mut()
+        .between(1, 4 * cluster.world.sync_ms_max);
+    sleep(Duration::from_millis(takes * slowness(cluster, life.id))).await;
+    if !life.alive.get() || crash_at(cluster, life, Moment::During, "during a checkpoint") {
+        return None;
+    }
+    let id = life.id;
+    let ills = cluster.ills.borrow();
+    let fails = ills.get(&id).is_some_and(|ills| ills.checkpoints_fail > 0);
+    drop(ills);
+    if fails {
+        disk.borrow_mut().forget_checkpoint();
+        let trace = &cluster.trace;
+        trace.note(format_args!("m{id} cannot write its checkpoint at {index}"));
         life.inbox.push(Call::Checkpointed {
             index,
-            bytes: length,
+            result: Err("no space left on device".into()),
         });
+        return Some(());
     }
+    disk.borrow_mut().complete_checkpoint();
+    bump(&cluster.counts.checkpoints);
+    cluster.trace.note(format_args!(
+        "m{id} wrote a checkpoint at {index}, {length} bytes"
+    ));
+    if crash_at(cluster, life, Moment::After, "after a checkpoint") {
+        return None;
+    }
+    life.inbox.push(Call::Checkpointed {
+        index,
+        result: Ok(length),
+    });
+    Some(())
+}
+
+/// How many times as long as usual a sync takes.
+fn slowness(cluster: &Cluster, id: u64) -> u64 {
+    let ills = cluster.ills.borrow();
+    let slow = ills.get(&id).and_then(|ills| ills.slow.iter().max());
+    slow.copied().unwrap_or(1)
+}
+
+/// The records that reach the disk.
+fn kept(cluster: &Cluster, mut records: Vec<Record>) -> Vec<Record> {
+    if cluster.world.plant == Some(Plant::VoteNotDurable) {
+        for record in records
+            .iter_mut()
+            .filter(|it| matches!(it, Record::Vote(_)))
+        {
+            // Something has to be written, and this says nothing.
+            *record = Record::Opened;
+        }
+    }
+    records
 }
 
 /// Perhaps crashes the member now.
@@ -203,7 +258,8 @@ fn crash_at(cluster: &Rc<Cluster>, life: &Life, moment: Moment, at: &str) -> boo
     };
     let crashes = cluster.faults.borrow_mut().permille(odds) && cluster.faulty.get();
     if crashes {
-        cluster.crash(life.id, at);
+        let down = cluster.down_time();
+        cluster.crash(life.id, at, down);
     }
     crashes
 }

@@ -6,25 +6,30 @@ use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::world::{Options, Plant};
+use crate::plant::Plant;
+use crate::scenario::{self, Scenario};
+use crate::world::Options;
 
-/// Runs `count` seeds from `first` on, over all cores, up to the first failure. Prints the rate.
-pub(crate) fn swarm(first: u64, count: u64, options: Options) -> io::Result<bool> {
-    println!("seeds {first}..{}", first.saturating_add(count));
-    let started = Instant::now();
-    let swarm = Swarm::run(first, count, options)?;
-    let seconds = started.elapsed().as_secs_f64();
-    let cpu_minutes = children_cpu_seconds() / 60.0;
-    println!(
-        "{} seeds in {seconds:.1}s ({:.2} seeds/s), {:.2} hours of virtual time, {:.2} cluster-hours per CPU minute",
-        swarm.ran,
-        swarm.ran as f64 / seconds,
-        swarm.virtual_seconds / 3600.0,
-        swarm.virtual_seconds / 3600.0 / cpu_minutes.max(f64::MIN_POSITIVE),
-    );
-    match swarm.failure {
+/// How many seeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limit {
+    Seeds(u64),
+    Time(Duration),
+}
+
+/// Runs seeds from `first` on, over all cores, up to the first failure. Prints how far it is, and the rate.
+pub(crate) fn swarm(first: u64, limit: Limit, options: &Options) -> io::Result<bool> {
+    println!("from seed {first}: {limit:?}");
+    let words = |seed: u64| {
+        let mut words = vec![seed.to_string()];
+        words.extend(options.words());
+        words
+    };
+    let swarm = Swarm::run(first, limit, &words, &|text| judge_of(text).is_some(), true)?;
+    println!("{}", swarm.rate());
+    match swarm.found {
         None => Ok(true),
         Some((_, report)) => {
             print!("{report}");
@@ -36,7 +41,7 @@ pub(crate) fn swarm(first: u64, count: u64, options: Options) -> io::Result<bool
 /// Runs a seed twice, in two processes, and compares the complete traces.
 pub(crate) fn meta(seed: u64) -> io::Result<bool> {
     let run = || {
-        child(seed, Options::default(), true)
+        child(&[seed.to_string(), "--log".to_owned(), "full".to_owned()])
             .map(|it| String::from_utf8_lossy(&it.stdout).into_owned())
     };
     let (one, other) = (run()?, run()?);
@@ -71,63 +76,117 @@ pub(crate) fn plants() -> io::Result<bool> {
             plant: Some(plant),
             ..Options::default()
         };
-        let mut found = None;
-        for seed in 1..=seeds {
-            let output = child(seed, options, false)?;
-            let report = String::from_utf8_lossy(&output.stdout).into_owned();
-            found = judged(&report).map(str::to_owned);
-            if found.is_some() {
-                break;
+        let words = |seed: u64| {
+            let mut words = vec![seed.to_string()];
+            words.extend(options.words());
+            words
+        };
+        let by_a_judge = |text: &str| judge_of(text).is_some_and(|judge| judge != "invariant");
+        let swarm = Swarm::run(1, Limit::Seeds(seeds), &words, &by_a_judge, false)?;
+        match &swarm.found {
+            Some((seed, report)) => {
+                let judge = judge_of(report).unwrap_or("nobody");
+                println!("{name}: {seed} seeds needed, at most {seeds}; judge: {judge}");
             }
-        }
-        match &found {
-            Some(verdict) => println!("{name}: {verdict} (at most {seeds} seeds)"),
             None => println!("{name}: NOT FOUND by any judge within {seeds} seeds"),
         }
-        all &= found.is_some();
+        all &= swarm.found.is_some();
     }
     Ok(all)
 }
 
-/// The verdict of a judge; none if all was well or an assertion came first.
-fn judged(report: &str) -> Option<&str> {
-    let verdict = report.lines().find(|line| line.starts_with("FAILED "))?;
-    (!verdict.starts_with("FAILED invariant ")).then_some(verdict)
+/// Runs all worlds of a scenario.
+pub(crate) fn scenario(scenario: &Scenario) -> io::Result<bool> {
+    let words = |seed: u64| {
+        let name = scenario.name.to_owned();
+        vec!["scenario".to_owned(), name, seed.to_string()]
+    };
+    let (first, last) = (*scenario.seeds.start(), *scenario.seeds.end());
+    let limit = Limit::Seeds(last + 1 - first);
+    let swarm = Swarm::run(
+        first,
+        limit,
+        &words,
+        &|text| judge_of(text).is_some(),
+        false,
+    )?;
+    match swarm.found {
+        None => println!("{}: holds in {} worlds", scenario.name, swarm.ran),
+        Some((seed, report)) => {
+            println!("{}: BROKEN in world {seed}", scenario.name);
+            print!("{report}");
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Runs all scenarios.
+pub(crate) fn scenarios() -> io::Result<bool> {
+    let mut all = true;
+    for one in &scenario::ALL {
+        all &= scenario(one)?;
+    }
+    Ok(all)
+}
+
+/// The judge that objected; none if all was well. A process that ended without a verdict is its own judge.
+pub(crate) fn judge_of(report: &str) -> Option<&str> {
+    let verdict = |line: &str| line.starts_with("FAILED ") || line.starts_with("ok ");
+    match report.lines().find(|line| verdict(line)) {
+        Some(line) if line.starts_with("ok ") => None,
+        Some(line) => line.split_whitespace().nth(1),
+        None => Some("no-verdict"),
+    }
 }
 
 /// What many seeds came to.
 struct Swarm {
     ran: u64,
     virtual_seconds: f64,
-    /// The lowest seed that failed, and its output.
-    failure: Option<(u64, String)>,
+    started: Instant,
+    told: Instant,
+    /// The lowest seed that was looked for, and its output.
+    found: Option<(u64, String)>,
 }
 
 impl Swarm {
-    fn run(first: u64, count: u64, options: Options) -> io::Result<Self> {
+    /// Runs `words` of one seed after the other until an output `is_found`.
+    fn run(
+        first: u64,
+        limit: Limit,
+        words: &(dyn Fn(u64) -> Vec<String> + Sync),
+        is_found: &(dyn Fn(&str) -> bool + Sync),
+        tells: bool,
+    ) -> io::Result<Self> {
         let next = AtomicU64::new(first);
         let stop = AtomicBool::new(false);
-        let done = Mutex::new((
-            Swarm {
-                ran: 0,
-                virtual_seconds: 0.0,
-                failure: None,
-            },
-            None,
-        ));
+        let started = Instant::now();
+        let swarm = Swarm {
+            ran: 0,
+            virtual_seconds: 0.0,
+            started,
+            told: started,
+            found: None,
+        };
+        let done = Mutex::new((swarm, None));
         let work = || {
             while !stop.load(Ordering::Relaxed) {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= first.saturating_add(count) {
+                let over = match limit {
+                    Limit::Seeds(count) => seed >= first.saturating_add(count),
+                    Limit::Time(time) => started.elapsed() >= time,
+                };
+                if over {
                     return;
                 }
-                let ended = child(seed, options, false);
+                let ended = child(&words(seed));
                 let mut done = done.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 match ended {
-                    Ok(output) => done.0.take(seed, &output),
+                    Ok(output) => done.0.take(seed, &output, is_found, tells),
                     Err(error) => done.1 = Some(error),
                 }
-                if done.0.failure.is_some() || done.1.is_some() {
+                if done.0.found.is_some() || done.1.is_some() {
                     stop.store(true, Ordering::Relaxed);
                 }
             }
@@ -144,30 +203,39 @@ impl Swarm {
         error.map_or(Ok(swarm), Err)
     }
 
-    fn take(&mut self, seed: u64, output: &Output) {
+    fn take(&mut self, seed: u64, output: &Output, is_found: &dyn Fn(&str) -> bool, tells: bool) {
         let text = String::from_utf8_lossy(&output.stdout);
         self.ran += 1;
-        if output.status.success() {
-            self.virtual_seconds += virtual_seconds(&text);
-            return;
+        self.virtual_seconds += virtual_seconds(&text);
+        if tells && self.told.elapsed() > PROGRESS {
+            self.told = Instant::now();
+            println!("{}", self.rate());
         }
-        if self.failure.as_ref().is_none_or(|(other, _)| seed < *other) {
+        let is_lowest = self.found.as_ref().is_none_or(|(other, _)| seed < *other);
+        if is_lowest && is_found(&text) {
             let errors = String::from_utf8_lossy(&output.stderr);
             let report = format!("{text}{errors}seed {seed} ended with {}\n", output.status);
-            self.failure = Some((seed, report));
+            self.found = Some((seed, report));
         }
+    }
+
+    /// How many seeds so far, and how fast.
+    fn rate(&self) -> String {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let cpu_minutes = children_cpu_seconds() / 60.0;
+        format!(
+            "{} seeds in {seconds:.1}s ({:.2} seeds/s), {:.2} hours of virtual time, {:.2} cluster-hours per CPU minute",
+            self.ran,
+            self.ran as f64 / seconds,
+            self.virtual_seconds / 3600.0,
+            self.virtual_seconds / 3600.0 / cpu_minutes.max(f64::MIN_POSITIVE),
+        )
     }
 }
 
-/// One seed in a process of its own.
-fn child(seed: u64, options: Options, full_trace: bool) -> io::Result<Output> {
-    let mut command = Command::new(env::current_exe()?);
-    command.arg(seed.to_string());
-    command.args(options.words());
-    if full_trace {
-        command.args(["--log", "full"]);
-    }
-    command.output()
+/// One run in a process of its own.
+pub(crate) fn child(words: &[String]) -> io::Result<Output> {
+    Command::new(env::current_exe()?).args(words).output()
 }
 
 fn virtual_seconds(verdict: &str) -> f64 {
@@ -191,9 +259,12 @@ fn children_cpu_seconds() -> f64 {
         / TICKS_PER_SECOND
 }
 
+/// The time between two words on how far it is.
+const PROGRESS: Duration = Duration::from_secs(10);
+
 #[cfg(test)]
 mod tests {
-    use super::{judged, virtual_seconds};
+    use super::{judge_of, virtual_seconds};
 
     #[test]
     fn the_virtual_time_is_read_off_a_verdict() {
@@ -205,10 +276,10 @@ mod tests {
     }
 
     #[test]
-    fn an_assertion_is_not_a_verdict_of_a_judge() {
+    fn a_report_names_its_judge_and_one_without_a_verdict_is_a_failure() {
         let verdict = "FAILED durable seed=1 t=2s";
-        assert_eq!(judged(&format!("world\n{verdict}\n")), Some(verdict));
-        assert_eq!(judged("world\nFAILED invariant seed=1 t=2s"), None);
-        assert_eq!(judged("world\nok seed=1"), None);
+        assert_eq!(judge_of(&format!("world\n{verdict}\n")), Some("durable"));
+        assert_eq!(judge_of("world\nok seed=1"), None);
+        assert_eq!(judge_of("world\n"), Some("no-verdict"));
     }
 }

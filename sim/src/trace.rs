@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use madsim::time::TimeHandle;
 
-/// All lines go out in full mode; the last few are kept in any case, for the story of a failure.
+/// All lines go out in full mode; the last of those that make a story are kept in any case.
 pub(crate) struct Trace(RefCell<Inner>);
 
 struct Inner {
@@ -27,12 +27,11 @@ impl Trace {
         }))
     }
 
-    /// Notes one event and answers its ordinal.
+    /// Notes one event that belongs in a story and answers its ordinal.
     pub(crate) fn note(&self, event: fmt::Arguments<'_>) -> u64 {
+        let ordinal = self.count();
         let mut inner = self.0.borrow_mut();
-        inner.ordinal += 1;
-        let ordinal = inner.ordinal;
-        let line = format!("#{ordinal:06} t={:.6}s {event}", now().as_secs_f64());
+        let line = line(ordinal, event);
         if let Some(out) = &mut inner.out {
             writeln!(out, "{line}").expect("standard output takes the trace");
         }
@@ -43,12 +42,29 @@ impl Trace {
         ordinal
     }
 
+    /// Notes one of the many events that only the full trace shows, and answers its ordinal. Putting every letter into
+    /// words would take longer than to send it.
+    pub(crate) fn detail(&self, event: fmt::Arguments<'_>) -> u64 {
+        let ordinal = self.count();
+        if let Some(out) = &mut self.0.borrow_mut().out {
+            let line = line(ordinal, event);
+            writeln!(out, "{line}").expect("standard output takes the trace");
+        }
+        ordinal
+    }
+
+    fn count(&self) -> u64 {
+        let mut inner = self.0.borrow_mut();
+        inner.ordinal += 1;
+        inner.ordinal
+    }
+
     /// How many events there were.
     pub(crate) fn events(&self) -> u64 {
         self.0.borrow().ordinal
     }
 
-    /// The last events, oldest first.
+    /// The last events that make a story, oldest first.
     pub(crate) fn story(&self) -> Vec<String> {
         self.0.borrow().last.iter().cloned().collect()
     }
@@ -59,6 +75,10 @@ impl Trace {
             out.flush().expect("standard output takes the trace");
         }
     }
+}
+
+fn line(ordinal: u64, event: fmt::Arguments<'_>) -> String {
+    format!("#{ordinal:06} t={:.6}s {event}", now().as_secs_f64())
 }
 
 /// The virtual time since the beginning of the run.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::dice::Dice;
+use crate::plan::{self, Fault};
+use crate::plant::Plant;
 
 /// Sizes, speeds and odds of one run.
 #[derive(Debug, Clone)]
@@ -12,10 +14,16 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     /// A fault built in on purpose, to see that the judges notice.
     pub(crate) plant: Option<Plant>,
-    /// Voters, 1 or 3.
+    /// Voters: 1, 3 or 5.
     pub(crate) members: u64,
-    /// Concurrent clients.
+    /// Concurrent clients that fight over keys.
     pub(crate) clients: u64,
+    /// Concurrent clients that move sums between accounts.
+    pub(crate) movers: u64,
+    /// Concurrent clients that hold leases.
+    pub(crate) holders: u64,
+    /// Concurrent clients that watch.
+    pub(crate) watchers: u64,
     /// Keys the clients fight over.
     pub(crate) keys: u64,
     /// How long anything may break; afterwards everything heals and must converge.
@@ -28,15 +36,15 @@ pub(crate) struct World {
     pub(crate) crash_permille: u64,
     /// The longest time a member stays down.
     pub(crate) down_ms_max: u64,
-    /// The longest way of a message, from a millisecond on.
+    /// The longest way of a message, from a millisecond on; a slow link takes ten times as long.
     pub(crate) message_ms_max: u64,
     /// Odds of a message to be lost, in thousandths.
     pub(crate) loss_permille: u64,
+    /// Odds of a message to arrive twice, in thousandths.
+    pub(crate) duplicate_permille: u64,
     /// Whether lost letters vanish without a trace. Otherwise a loss breaks the connection, as a transport would.
     pub(crate) silent_loss: bool,
-    /// Whether one member at a time is cut off from the others now and then.
-    pub(crate) partitions: bool,
-    /// The size of a log segment; small, so that there are many.
+    /// Size of a log segment.
     pub(crate) segment_bytes: usize,
     /// Bytes of log that bring on a checkpoint.
     pub(crate) checkpoint_log_bytes: u64,
@@ -44,88 +52,77 @@ pub(crate) struct World {
     pub(crate) snapshot_entries: u64,
     /// Entries kept in memory behind a snapshot.
     pub(crate) catch_up_entries: u64,
+    /// What breaks when.
+    pub(crate) plan: Vec<Fault>,
 }
 
 /// What is asked for rather than drawn.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Options {
     /// A fault on purpose.
     pub(crate) plant: Option<Plant>,
     /// Lost letters vanish, and nobody is told.
     pub(crate) silent_loss: bool,
+    /// So many members, whatever the seed says.
+    pub(crate) members: Option<u64>,
+    /// Faults of the plan to leave out.
+    pub(crate) without: Vec<u64>,
 }
 
 impl Options {
     /// The words that ask for it.
-    pub(crate) fn words(self) -> Vec<&'static str> {
+    pub(crate) fn words(&self) -> Vec<String> {
         let mut words = Vec::new();
-        words.extend(
-            self.plant
-                .map(|plant| ["--plant", plant.name()])
-                .into_iter()
-                .flatten(),
-        );
-        words.extend(self.silent_loss.then_some("--silent-loss"));
+        if let Some(plant) = self.plant {
+            words.extend(["--plant".to_owned(), plant.name().to_owned()]);
+        }
+        if self.silent_loss {
+            words.push("--silent-loss".to_owned());
+        }
+        if let Some(members) = self.members {
+            words.extend(["--members".to_owned(), members.to_string()]);
+        }
+        if !self.without.is_empty() {
+            let numbers: Vec<String> = self.without.iter().map(u64::to_string).collect();
+            words.extend(["--without".to_owned(), numbers.join(",")]);
+        }
         words
-    }
-}
-
-/// A fault on purpose. All of them lie in the simulated surroundings; the product knows none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Plant {
-    /// The disk confirms a write when it begins rather than when it is synced.
-    AckBeforeSync,
-    /// Reads are answered from whatever the asked member shows, without a barrier.
-    ReadWithoutBarrier,
-    /// A crash also takes the last batch that was synced.
-    LosesSyncedBatch,
-}
-
-impl Plant {
-    /// Every plant, its name, and the number of seeds within which a judge must find it.
-    pub(crate) const ALL: [(Plant, &str, u64); 3] = [
-        (Plant::AckBeforeSync, "ack-before-sync", 20),
-        (Plant::ReadWithoutBarrier, "read-without-barrier", 20),
-        (Plant::LosesSyncedBatch, "loses-synced-batch", 20),
-    ];
-
-    /// The plant of this name.
-    pub(crate) fn named(name: &str) -> Option<Plant> {
-        let found = Self::ALL.iter().find(|(_, known, _)| *known == name);
-        found.map(|(plant, ..)| *plant)
-    }
-
-    /// Its name on the command line.
-    pub(crate) fn name(self) -> &'static str {
-        let found = Self::ALL.iter().find(|(plant, ..)| *plant == self);
-        found.expect("every plant is in the list").1
     }
 }
 
 impl World {
     /// The world of this seed.
-    pub(crate) fn draw(seed: u64, options: Options) -> Self {
+    pub(crate) fn draw(seed: u64, options: &Options) -> Self {
         let mut dice = Dice::new(seed, "world");
-        let members = if dice.permille(400) { 1 } else { 3 };
+        let drawn = [1, 3, 3, 5][dice.place(4)];
+        let members = options.members.unwrap_or(drawn);
+        let safety_act = Duration::from_secs(dice.between(15, 40));
+        let faults = [0, 3, 8, 16][dice.place(4)];
+        let mut plan = plan::draw(seed, members, safety_act, faults);
+        plan.retain(|fault| !options.without.contains(&fault.number));
         Self {
             seed,
             plant: options.plant,
             members,
-            clients: dice.between(2, 8),
+            clients: dice.between(1, 6),
+            movers: dice.between(0, 2),
+            holders: dice.between(0, 2),
+            watchers: dice.between(0, 3),
             keys: dice.between(2, 10),
-            safety_act: Duration::from_secs(dice.between(15, 40)),
-            pause_ms_max: [5, 20, 100][dice.place(3)],
+            safety_act,
+            pause_ms_max: [20, 100, 400][dice.place(3)],
             sync_ms_max: [1, 4, 25][dice.place(3)],
             crash_permille: [0, 2, 5, 15][dice.place(4)],
             down_ms_max: [20, 500, 3000][dice.place(3)],
             message_ms_max: [1, 5, 40][dice.place(3)],
             loss_permille: [0, 5, 30][dice.place(3)],
-            silent_loss: options.silent_loss,
-            partitions: dice.permille(500),
+            duplicate_permille: [0, 5, 50][dice.place(3)],
+            silent_loss: dice.permille(300) || options.silent_loss,
             segment_bytes: [2048, 8192, 65_536][dice.place(3)],
             checkpoint_log_bytes: [4096, 16_384, 131_072][dice.place(3)],
             snapshot_entries: [20, 100, 1000][dice.place(3)],
             catch_up_entries: [5, 50][dice.place(2)],
+            plan,
         }
     }
 }
@@ -134,12 +131,16 @@ impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "world seed={} plant={} members={} clients={} keys={} act={}s pause≤{}ms sync≤{}ms crash={}‰ \
-             down≤{}ms message≤{}ms loss={}‰ silent={} partitions={} segment={}B checkpoint={}B snapshot={} catch-up={}",
+            "world seed={} plant={} members={} clients={} movers={} holders={} watchers={} keys={} act={}s pause≤{}ms \
+             sync≤{}ms crash={}‰ down≤{}ms message≤{}ms loss={}‰ twice={}‰ silent={} segment={}B checkpoint={}B \
+             snapshot={} catch-up={}",
             self.seed,
             self.plant.map_or("none", Plant::name),
             self.members,
             self.clients,
+            self.movers,
+            self.holders,
+            self.watchers,
             self.keys,
             self.safety_act.as_secs(),
             self.pause_ms_max,
@@ -148,12 +149,15 @@ impl fmt::Display for World {
             self.down_ms_max,
             self.message_ms_max,
             self.loss_permille,
+            self.duplicate_permille,
             self.silent_loss,
-            self.partitions,
             self.segment_bytes,
             self.checkpoint_log_bytes,
             self.snapshot_entries,
             self.catch_up_entries,
-        )
+        )?;
+        self.plan
+            .iter()
+            .try_for_each(|fault| write!(f, "\n  {fault}"))
     }
 }

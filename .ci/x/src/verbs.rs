@@ -73,7 +73,10 @@ pub(crate) fn compare(arguments: &[String]) -> Outcome {
 pub(crate) fn sim(arguments: &[String]) -> Outcome {
     there(SIM)?;
     no_foreign_flags(&|name| std::env::var_os(name).is_some())?;
-    in_sim("run").argument("--").arguments(arguments).run()
+    match arguments {
+        [test, filter @ ..] if test == "test" => in_sim("test").arguments(filter).run(),
+        arguments => in_sim("run").argument("--").arguments(arguments).run(),
+    }
 }
 
 pub(crate) fn fuzz(arguments: &[String]) -> Outcome {

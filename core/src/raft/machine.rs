@@ -5,10 +5,12 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::type_config::TypeConfigExt;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use prost::Message;
 
@@ -49,6 +51,9 @@ impl fmt::Display for BadDescription {
 }
 
 impl std::error::Error for BadDescription {}
+
+/// How long after a failure the checkpoint of a snapshot is tried again.
+const CHECKPOINT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a checkpoint holds beside the keys.
 #[derive(Clone)]
@@ -311,16 +316,23 @@ impl RaftStateMachine<TypeConfig> for Machine {
             .last_log_id
             .map(|id| id.index())
             .ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
-        let durable = self.outbox.borrow_mut().checkpoint_awaited(describe(
-            meta,
-            (*image.view).clone(),
-            index,
-        ));
-        durable.await.unwrap_or_else(|_| {
-            Err(io::Error::other(
-                "the member stopped before the snapshot was durable",
-            ))
-        })?;
+        loop {
+            let durable = self.outbox.borrow_mut().checkpoint_awaited(describe(
+                meta,
+                (*image.view).clone(),
+                index,
+            ));
+            match durable.await {
+                Ok(Ok(())) => break,
+                // An error here would end consensus for good, while the disk may have room again in a moment.
+                Ok(Err(_)) => TypeConfig::sleep(CHECKPOINT_PAUSE).await,
+                Err(_) => {
+                    return Err(io::Error::other(
+                        "the member stopped before the snapshot was durable",
+                    ));
+                }
+            }
+        }
         *self.replica.borrow_mut() = Replica {
             state: State::from_view(&image.view, index),
             last_applied: meta.last_log_id,

@@ -4,6 +4,7 @@ use metastore_core::wal::Record;
 
 use super::Disk;
 use crate::dice::Dice;
+use crate::plan::DiskError;
 
 fn vote(number: u8) -> Vec<Record> {
     // An encoded vote is opaque to the log; `read_log` is asked directly here.
@@ -75,4 +76,22 @@ fn a_forgotten_batch_is_gone() {
     }
     disk.forget_last_batch();
     assert_eq!(last_vote(&mut disk), Some(1));
+}
+
+#[test]
+fn a_write_that_failed_leaves_what_was_synced_before() {
+    for error in [DiskError::Io, DiskError::Full, DiskError::Sync] {
+        let mut left = std::collections::BTreeSet::new();
+        for seed in 0..60 {
+            let mut disk = disk(seed);
+            disk.begin_write(&vote(1));
+            disk.complete_write();
+            disk.fail_write(&vote(2), error);
+            disk.crash();
+            left.insert(last_vote(&mut disk));
+        }
+        assert!(left.contains(&Some(1)) && !left.contains(&None), "{left:?}");
+        // Only what could not be synced may be there as a whole.
+        assert_eq!(left.contains(&Some(2)), error == DiskError::Sync);
+    }
 }

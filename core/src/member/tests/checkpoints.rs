@@ -50,3 +50,27 @@ fn an_older_checkpoint_does_not_pass_for_the_snapshot_that_is_being_installed() 
     world.confirm_checkpoint(behind, installed);
     assert_eq!(world.members[&behind].published().view.revision(), 1001);
 }
+
+#[test]
+fn a_snapshot_is_installed_as_soon_as_the_disk_takes_its_checkpoint() {
+    let mut world = World::with_checkpoints(10_000);
+    let leader = world.leader().expect("a leader");
+    let behind = (1..=3).find(|id| *id != leader).expect("a follower");
+    world.slow_checkpoints = Some(behind);
+    world.cut_off = vec![behind];
+    (0..1000).for_each(|token| world.put(leader, token, "k"));
+    world.pass(Duration::from_secs(1));
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(2));
+    let &[index] = world.unconfirmed.as_slice() else {
+        panic!("the snapshot alone: {:?}", world.unconfirmed);
+    };
+    let result = Err("no space left on device".into());
+    world.handle(behind, Input::Checkpointed { index, result });
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.members[&behind].published().view.revision(), 1);
+    let again = *world.unconfirmed.last().expect("it is tried again");
+    assert!(world.unconfirmed.len() > 1, "{:?}", world.unconfirmed);
+    world.confirm_checkpoint(behind, again);
+    assert_eq!(world.members[&behind].published().view.revision(), 1001);
+}

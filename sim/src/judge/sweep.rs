@@ -11,24 +11,27 @@ use metastore_core::output::{Outcome, Refusal};
 use metastore_proto::etcdserverpb::RangeResponse;
 use metastore_proto::etcdserverpb::response_op::Response;
 
-use crate::history::{Ending, Record};
-use crate::judge::{Chronicle, Failure};
+use super::Failure;
+use super::chronicle::Chronicle;
+use super::leases::{LeaseEnd, lease_ended_by};
+use crate::history::{Ending, Moment, Record};
 use crate::model::{Effect, Op, read};
 
-/// Judges the whole history.
-pub(crate) fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<(), Failure> {
+/// Judges the whole history. Answers which revisions were the end of a lease that no client asked for.
+pub(crate) fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<Vec<LeaseEnd>, Failure> {
     let floors = Floors::of(history);
+    let compactions: Vec<&Record> = history
+        .iter()
+        .filter(|record| matches!(record.op, Op::Compact { .. }))
+        .collect();
     let mut writers = BTreeMap::new();
     for record in history {
         let Some((ended, ending)) = &record.ended else {
             continue;
         };
         let floor = floors.at(record.begun);
-        if let Ending::Refused(Refusal::Kv(error)) = ending {
-            refused(history, record, *ended, *error, floor)?;
-        }
-        if let Ending::Read(Err(error)) = ending {
-            refused(history, record, *ended, *error, floor)?;
+        if let Ending::Refused(Refusal::Kv(error)) | Ending::Read(Err(error)) = ending {
+            refused(&compactions, record, *ended, *error, floor)?;
         }
         let Some(revision) = ending.revision() else {
             continue;
@@ -40,11 +43,18 @@ pub(crate) fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<(), Fai
                 "its revision is not in the history",
             ));
         }
-        if revision < floor {
+        let serializable = matches!(
+            record.op,
+            Op::Read {
+                serializable: true,
+                ..
+            }
+        );
+        if revision < floor && !serializable {
             let why = format!("an operation that had ended before saw revision {floor}");
             return Err(wrong("linearizable", record, &why));
         }
-        let changed = answered(history, record, ending, chronicle)?;
+        let changed = answered(&compactions, record, ending, chronicle)?;
         if changed {
             if revision == floor {
                 return Err(wrong(
@@ -69,7 +79,7 @@ impl Floors {
     fn of(history: &[Record]) -> Self {
         let mut ends = BTreeMap::new();
         for (ended, ending) in history.iter().filter_map(|record| record.ended.as_ref()) {
-            ends.extend(ending.revision().map(|revision| (*ended, revision)));
+            ends.extend(ending.revision().map(|revision| (ended.ordinal, revision)));
         }
         let mut newest = 1;
         for revision in ends.values_mut() {
@@ -79,15 +89,15 @@ impl Floors {
         Self(ends)
     }
 
-    fn at(&self, ordinal: u64) -> i64 {
-        let before = self.0.range(..ordinal).next_back();
+    fn at(&self, moment: Moment) -> i64 {
+        let before = self.0.range(..moment.ordinal).next_back();
         before.map_or(1, |(_, revision)| *revision)
     }
 }
 
 /// Holds an answer against the model; answers whether the operation took a revision of its own.
 fn answered(
-    history: &[Record],
+    compactions: &[&Record],
     record: &Record,
     ending: &Ending,
     chronicle: &Chronicle,
@@ -100,10 +110,21 @@ fn answered(
     };
     let (claims, deleted, succeeded) = match ending {
         Ending::Read(Ok(response)) => {
-            read_answered(history, record, response, revision, chronicle)?;
+            read_answered(compactions, record, response, revision, chronicle)?;
             return Ok(false);
         }
-        Ending::Wrote(Outcome::Compact { .. }) => return Ok(false),
+        Ending::Wrote(Outcome::Compact { .. } | Outcome::LeaseGranted(_)) => return Ok(false),
+        Ending::Wrote(Outcome::LeaseRevoked(_)) => {
+            // The answer does not tell whether there were keys; the history does.
+            let before = keys(revision - 1).unwrap_or_default();
+            let expected = record.op.effect(&before, revision);
+            let happened = chronicle
+                .revision(revision)
+                .map_or(&[][..], |it| &it.changes);
+            let claims = !expected.changes.is_empty() && expected.changes == happened;
+            let deleted = if claims { expected.deleted } else { 0 };
+            (claims, deleted, false)
+        }
         Ending::Wrote(Outcome::Put(_)) => (true, 0, false),
         Ending::Wrote(Outcome::DeleteRange(response)) => {
             (response.deleted > 0, response.deleted, false)
@@ -136,30 +157,37 @@ fn answered(
 }
 
 fn read_answered(
-    history: &[Record],
+    compactions: &[&Record],
     record: &Record,
     response: &RangeResponse,
     seen: i64,
     chronicle: &Chronicle,
 ) -> Result<(), Failure> {
-    let Op::Read { key, end, revision } = &record.op else {
+    let Op::Read {
+        key, end, revision, ..
+    } = &record.op
+    else {
         return Err(wrong("answers", record, "a write answered as a read"));
     };
     let at = if *revision > 0 { *revision } else { seen };
     let keys = chronicle
         .keys(at)
         .ok_or_else(|| wrong("answers", record, "no such revision"))?;
-    if response.kvs != read(&keys, key, end) {
-        let why = format!(
-            "{:?} at revision {at} should be {:?}",
-            response.kvs,
-            read(&keys, key, end)
-        );
+    let expected = read(&keys, key, end);
+    if !response.kvs.iter().eq(expected.iter().map(|kv| &**kv)) {
+        let why = format!("{:?} at revision {at} should be {expected:?}", response.kvs);
         return Err(wrong("answers", record, &why));
     }
-    let compacted = history.iter().find(|other| {
+    let serializable = matches!(
+        record.op,
+        Op::Read {
+            serializable: true,
+            ..
+        }
+    );
+    let compacted = compactions.iter().find(|other| {
         matches!((&other.op, &other.ended), (Op::Compact { revision, .. }, Some((ended, Ending::Wrote(_))))
-            if *revision > at && *ended < record.begun)
+            if *revision > at && *ended < record.begun && !serializable)
     });
     match compacted {
         Some(other) => Err(wrong(
@@ -173,13 +201,15 @@ fn read_answered(
 
 /// A refusal by the state must have a reason in the history.
 fn refused(
-    history: &[Record],
+    compactions: &[&Record],
     record: &Record,
-    ended: u64,
+    ended: Moment,
     error: KvError,
     floor: i64,
 ) -> Result<(), Failure> {
     let (at, least) = match record.op {
+        // Whether the lease may have been gone is for the judge of leases to say.
+        Op::Put { lease, .. } if lease != 0 && error == KvError::LeaseNotFound => return Ok(()),
         Op::Read { revision, .. } => (revision, revision + 1),
         Op::Compact { revision, .. } => (revision, revision),
         _ => {
@@ -191,12 +221,21 @@ fn refused(
         }
     };
     let explained = match error {
-        KvError::Compacted => history.iter().any(|other| {
+        KvError::Compacted => compactions.iter().any(|other| {
             other.begun < ended
                 && other.begun != record.begun
                 && matches!(other.op, Op::Compact { revision, .. } if revision >= least)
         }),
-        KvError::FutureRevision => at > floor,
+        KvError::FutureRevision => {
+            at > floor
+                || matches!(
+                    record.op,
+                    Op::Read {
+                        serializable: true,
+                        ..
+                    }
+                )
+        }
         _ => false,
     };
     if explained {
@@ -211,13 +250,13 @@ fn refused(
 }
 
 /// Revisions without an acknowledged writer belong to operations whose end nobody knows, each of which happened at
-/// most once and not before it was asked for.
+/// most once and not before it was asked for; or they are the end of a lease.
 fn unclaimed(
     history: &[Record],
     chronicle: &Chronicle,
     floors: &Floors,
     writers: &BTreeMap<i64, &Record>,
-) -> Result<(), Failure> {
+) -> Result<Vec<LeaseEnd>, Failure> {
     let unknown: Vec<&Record> = history
         .iter()
         .filter(|record| match &record.ended {
@@ -226,6 +265,7 @@ fn unclaimed(
         })
         .collect();
     let mut claimed = BTreeSet::new();
+    let mut ends = Vec::new();
     for revision in 2..=chronicle.last() {
         if writers.contains_key(&revision) {
             continue;
@@ -233,19 +273,27 @@ fn unclaimed(
         let before = chronicle
             .keys(revision - 1)
             .expect("the history has no gaps");
-        let happened = &chronicle
-            .revision(revision)
-            .expect("it is in the history")
-            .changes;
+        let happened = chronicle.revision(revision).expect("it is in the history");
         let writer = unknown.iter().find(|record| {
             let Effect { changes, .. } = record.op.effect(&before, revision);
-            changes == *happened
+            changes == happened.changes
                 && floors.at(record.begun) < revision
                 && !claimed.contains(&record.begun)
         });
         let Some(writer) = writer else {
-            let story =
-                format!("revision {revision} is {happened:?}, and nobody asked for it (once more)");
+            if let Some(id) = lease_ended_by(&happened.changes, &before) {
+                let shown_at = happened.shown_at;
+                ends.push(LeaseEnd {
+                    id,
+                    revision,
+                    shown_at,
+                });
+                continue;
+            }
+            let story = format!(
+                "revision {revision} is {:?}, and nobody asked for it (once more)",
+                happened.changes
+            );
             return Err(Failure::new("once", story));
         };
         // Only a value of its own tells an operation from its likes.
@@ -253,7 +301,12 @@ fn unclaimed(
             claimed.insert(writer.begun);
         }
     }
-    Ok(())
+    Ok(ends)
+}
+
+/// Whether this reads the newest state of one key, as all who asked before know it.
+pub(super) fn is_single_key_read(op: &Op) -> bool {
+    matches!(op, Op::Read { end, revision: 0, serializable: false, .. } if end.is_empty())
 }
 
 fn wrong(judge: &'static str, record: &Record, why: &str) -> Failure {

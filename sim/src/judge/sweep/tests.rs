@@ -1,19 +1,23 @@
 //! Histories the judge must refuse, and the honest one beside each.
 
+use std::time::Duration;
+
 use metastore_core::kv_error::KvError;
 use metastore_core::mvcc::{Changes, Store};
-use metastore_core::output::{Outcome, Published, Refusal};
+use metastore_core::output::{Outcome, Refusal};
 use metastore_proto::etcdserverpb::{PutRequest, RangeRequest};
 
+use super::super::Bench;
+use super::super::chronicle::Chronicle;
+use super::super::chronicle::tests::shown_by;
+use super::super::monotonic::Shown;
 use super::sweep;
-use crate::history::{Ending, Record};
-use crate::judge::{Chronicle, Shown};
+use crate::history::{Ending, Moment, Record};
 use crate::model::Op;
 
 /// A store that is also the cluster: what it applies is shown at once.
 struct Scene {
     store: Store,
-    shown: Shown,
     chronicle: Chronicle,
     history: Vec<Record>,
 }
@@ -21,37 +25,23 @@ struct Scene {
 fn scene() -> Scene {
     Scene {
         store: Store::new(),
-        shown: Shown::default(),
-        chronicle: Chronicle::new(),
+        chronicle: Chronicle::default(),
         history: Vec::new(),
     }
 }
 
 fn put(value: &str) -> Op {
-    Op::Put {
-        key: b"k".to_vec(),
-        value: value.into(),
-    }
+    Op::put(b"k".to_vec(), value.into())
 }
 
 fn read() -> Op {
-    Op::Read {
-        key: b"k".to_vec(),
-        end: Vec::new(),
-        revision: 0,
-    }
+    Op::read(b"k".to_vec(), Vec::new())
 }
 
-fn published(store: &Store) -> Published {
-    Published {
-        view: store.view(),
-        bytes_in_use: 0,
-        applied: u64::try_from(store.revision()).unwrap_or(0),
-        committed: u64::try_from(store.revision()).unwrap_or(0),
-        term: 1,
-        leader: Some(1),
-        reads_need_no_quorum: true,
-        members: [].into(),
+fn moment(ordinal: u64) -> Moment {
+    Moment {
+        ordinal,
+        time: Duration::from_millis(ordinal),
     }
 }
 
@@ -63,9 +53,9 @@ impl Scene {
             ..PutRequest::default()
         };
         let put = self.store.put(&request, &mut Changes::new());
-        let published = published(&self.store);
+        let shown = shown_by(&self.store, 1, 1);
         self.chronicle
-            .observe(&mut self.shown, &published, 1)
+            .learn(self.store.revision(), &shown, Duration::ZERO)
             .expect("an honest store");
         Ending::Wrote(Outcome::Put(put.expect("a plain put")))
     }
@@ -79,16 +69,18 @@ impl Scene {
     }
 
     fn record(&mut self, op: Op, begun: u64, ended: Option<(u64, Ending)>) {
+        let ended = ended.map(|(ordinal, ending)| (moment(ordinal), ending));
         self.history.push(Record {
             client: 1,
             op,
-            begun,
+            begun: moment(begun),
             ended,
         });
     }
 
     fn verdict(&self) -> Result<(), &'static str> {
-        sweep(&self.history, &self.chronicle).map_err(|failure| failure.judge)
+        let swept = sweep(&self.history, &self.chronicle);
+        swept.map(|_| ()).map_err(|failure| failure.judge)
     }
 }
 
@@ -113,7 +105,7 @@ fn an_acknowledged_write_must_be_in_the_history_under_its_revision() {
     scene.history[0].op = put("another");
     assert_eq!(scene.verdict(), Err("durable"));
     scene.history[0].op = put("a");
-    scene.chronicle = Chronicle::new();
+    scene.chronicle = Chronicle::default();
     assert_eq!(scene.verdict(), Err("durable"));
 }
 
@@ -136,7 +128,7 @@ fn an_unknown_write_happens_once_or_never_and_a_refused_one_never() {
     scene.apply("a");
     assert_eq!(scene.verdict(), Err("once"));
     let refused = Ending::Refused(Refusal::NotLeader { leader: None });
-    scene.history[0].ended = Some((1, refused));
+    scene.history[0].ended = Some((moment(1), refused));
     assert_eq!(scene.verdict(), Err("once"));
 }
 
@@ -162,6 +154,7 @@ fn a_compacted_read_needs_a_compaction() {
         key: b"k".to_vec(),
         end: Vec::new(),
         revision: 1,
+        serializable: false,
     };
     scene.record(op, 2, Some((5, Ending::Read(Err(KvError::Compacted)))));
     assert_eq!(scene.verdict(), Err("answers"));
@@ -174,33 +167,38 @@ fn a_compacted_read_needs_a_compaction() {
 }
 
 #[test]
-fn a_revision_shown_twice_with_other_contents_is_two_histories() {
+fn a_serializable_read_may_be_old_but_not_wrong() {
     let mut scene = scene();
-    scene.apply("a");
-    let mut other = Store::new();
-    let request = PutRequest {
+    let old = scene.read();
+    let wrote = scene.apply("a");
+    scene.record(put("a"), 0, Some((1, wrote)));
+    let op = Op::Read {
         key: b"k".to_vec(),
-        value: b"b".to_vec(),
-        ..PutRequest::default()
+        end: Vec::new(),
+        revision: 0,
+        serializable: true,
     };
-    other
-        .put(&request, &mut Changes::new())
-        .expect("a plain put");
-    let mut shown = Shown::default();
-    let observed = scene
-        .chronicle
-        .observe(&mut shown, &published(&other), 1)
-        .map_err(|failure| failure.judge);
-    assert_eq!(observed, Err("one-history"));
+    scene.record(op, 2, Some((3, old)));
+    assert_eq!(scene.verdict(), Ok(()));
+    let Some((_, Ending::Read(Ok(response)))) = &mut scene.history[1].ended else {
+        panic!("nothing refuses a plain read");
+    };
+    response
+        .kvs
+        .push(metastore_proto::mvccpb::KeyValue::default());
+    assert_eq!(scene.verdict(), Err("answers"));
 }
 
 #[test]
 fn a_lone_voter_that_shows_less_than_was_acknowledged_has_lost_it() {
-    let mut scene = scene();
-    let mut shown = Shown::default();
-    let observed = scene
-        .chronicle
-        .observe(&mut shown, &published(&Store::new()), 2)
-        .map_err(|failure| failure.judge);
-    assert_eq!(observed, Err("durable"));
+    let mut published = shown_by(&Store::new(), 1, 1);
+    published.reads_need_no_quorum = true;
+    let verdict = |acknowledged| {
+        let mut shown = Shown::default();
+        let observed =
+            Bench::default().observe(1, &mut shown, &published, acknowledged, Duration::ZERO);
+        observed.map_err(|failure| failure.judge)
+    };
+    assert_eq!(verdict(1), Ok(()));
+    assert_eq!(verdict(2), Err("durable"));
 }

@@ -1,0 +1,202 @@
+//! One history: members show the same changes under the same revisions, without gaps, each following from the last.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use metastore_core::output::Published;
+
+use super::{Failure, sum};
+use crate::model::{KeyChange, Keys, fold};
+
+/// The one history of the cluster, as far as any member has shown it.
+#[derive(Default)]
+pub(crate) struct Chronicle {
+    /// The first is revision 2, the first that changes anything.
+    revisions: Vec<Revision>,
+    /// Every compact revision that was shown.
+    boundaries: BTreeSet<i64>,
+}
+
+/// What one revision changed, and the keys after it.
+pub(crate) struct Revision {
+    pub(crate) changes: Vec<KeyChange>,
+    pub(crate) keys: Keys,
+    /// When the first member showed it.
+    pub(crate) shown_at: Duration,
+}
+
+impl Chronicle {
+    /// The newest revision anybody has shown.
+    pub(crate) fn last(&self) -> i64 {
+        self.revisions.len() as i64 + 1
+    }
+
+    /// What a revision did; none for the empty store's and those not shown.
+    pub(crate) fn revision(&self, revision: i64) -> Option<&Revision> {
+        let place = usize::try_from(revision.checked_sub(2)?).ok()?;
+        self.revisions.get(place)
+    }
+
+    /// The keys at a revision; those of the empty store below the first.
+    pub(crate) fn keys(&self, revision: i64) -> Option<Keys> {
+        match revision {
+            ..=0 => None,
+            1 => Some(Keys::new()),
+            _ => self.revision(revision).map(|it| it.keys.clone()),
+        }
+    }
+
+    /// Every compact revision that any member showed, ascending.
+    pub(crate) fn boundaries(&self) -> impl Iterator<Item = i64> + '_ {
+        self.boundaries.iter().copied()
+    }
+
+    /// Reads what a member shows from a revision on.
+    pub(crate) fn learn(
+        &mut self,
+        from: i64,
+        published: &Published,
+        now: Duration,
+    ) -> Result<(), Failure> {
+        let view = &published.view;
+        if view.compact_revision() >= 0 {
+            self.boundaries.insert(view.compact_revision());
+        }
+        let from = from.max(view.compact_revision()).max(2);
+        if from > view.revision() {
+            return Ok(());
+        }
+        if from > self.last() + 1 {
+            let story = format!("revisions {} to {from} were never shown", self.last() + 1);
+            return Err(Failure::new("compaction", story));
+        }
+        let events = view
+            .events(from, usize::MAX)
+            .map_err(|error| Failure::new("events", error.to_string()))?;
+        let mut next = from;
+        for event in events {
+            if event.revision != next {
+                let story = format!("revision {} follows {}", event.revision, next - 1);
+                return Err(Failure::new("revisions", story));
+            }
+            next += 1;
+            let changes = event.changes.iter().map(|change| {
+                let record = &change.record;
+                let value = (!record.is_tombstone()).then(|| Rc::new(record.to_key_value()));
+                (Rc::from(record.key()), value)
+            });
+            self.learn_revision(event.revision, changes.collect(), now)?;
+        }
+        if next != view.revision() + 1 {
+            let story = format!(
+                "the events end before {next}, the view at {}",
+                view.revision()
+            );
+            return Err(Failure::new("revisions", story));
+        }
+        Ok(())
+    }
+
+    fn learn_revision(
+        &mut self,
+        revision: i64,
+        changes: Vec<KeyChange>,
+        now: Duration,
+    ) -> Result<(), Failure> {
+        if let Some(known) = self.revision(revision) {
+            if known.changes == changes {
+                return Ok(());
+            }
+            let story = format!(
+                "revision {revision} is {changes:?}, and has been {:?}",
+                known.changes
+            );
+            return Err(Failure::new("one-history", story));
+        }
+        let before = self
+            .keys(revision - 1)
+            .expect("the revision before is known");
+        let keys = fold(&before, &changes, revision)
+            .map_err(|fault| Failure::new("records", format!("revision {revision}: {fault}")))?;
+        sum::conserved(&keys, revision)?;
+        self.revisions.push(Revision {
+            changes,
+            keys,
+            shown_at: now,
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    //! Views for the tests of all judges, and this one's own.
+
+    use metastore_core::mvcc::{Changes, Store};
+    use metastore_proto::etcdserverpb::PutRequest;
+
+    use super::*;
+
+    /// What a member with this store shows.
+    pub(crate) fn shown_by(store: &Store, applied: u64, term: u64) -> Published {
+        Published {
+            view: store.view(),
+            bytes_in_use: 0,
+            applied,
+            committed: applied,
+            term,
+            leader: Some(1),
+            reads_need_no_quorum: false,
+            members: [].into(),
+        }
+    }
+
+    /// An empty store.
+    pub(crate) fn shown(applied: u64, term: u64) -> Published {
+        shown_by(&Store::new(), applied, term)
+    }
+
+    /// A store with one key of this value.
+    pub(crate) fn store_with(value: &str) -> Store {
+        let mut store = Store::new();
+        let request = PutRequest {
+            key: b"k".to_vec(),
+            value: value.into(),
+            ..PutRequest::default()
+        };
+        store
+            .put(&request, &mut Changes::new())
+            .expect("a plain put");
+        store
+    }
+
+    #[test]
+    fn a_revision_shown_twice_with_other_contents_is_two_histories() {
+        let mut chronicle = Chronicle::default();
+        let mut learn = |value| {
+            let learnt = chronicle.learn(1, &shown_by(&store_with(value), 2, 1), Duration::ZERO);
+            learnt.map_err(|failure| failure.judge)
+        };
+        assert_eq!(learn("a"), Ok(()));
+        assert_eq!(learn("a"), Ok(()));
+        assert_eq!(learn("b"), Err("one-history"));
+    }
+
+    #[test]
+    fn a_history_that_begins_above_what_was_shown_has_a_gap() {
+        let mut chronicle = Chronicle::default();
+        let mut store = store_with("a");
+        let request = PutRequest {
+            key: b"k".to_vec(),
+            ..PutRequest::default()
+        };
+        for _ in 0..2 {
+            store
+                .put(&request, &mut Changes::new())
+                .expect("a plain put");
+        }
+        let learnt = chronicle.learn(4, &shown_by(&store, 4, 1), Duration::ZERO);
+        assert_eq!(learnt.map_err(|it| it.judge), Err("compaction"));
+    }
+}

@@ -1,0 +1,210 @@
+//! Leases: none ends before its time since the last answered renewal, all its keys go in one revision, and nothing
+//! hangs on it afterwards.
+//!
+//! What a holder knows: a renewal that was answered was taken at some time after it was asked for, so the lease lives
+//! at least its full time from the asking on. That a clock may run fast is taken into account.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use metastore_core::kv_error::KvError;
+use metastore_core::lease::LeaseError;
+use metastore_core::output::{Outcome, Refusal};
+
+use super::Failure;
+use super::chronicle::Chronicle;
+use crate::clock::RATE_PPM_MAX;
+use crate::history::{Ending, Record};
+use crate::model::{KeyChange, Keys, Op};
+
+/// A revision that took away all keys of a lease without a client having asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LeaseEnd {
+    pub(crate) id: i64,
+    pub(crate) revision: i64,
+    pub(crate) shown_at: Duration,
+}
+
+/// The lease that these changes are the end of: they delete all its keys, in order, and nothing else.
+pub(crate) fn lease_ended_by(changes: &[KeyChange], before: &Keys) -> Option<i64> {
+    let (first, _) = changes.first()?;
+    let id = before.get(first)?.lease;
+    let expected = Op::Revoke { id }.effect(before, 0).changes;
+    (id != 0 && expected == changes).then_some(id)
+}
+
+/// What the clients know of one lease.
+#[derive(Default)]
+struct Known<'a> {
+    granted: Option<&'a Record>,
+    /// The asking for the grant or renewal that was answered and keeps it alive longest: until then it must live.
+    alive_until: Duration,
+    /// The first asking for its end, whatever came of it.
+    revoke_begun: Option<Duration>,
+    /// The first answer that says it is gone, the first revision that shows it.
+    revoked: Option<&'a Record>,
+}
+
+/// Judges all leases. `ends` are the revisions that nobody asked for.
+pub(crate) fn judge(
+    history: &[Record],
+    chronicle: &Chronicle,
+    ends: &[LeaseEnd],
+) -> Result<(), Failure> {
+    let known = known(history);
+    let mut ended = BTreeMap::new();
+    for end in ends {
+        let Some(lease) = known.get(&end.id) else {
+            return Err(wrong(
+                end.id,
+                format!("it ended, and nobody asked for it: {end:?}"),
+            ));
+        };
+        not_early(end.id, lease, end.shown_at, &format!("{end:?}"))?;
+        ended.insert(end.id, end.revision);
+    }
+    for record in history {
+        says_gone(&known, record)?;
+    }
+    for (id, lease) in &known {
+        if let Some((_, ending)) = lease.revoked.and_then(|it| it.ended.as_ref()) {
+            let revision = ending.revision().unwrap_or(0);
+            ended.entry(*id).or_insert(revision);
+        }
+    }
+    nothing_hangs_on_the_dead(chronicle, &ended)
+}
+
+/// At the end, when no holder renews any more: no key hangs on any lease.
+pub(crate) fn all_ended(keys: &Keys) -> Result<(), Failure> {
+    match keys.iter().find(|(_, kv)| kv.lease != 0) {
+        None => Ok(()),
+        Some((key, kv)) => Err(wrong(
+            kv.lease,
+            format!(
+                "nobody renews it, and {} still hangs on it",
+                key.escape_ascii()
+            ),
+        )),
+    }
+}
+
+fn known(history: &[Record]) -> BTreeMap<i64, Known<'_>> {
+    let mut known: BTreeMap<i64, Known<'_>> = BTreeMap::new();
+    let mut ttl = BTreeMap::new();
+    for record in history {
+        let ending = record.ended.as_ref().map(|(_, ending)| ending);
+        match (&record.op, ending) {
+            (Op::Grant { id, ttl_seconds }, ending) => {
+                let lease = known.entry(*id).or_default();
+                ttl.insert(*id, *ttl_seconds);
+                if let Some(Ending::Wrote(Outcome::LeaseGranted(_))) = ending {
+                    lease.granted = Some(record);
+                    lease.live_from(record, *ttl_seconds);
+                }
+            }
+            (Op::Renew { id }, Some(Ending::Renewed { ttl_seconds })) if *ttl_seconds > 0 => {
+                let granted = ttl.get(id).copied().unwrap_or(*ttl_seconds);
+                known.entry(*id).or_default().live_from(record, granted);
+            }
+            (Op::Revoke { id }, ending) => {
+                let lease = known.entry(*id).or_default();
+                lease.revoke_begun.get_or_insert(record.begun.time);
+                if let Some(Ending::Wrote(_)) = ending {
+                    lease.revoked.get_or_insert(record);
+                }
+            }
+            _ => {}
+        }
+    }
+    known
+}
+
+impl Known<'_> {
+    fn live_from(&mut self, record: &Record, ttl_seconds: i64) {
+        let ttl = Duration::from_secs(u64::try_from(ttl_seconds).unwrap_or(0));
+        // The leader's clock may run fast.
+        let surely = ttl - ttl.mul_f64(RATE_PPM_MAX as f64 / 1e6);
+        self.alive_until = self.alive_until.max(record.begun.time + surely);
+    }
+}
+
+/// An end that was noticed at a time happened no later; so it must not lie before what the holder knows.
+fn not_early(id: i64, lease: &Known<'_>, noticed: Duration, what: &str) -> Result<(), Failure> {
+    let asked_for = lease.revoke_begun.is_some_and(|begun| begun <= noticed);
+    if asked_for || noticed >= lease.alive_until {
+        return Ok(());
+    }
+    let (noticed, until) = (noticed.as_secs_f64(), lease.alive_until.as_secs_f64());
+    Err(wrong(
+        id,
+        format!("gone at {noticed:.3}s, though it must live until {until:.3}s: {what}"),
+    ))
+}
+
+/// An answer that says that there is no such lease must be true, and stays true.
+fn says_gone(known: &BTreeMap<i64, Known<'_>>, record: &Record) -> Result<(), Failure> {
+    let Some((ended, ending)) = &record.ended else {
+        return Ok(());
+    };
+    let id = match (&record.op, ending) {
+        (Op::Renew { id }, Ending::Renewed { ttl_seconds: 0 }) => *id,
+        (Op::Put { lease, .. }, Ending::Refused(Refusal::Kv(KvError::LeaseNotFound))) => *lease,
+        (Op::Revoke { id }, Ending::Refused(Refusal::Lease(LeaseError::NotFound))) => *id,
+        (Op::Renew { id }, Ending::Renewed { .. }) => {
+            let revoked = known.get(id).and_then(|lease| lease.revoked);
+            let gone = revoked.and_then(|it| it.ended.as_ref());
+            return match gone {
+                Some((gone, _)) if *gone < record.begun => Err(wrong(
+                    *id,
+                    format!("renewed after it was revoked: {record}"),
+                )),
+                _ => Ok(()),
+            };
+        }
+        (_, Ending::Refused(Refusal::Lease(error))) => {
+            return Err(wrong(0, format!("nothing explains {error}: {record}")));
+        }
+        _ => return Ok(()),
+    };
+    let Some(lease) = known.get(&id) else {
+        return Ok(());
+    };
+    let existed = lease.granted.is_some_and(|granted| {
+        let end = granted.ended.as_ref();
+        end.is_some_and(|(granted, _)| *granted < record.begun)
+    });
+    let own_revoke = matches!(record.op, Op::Revoke { .. });
+    match existed && !own_revoke {
+        true => not_early(id, lease, ended.time, &record.to_string()),
+        false => Ok(()),
+    }
+}
+
+fn nothing_hangs_on_the_dead(
+    chronicle: &Chronicle,
+    ended: &BTreeMap<i64, i64>,
+) -> Result<(), Failure> {
+    for revision in 2..=chronicle.last() {
+        let changes = chronicle
+            .revision(revision)
+            .map_or(&[][..], |it| &it.changes);
+        for (key, record) in changes {
+            let lease = record.as_ref().map_or(0, |kv| kv.lease);
+            if let Some(end) = ended.get(&lease).filter(|end| **end < revision) {
+                let key = key.escape_ascii();
+                let story =
+                    format!("it ended at revision {end}, and {key} hangs on it at {revision}");
+                return Err(wrong(lease, story));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn wrong(id: i64, story: String) -> Failure {
+    Failure::new("leases", format!("lease {id}: {story}"))
+}
+
+#[cfg(test)]
+mod tests;

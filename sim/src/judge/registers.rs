@@ -1,0 +1,224 @@
+//! Linearizability once more, by a search that believes no revision: an order of all operations on one key that every
+//! client could have seen (Wing and Gong, with Lowe's memory of what was tried).
+//!
+//! It takes the operations on keys that only single-key operations touch, and gives up on histories whose search grows
+//! too large: it is the cross-check of the sweep, not its replacement.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Failure;
+use super::sweep::is_single_key_read;
+use crate::history::{Ending, Record};
+use crate::model::Op;
+
+/// Keys that begin with this are touched by single-key puts, deletes and reads alone.
+pub(crate) const PREFIX: &[u8] = b"b/";
+
+/// Operations on one key that are searched at most, the first ones.
+const OPERATIONS_MAX: usize = 300;
+/// States that are tried at most per key.
+const STEPS_MAX: usize = 200_000;
+
+/// An operation on a register, with the values given numbers.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    begun: u64,
+    /// None where nobody knows whether and when it happened.
+    ended: Option<u64>,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The value it holds from then on; none after a delete.
+    Write(Option<usize>),
+    Read(Option<usize>),
+}
+
+/// Judges every register; answers how many keys were decided.
+pub(crate) fn judge(history: &[Record]) -> Result<u64, Failure> {
+    let mut keys: BTreeMap<&[u8], Vec<&Record>> = BTreeMap::new();
+    for record in history {
+        let key = match &record.op {
+            Op::Put { key, .. } | Op::Delete { key, .. } => key,
+            op if is_single_key_read(op) => match op {
+                Op::Read { key, .. } => key,
+                _ => continue,
+            },
+            _ => continue,
+        };
+        if key.starts_with(PREFIX) {
+            keys.entry(key).or_default().push(record);
+        }
+    }
+    let mut decided = 0;
+    for (key, records) in keys {
+        match linearizable(&steps(&records)) {
+            Some(true) => decided += 1,
+            Some(false) => {
+                let story = format!(
+                    "no order of its {} operations explains what the clients of {} saw",
+                    records.len().min(OPERATIONS_MAX),
+                    key.escape_ascii()
+                );
+                return Err(Failure::new("registers", story));
+            }
+            None => {}
+        }
+    }
+    Ok(decided)
+}
+
+fn steps(records: &[&Record]) -> Vec<Step> {
+    let mut values: BTreeMap<&[u8], usize> = BTreeMap::new();
+    for record in records {
+        if let Some(value) = record.op.own_value() {
+            let number = values.len();
+            values.entry(value).or_insert(number);
+        }
+    }
+    let mut steps = Vec::new();
+    for record in records {
+        let ended = record.ended.as_ref();
+        let ending = ended.map(|(_, ending)| ending);
+        if ending.is_some_and(Ending::surely_nothing) {
+            continue;
+        }
+        let known = ended.filter(|(_, ending)| ending.revision().is_some());
+        let kind = match (&record.op, ending) {
+            (Op::Put { value, .. }, _) => Kind::Write(values.get(value.as_slice()).copied()),
+            (Op::Delete { .. }, _) => Kind::Write(None),
+            (_, Some(Ending::Read(Ok(response)))) => {
+                let read = response.kvs.first();
+                // A value that nobody wrote has a number that nobody has.
+                Kind::Read(read.map(|kv| {
+                    values
+                        .get(kv.value.as_slice())
+                        .copied()
+                        .unwrap_or(usize::MAX)
+                }))
+            }
+            _ => continue,
+        };
+        steps.push(Step {
+            begun: record.begun.ordinal,
+            ended: known.map(|(moment, _)| moment.ordinal),
+            kind,
+        });
+    }
+    steps.sort_by_key(|step| step.begun);
+    if steps.len() > OPERATIONS_MAX {
+        // What begins later cannot come before; what of the rest had ended by then must be explained by these alone.
+        let cut = steps[OPERATIONS_MAX].begun;
+        steps.truncate(OPERATIONS_MAX);
+        for step in &mut steps {
+            step.ended = step.ended.filter(|ended| *ended < cut);
+        }
+        steps.retain(|step| step.ended.is_some() || matches!(step.kind, Kind::Write(_)));
+    }
+    steps
+}
+
+/// Whether there is an order; none if the search was given up.
+fn linearizable(steps: &[Step]) -> Option<bool> {
+    let mut tried: BTreeSet<(Vec<u64>, Option<usize>)> = BTreeSet::new();
+    let first = (vec![0; steps.len().div_ceil(64)], None);
+    let mut stack = vec![first];
+    while let Some((done, value)) = stack.pop() {
+        let is_done = |number: usize| done[number / 64] >> (number % 64) & 1 == 1;
+        let open = || (0..steps.len()).filter(|number| !is_done(*number));
+        // The next one in order must have begun before the first of the others ended.
+        let ends = open().filter_map(|number| steps[number].ended).min();
+        let Some(ends) = ends else {
+            return Some(true);
+        };
+        for number in open().take_while(|number| steps[*number].begun < ends) {
+            let after = match steps[number].kind {
+                Kind::Read(read) if read != value => continue,
+                Kind::Read(_) => value,
+                Kind::Write(written) => written,
+            };
+            let mut next = done.clone();
+            next[number / 64] |= 1 << (number % 64);
+            if tried.insert((next.clone(), after)) {
+                stack.push((next, after));
+            }
+        }
+        if tried.len() > STEPS_MAX {
+            return None;
+        }
+    }
+    Some(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(begun: u64, ended: u64, kind: Kind) -> Step {
+        Step {
+            begun,
+            ended: Some(ended),
+            kind,
+        }
+    }
+
+    #[test]
+    fn a_read_of_an_old_value_after_a_write_that_ended_has_no_order() {
+        let write = step(1, 2, Kind::Write(Some(0)));
+        assert_eq!(
+            linearizable(&[write, step(3, 4, Kind::Read(None))]),
+            Some(false)
+        );
+        assert_eq!(
+            linearizable(&[write, step(3, 4, Kind::Read(Some(0)))]),
+            Some(true)
+        );
+        let overlapping = step(1, 5, Kind::Write(Some(0)));
+        assert_eq!(
+            linearizable(&[overlapping, step(3, 4, Kind::Read(None))]),
+            Some(true)
+        );
+    }
+
+    #[test]
+    fn reads_never_go_back_over_a_write_under_way() {
+        let write = step(1, 9, Kind::Write(Some(0)));
+        let new_then_old = [
+            write,
+            step(2, 3, Kind::Read(Some(0))),
+            step(4, 5, Kind::Read(None)),
+        ];
+        assert_eq!(linearizable(&new_then_old), Some(false));
+    }
+
+    #[test]
+    fn a_write_that_nobody_knows_of_may_happen_late_or_never() {
+        let unknown = Step {
+            ended: None,
+            ..step(1, 0, Kind::Write(Some(0)))
+        };
+        let late = [
+            unknown,
+            step(5, 6, Kind::Read(None)),
+            step(7, 8, Kind::Read(Some(0))),
+        ];
+        assert_eq!(linearizable(&late), Some(true));
+        assert_eq!(linearizable(&late[..2]), Some(true));
+        let twice = [
+            unknown,
+            step(2, 3, Kind::Read(Some(0))),
+            step(4, 5, Kind::Write(None)),
+            step(6, 7, Kind::Read(Some(0))),
+        ];
+        assert_eq!(linearizable(&twice), Some(false));
+    }
+
+    #[test]
+    fn a_search_that_grows_too_large_is_given_up() {
+        let writes = (0..40).map(|number| step(number, 1000, Kind::Write(Some(number as usize))));
+        let mut steps: Vec<Step> = writes.collect();
+        steps.push(step(2000, 2001, Kind::Read(Some(77))));
+        assert_eq!(linearizable(&steps), None);
+    }
+}

@@ -1,0 +1,159 @@
+//! The network: how long a letter takes, whether it arrives at all, and how often.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use metastore_core::raft::PeerMessage;
+
+use crate::dice::Dice;
+use crate::trace::now;
+use crate::world::World;
+
+/// A way from one member to another.
+pub(crate) type Way = (u64, u64);
+
+/// See the module.
+pub(crate) struct Network {
+    dice: Dice,
+    links: BTreeMap<Way, Link>,
+    loss_permille: u64,
+    duplicate_permille: u64,
+}
+
+/// One way between two members.
+#[derive(Default)]
+struct Link {
+    way_ms_max: u64,
+    /// Faults that cut it; the way is open when there is none.
+    cuts: u64,
+    /// Faults that hold back what is on it.
+    clogs: u64,
+    held: Vec<PeerMessage>,
+    /// What was sent lately, with the time.
+    recent: VecDeque<(Duration, PeerMessage)>,
+}
+
+/// What becomes of a letter when its time has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    Open,
+    Cut,
+    HeldBack,
+}
+
+impl Network {
+    /// All ways between the members of a world.
+    pub(crate) fn new(world: &World) -> Self {
+        let mut dice = Dice::new(world.seed, "network");
+        let mut links = BTreeMap::new();
+        for from in 1..=world.members {
+            for to in (1..=world.members).filter(|to| *to != from) {
+                let slower = if dice.permille(100) { 10 } else { 1 };
+                let link = Link {
+                    way_ms_max: dice.between(1, world.message_ms_max) * slower,
+                    ..Link::default()
+                };
+                links.insert((from, to), link);
+            }
+        }
+        Self {
+            dice,
+            links,
+            loss_permille: world.loss_permille,
+            duplicate_permille: world.duplicate_permille,
+        }
+    }
+
+    /// Takes a letter in. Answers how long each copy of it takes; a copy without a time is lost.
+    pub(crate) fn send(&mut self, way: Way, message: &PeerMessage) -> Vec<(Duration, bool)> {
+        let (lost, twice) = (self.loss_permille, self.duplicate_permille);
+        let link = self
+            .links
+            .get_mut(&way)
+            .expect("there is a way to each peer");
+        link.recent.push_back((now(), message.clone()));
+        let old = now().saturating_sub(CALL_TIME_MAX);
+        while link.recent.front().is_some_and(|(sent, _)| *sent < old) {
+            link.recent.pop_front();
+        }
+        let takes = |dice: &mut Dice| Duration::from_millis(dice.between(1, link.way_ms_max));
+        let mut copies = vec![(takes(&mut self.dice), self.dice.permille(lost))];
+        if self.dice.permille(twice) {
+            copies.push((takes(&mut self.dice) * 3, false));
+        }
+        copies
+    }
+
+    /// What a letter finds at the end of its way.
+    pub(crate) fn arrive(&mut self, way: Way, message: &PeerMessage) -> Arrival {
+        let link = self
+            .links
+            .get_mut(&way)
+            .expect("there is a way to each peer");
+        if link.cuts > 0 {
+            return Arrival::Cut;
+        }
+        if link.clogs > 0 {
+            link.held.push(message.clone());
+            return Arrival::HeldBack;
+        }
+        Arrival::Open
+    }
+
+    /// One more fault cuts this way; answers whether it was open.
+    pub(crate) fn cut(&mut self, way: Way) -> bool {
+        let link = self
+            .links
+            .get_mut(&way)
+            .expect("a plan names ways there are");
+        link.cuts += 1;
+        link.cuts == 1
+    }
+
+    /// A fault that cut this way is over.
+    pub(crate) fn mend(&mut self, way: Way) {
+        if let Some(link) = self.links.get_mut(&way) {
+            link.cuts -= 1;
+        }
+    }
+
+    /// One more fault holds back what is on this way.
+    pub(crate) fn clog(&mut self, way: Way) {
+        if let Some(link) = self.links.get_mut(&way) {
+            link.clogs += 1;
+        }
+    }
+
+    /// A fault that held back letters is over: what was held, in the order in which it goes on.
+    pub(crate) fn unclog(&mut self, way: Way) -> Vec<PeerMessage> {
+        let Some(link) = self.links.get_mut(&way) else {
+            return Vec::new();
+        };
+        link.clogs -= 1;
+        if link.clogs > 0 {
+            return Vec::new();
+        }
+        let mut held = std::mem::take(&mut link.held);
+        for place in (1..held.len()).rev() {
+            let other = self.dice.place(place + 1);
+            held.swap(place, other);
+        }
+        held
+    }
+
+    /// The connection breaks: what was sent on this way lately may not have arrived.
+    pub(crate) fn forget(&mut self, way: Way) -> Vec<PeerMessage> {
+        let link = self.links.get_mut(&way);
+        let recent = link.map(|link| std::mem::take(&mut link.recent));
+        let recent = recent.into_iter().flatten();
+        recent.map(|(_, message)| message).collect()
+    }
+
+    /// From now on nothing is lost and nothing arrives twice.
+    pub(crate) fn calm(&mut self) {
+        (self.loss_permille, self.duplicate_permille) = (0, 0);
+    }
+}
+
+/// No call to a peer is under way for longer.
+const CALL_TIME_MAX: Duration = Duration::from_secs(10);

@@ -1,0 +1,160 @@
+//! Clients that watch an interval, and resume on any member when theirs is gone or they please.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use madsim::time::{sleep, timeout};
+use metastore_core::watch::{Response, StreamKey};
+use metastore_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchResponse};
+use prost::Message as _;
+
+use crate::client::Client;
+use crate::cluster::{Life, bump};
+use crate::judge::watches::Stretch;
+use crate::plant::Plant;
+use crate::trace::now;
+use crate::watching::Gone;
+
+/// Watches until everything is at rest.
+pub(crate) async fn watch(mut client: Client) {
+    let mut create = interval(&mut client);
+    while !client.cluster.at_rest.get() {
+        client.go_anywhere();
+        let Some(life) = client.cluster.life(client.member) else {
+            sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let stretch = follow(&mut client, &life, &create).await;
+        create.start_revision = resume_at(&create, &stretch.responses);
+        client.cluster.stretches.borrow_mut().push(stretch);
+    }
+}
+
+/// Watches on one member, until it is gone, the client has had enough of it, or everything is at rest.
+async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateRequest) -> Stretch {
+    let cluster = Rc::clone(&client.cluster);
+    let (number, id) = (client.number, life.id);
+    let newest = Arc::clone(&life.published.borrow());
+    let stream = life.watches.open(&newest);
+    life.watches
+        .create(&newest, life.clock.at(now()), stream, create);
+    cluster.trace.detail(format_args!(
+        "client {number} watches on m{id} from revision {}",
+        create.start_revision
+    ));
+    let mut stretch = Stretch {
+        client: number,
+        member: id,
+        create: create.clone(),
+        responses: Vec::new(),
+        to_the_end: false,
+    };
+    let enough = now() + Duration::from_millis(client.dice.between(100, 10_000));
+    let slow = client.dice.permille(200);
+    loop {
+        let heard = timeout(GLANCE, next(life, stream)).await;
+        match heard {
+            Ok(Err(Gone)) => return stretch,
+            Ok(Ok(response)) => {
+                let response = decoded(&response);
+                let ended = response.canceled;
+                hear(client, &mut stretch, response);
+                if ended {
+                    break;
+                }
+            }
+            Err(_) if cluster.at_rest.get() => {
+                stretch.to_the_end = true;
+                break;
+            }
+            Err(_) => {}
+        }
+        if cluster.faulty.get() && now() > enough {
+            break;
+        }
+        if slow && cluster.faulty.get() {
+            sleep(Duration::from_millis(client.dice.between(1, 300))).await;
+        }
+        if life.alive.get() && client.dice.permille(20) {
+            let newest = Arc::clone(&life.published.borrow());
+            life.watches.request_progress(&newest, stream);
+        }
+    }
+    life.watches.close(stream);
+    stretch
+}
+
+fn hear(client: &Client, stretch: &mut Stretch, response: WatchResponse) {
+    let counts = &client.cluster.counts;
+    if !response.events.is_empty() {
+        bump(&counts.events);
+        let lost = client.cluster.world.plant == Some(Plant::LosesWatchResponses);
+        if lost && counts.events.get().is_multiple_of(50) {
+            return;
+        }
+    }
+    stretch.responses.push(response);
+}
+
+async fn next(life: &Life, stream: StreamKey) -> Result<Response, Gone> {
+    poll_fn(|cx| {
+        let newest = Arc::clone(&life.published.borrow());
+        life.watches.poll_next(&newest, stream, cx)
+    })
+    .await
+}
+
+/// As a client reads it off the wire.
+fn decoded(response: &Response) -> WatchResponse {
+    let stamp = ResponseHeader::default();
+    let mut bytes = Vec::with_capacity(response.encoded_len(&stamp));
+    response.encode(&stamp, &mut bytes);
+    WatchResponse::decode(bytes.as_slice()).expect("what the hub encodes can be decoded")
+}
+
+fn interval(client: &mut Client) -> WatchCreateRequest {
+    let dice = &mut client.dice;
+    let (key, range_end): (&[u8], &[u8]) = match dice.place(4) {
+        0 => (b"k01", b""),
+        1 => (b"a/", b"a0"),
+        2 => (b"h/", b"k04"),
+        _ => (b"\0", b"\0"),
+    };
+    WatchCreateRequest {
+        key: key.to_vec(),
+        range_end: range_end.to_vec(),
+        start_revision: i64::from(dice.permille(500)),
+        progress_notify: dice.permille(500),
+        prev_kv: dice.permille(300),
+        fragment: dice.permille(300),
+        ..WatchCreateRequest::default()
+    }
+}
+
+/// Where to go on: behind what arrived, or at the boundary that ended the watch.
+fn resume_at(create: &WatchCreateRequest, responses: &[WatchResponse]) -> i64 {
+    let Some(last) = responses.last() else {
+        return create.start_revision;
+    };
+    if last.compact_revision > 0 {
+        return last.compact_revision;
+    }
+    let passed = responses.iter().map(|response| {
+        let events = response.events.last().and_then(|event| event.kv.as_ref());
+        let event = events.map_or(0, |kv| kv.mod_revision);
+        match response.events.is_empty() && !response.canceled {
+            true => response.header.as_ref().map_or(0, |header| header.revision),
+            false if response.fragment => event - 1,
+            false => event,
+        }
+    });
+    // Without a start of its own a watcher begins behind the revision it was created at.
+    let created = create.start_revision == 0;
+    let passed = passed.skip(usize::from(!created)).max().unwrap_or(0);
+    create.start_revision.max(passed + 1)
+}
+
+/// How long a watcher listens before it looks whether everything is at rest.
+const GLANCE: Duration = Duration::from_millis(500);
