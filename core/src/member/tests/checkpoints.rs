@@ -58,6 +58,8 @@ fn a_snapshot_is_installed_as_soon_as_the_disk_takes_its_checkpoint() {
     let behind = (1..=3).find(|id| *id != leader).expect("a follower");
     world.slow_checkpoints = Some(behind);
     world.cut_off = vec![behind];
+    // Long enough to be out of touch: its entries are not kept for it.
+    world.pass(Duration::from_secs(3));
     (0..1000).for_each(|token| world.put(leader, token, "k"));
     world.pass(Duration::from_secs(1));
     world.cut_off.clear();
