@@ -545,8 +545,12 @@ impl Member {
         {
             let token = match asker {
                 Asker::Client(token) => token,
-                Asker::Peer { member, number } => {
-                    self.return_end(member, number, index, answer);
+                Asker::Peer {
+                    member,
+                    letter,
+                    number,
+                } => {
+                    self.return_end(member, (letter, number), index, answer);
                     continue;
                 }
                 Asker::Lessor(act) => {

@@ -12,7 +12,11 @@ pub(crate) enum Asker {
     /// Whoever handed this token in.
     Client(u64),
     /// A client of another member, which knows the proposal by this number.
-    Peer { member: u64, number: u64 },
+    Peer {
+        member: u64,
+        letter: u64,
+        number: u64,
+    },
     /// The lessor, for something it does by itself.
     Lessor(lessor::Act),
     /// The compactor.
@@ -35,8 +39,8 @@ pub(crate) enum Place {
     Waiting,
     /// In consensus on this member.
     Here,
-    /// Sent to the leader of this term.
-    Sent { leader: u64, term: u64 },
+    /// Sent to the leader of this term, in the letter with this number.
+    Sent { leader: u64, term: u64, letter: u64 },
     /// Applied by the leader, at an index that this member's state has yet to reach.
     Ahead,
 }
@@ -167,7 +171,12 @@ mod tests {
         let numbers: Vec<u64> = (0..4).map(|i| all.add(pending(i, 10))).collect();
         for (number, term) in [(numbers[1], 4), (numbers[3], 5)] {
             let pending = all.get_mut(number).expect("it was added");
-            pending.place = Place::Sent { leader: 2, term };
+            let (leader, letter) = (2, 1);
+            pending.place = Place::Sent {
+                leader,
+                term,
+                letter,
+            };
         }
         all.remove(numbers[0]);
         assert_eq!(all.sent_before(5), [numbers[1]]);

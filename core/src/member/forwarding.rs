@@ -6,7 +6,8 @@
 //!
 //! *A proposal is never proposed twice.* It goes out again only after a leader said that it appended nothing. If the
 //! leader changes meanwhile, or the way back breaks, nobody knows, and the client is told so. A letter that arrives twice
-//! is taken once; one that arrives late finds another term and is refused.
+//! is taken once; one that arrives late finds another term and is refused. That it appended nothing only the life can
+//! say that led in the letter's term: an earlier life may have taken the same letter.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub(super) struct Forwards {
     next_letter: u64,
     /// The newest term in which a leader was seen.
     term: u64,
+    /// The terms in which this life of the member led.
+    led: BTreeSet<u64>,
 }
 
 /// The number of a proposal, and what came of it.
@@ -62,6 +65,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// Bytes of proposals or answers after which the next letter begins.
 const LETTER_BYTES: usize = 1 << 20;
+
+/// Terms remembered in which this member led.
+const LED_MAX: usize = 64;
 
 /// Numbers remembered beyond which a letter that comes late counts as one that came before.
 const TAKEN_MAX: usize = 1024;
@@ -157,7 +163,11 @@ impl Member {
                 self.end_proposal(number, refused);
                 continue;
             }
-            pending.place = Place::Sent { leader, term };
+            pending.place = Place::Sent {
+                leader,
+                term,
+                letter: self.forwards.next_letter,
+            };
             bytes += command.encoded_len();
             letter.push((number, command));
             if bytes >= LETTER_BYTES {
@@ -218,7 +228,9 @@ impl Member {
         let leads = self.published.leader == Some(self.id) && self.published.term == term;
         let deadline = self.now + self.settings.request_timeout;
         for (number, command) in proposals {
-            let refusal = if !leads {
+            let refusal = if !leads && !self.forwards.led.contains(&term) {
+                Refusal::LeaderChanged
+            } else if !leads {
                 let leader = self.published.leader;
                 Refusal::NotLeader { leader }
             } else if self.pending.len() >= PROPOSALS_MAX {
@@ -226,6 +238,7 @@ impl Member {
             } else {
                 let asker = Asker::Peer {
                     member: from,
+                    letter: call,
                     number,
                 };
                 let number = self.pending.add(Pending {
@@ -238,6 +251,7 @@ impl Member {
                 continue;
             };
             let end = ForwardedEnd {
+                letter: call,
                 number,
                 index: 0,
                 result: Err(refusal),
@@ -249,16 +263,22 @@ impl Member {
     /// What came of proposals that were sent to a leader.
     pub(super) fn take_ends(&mut self, from: u64, ends: Vec<ForwardedEnd>) {
         for ForwardedEnd {
+            letter,
             number,
             index,
             result,
         } in ends
         {
             let place = self.pending.get(number).map(|pending| pending.place);
-            let Some(Place::Sent { leader, .. }) = place else {
+            let Some(Place::Sent {
+                leader,
+                letter: sent,
+                ..
+            }) = place
+            else {
                 continue;
             };
-            if leader != from {
+            if (leader, sent) != (from, letter) {
                 continue;
             }
             if let Err(Refusal::NotLeader { .. }) = result {
@@ -293,6 +313,12 @@ impl Member {
             self.forwards.waiting.pop_front();
         }
         let term = self.published.term;
+        if self.published.leader == Some(self.id) && self.forwards.led.insert(term) {
+            // Letters of older terms are as good as lost.
+            while self.forwards.led.len() > LED_MAX {
+                self.forwards.led.pop_first();
+            }
+        }
         if self.published.leader.is_some() && term > self.forwards.term {
             self.forwards.term = term;
             self.forwards.try_at = self.now;
@@ -316,12 +342,13 @@ impl Member {
     pub(super) fn return_end(
         &mut self,
         member: u64,
-        number: u64,
+        (letter, number): (u64, u64),
         index: u64,
         result: Result<Outcome, Refusal>,
     ) {
         let ends = self.forwards.ends.entry(member).or_default();
         ends.push(ForwardedEnd {
+            letter,
             number,
             index,
             result,

@@ -49,6 +49,8 @@ pub(crate) type LeaseAnswers = Vec<(u64, Result<LeaseAnswer, Refusal>)>;
 /// How a forwarded proposal ended.
 #[derive(Clone)]
 pub(crate) struct ForwardedEnd {
+    /// The letter it came in: an answer to an earlier one says nothing about a later one.
+    pub(crate) letter: u64,
     /// The number it was sent under.
     pub(crate) number: u64,
     /// The entry it was applied as; 0 if it was not.

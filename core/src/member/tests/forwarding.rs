@@ -317,3 +317,20 @@ fn a_letter_to_the_leader_of_another_term_is_refused_and_nothing_is_appended() {
     world.pass(Duration::from_secs(1));
     assert_eq!(world.revision(leader), 1);
 }
+
+#[test]
+fn only_the_life_that_led_says_that_it_appended_nothing() {
+    let (mut world, leader, follower) = World::led();
+    world.put_quietly(follower, 1, "a");
+    let copy = world.wire.front().cloned().expect("a letter to the leader");
+    world.deliver(leader, 1);
+    // The next life of the leader has the entry on its disk, but does not know that it came in this letter.
+    world.start(leader, 3, 1);
+    let (from, _, message) = copy;
+    world.handle(leader, Input::Peer { from, message });
+    world.pass(Duration::from_secs(10));
+    let written = world.revision(follower) - 1;
+    assert!(written <= 1, "written {written} times");
+    let third = (1..=3).find(|id| ![leader, follower].contains(id));
+    assert_eq!(world.revision(third.expect("a third")), 1 + written);
+}
