@@ -212,6 +212,23 @@ fn of_two_watchers_cut_short_one_may_have_got_further_but_not_elsewhere() {
 }
 
 #[test]
+fn a_compaction_may_be_told_or_not_only_to_who_cancels_at_once() {
+    let ended = |ends: &[WatchResponse], cut_short: bool| {
+        let mut watcher = watcher(&everything(5), &[created(0)]);
+        watcher.ends = ends.to_vec();
+        watcher.cut_short = cut_short;
+        watcher
+    };
+    let (compacted, farewell) = (end(0, 7), end(0, 0));
+    let both = [compacted.clone(), farewell.clone()];
+    assert!(same(&ended(&both, true), &ended(&both[1..], true)));
+    assert!(same(&ended(&both[1..], true), &ended(&both, true)));
+    assert!(!same(&ended(&both, false), &ended(&both[1..], false)));
+    assert!(!same(&ended(&both[..1], true), &ended(&both[1..], true)));
+    assert!(!same(&ended(&both, true), &ended(&both[..1], true)));
+}
+
+#[test]
 fn a_negative_start_must_be_refused_as_the_newer_api_says() {
     let request = everything(-3);
     let old = watcher(&request, &[created(4242), end(4242, 7)]);
