@@ -639,8 +639,8 @@ impl Member {
         let revision_moved = replica.state.kv().revision() != old.view.revision()
             || replica.state.kv().compact_revision() != old.view.compact_revision();
         // What a sweep has freed counts against no quota any more.
-        let swept =
-            self.sweep_at.is_none() && replica.state.kv().bytes_in_use() != old.bytes_in_use;
+        let bytes_in_use = counted_bytes(replica.state.kv());
+        let swept = self.sweep_at.is_none() && bytes_in_use != old.bytes_in_use;
         if !revision_moved
             && !swept
             && (applied, committed, term, leader, reads_need_no_quorum)
@@ -663,7 +663,7 @@ impl Member {
         };
         self.published = Published {
             view: view.kv,
-            bytes_in_use: view.bytes_in_use + LEASE_BYTES * view.leases.len() as u64,
+            bytes_in_use,
             applied,
             committed,
             term,
@@ -699,6 +699,11 @@ impl Member {
                 .push_back(Output::Disk(DiskOp::Checkpoint(checkpoint)));
         }
     }
+}
+
+/// What counts against the quota.
+fn counted_bytes(kv: &Store) -> u64 {
+    kv.bytes_in_use() + LEASE_BYTES * kv.leases().len() as u64
 }
 
 /// What readers see before consensus has said anything.

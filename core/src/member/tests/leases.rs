@@ -333,3 +333,26 @@ fn thousands_of_leases_that_end_together_end_one_by_one_and_all() {
     assert!(world.keys(1).is_empty());
     assert_eq!(world.members[&1].published().view.revision(), 1 + 6000);
 }
+
+#[test]
+fn where_nothing_changed_nothing_is_published_though_leases_live() {
+    let mut world = World::new(1);
+    world.pass(Duration::from_secs(1));
+    world.grant(1, 1, 7, 60);
+    world.pass(Duration::from_secs(1));
+    let now = world.now;
+    let member = world.members.get_mut(&1).expect("it runs");
+    let renew = LeaseQuery {
+        token: 2,
+        question: LeaseQuestion::Renew(7),
+    };
+    let mut answered = 0;
+    for input in [Input::Tick, Input::AskLeases(vec![renew])] {
+        member.handle(now, input);
+        while let Some(output) = member.poll_output() {
+            answered += usize::from(matches!(output, Output::LeaseAnswer { .. }));
+            assert!(!matches!(output, Output::Publish(_)));
+        }
+    }
+    assert_eq!(answered, 1);
+}
