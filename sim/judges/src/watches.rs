@@ -23,6 +23,29 @@ pub struct Stretch {
     pub to_the_end: bool,
 }
 
+/// Where a watcher goes on after a stretch: behind what arrived, or at the boundary that ended it.
+pub fn resume_at(create: &WatchCreateRequest, responses: &[WatchResponse]) -> i64 {
+    let Some(last) = responses.last() else {
+        return create.start_revision;
+    };
+    if last.compact_revision > 0 {
+        return last.compact_revision;
+    }
+    let passed = responses.iter().map(|response| {
+        let events = response.events.last().and_then(|event| event.kv.as_ref());
+        let event = events.map_or(0, |kv| kv.mod_revision);
+        match response.events.is_empty() && !response.canceled {
+            true => response.header.as_ref().map_or(0, |header| header.revision),
+            false if response.fragment => event - 1,
+            false => event,
+        }
+    });
+    // Without a start of its own a watcher begins behind the revision it was created at.
+    let created = create.start_revision == 0;
+    let passed = passed.skip(usize::from(!created)).max().unwrap_or(0);
+    create.start_revision.max(passed + 1)
+}
+
 /// Judges every stretch against the history; those that lasted to the end must be complete.
 pub fn judge(stretches: &[Stretch], chronicle: &Chronicle) -> Result<(), Failure> {
     if stretches.is_empty() {

@@ -15,7 +15,7 @@ use crate::cluster::{Life, bump};
 use crate::plant::Plant;
 use crate::trace::now;
 use crate::watching::Gone;
-use metastore_judges::watches::Stretch;
+use metastore_judges::watches::{Stretch, resume_at};
 
 /// Watches until everything is at rest.
 pub(crate) async fn watch(mut client: Client) {
@@ -131,29 +131,6 @@ fn interval(client: &mut Client) -> WatchCreateRequest {
         fragment: dice.permille(300),
         ..WatchCreateRequest::default()
     }
-}
-
-/// Where to go on: behind what arrived, or at the boundary that ended the watch.
-fn resume_at(create: &WatchCreateRequest, responses: &[WatchResponse]) -> i64 {
-    let Some(last) = responses.last() else {
-        return create.start_revision;
-    };
-    if last.compact_revision > 0 {
-        return last.compact_revision;
-    }
-    let passed = responses.iter().map(|response| {
-        let events = response.events.last().and_then(|event| event.kv.as_ref());
-        let event = events.map_or(0, |kv| kv.mod_revision);
-        match response.events.is_empty() && !response.canceled {
-            true => response.header.as_ref().map_or(0, |header| header.revision),
-            false if response.fragment => event - 1,
-            false => event,
-        }
-    });
-    // Without a start of its own a watcher begins behind the revision it was created at.
-    let created = create.start_revision == 0;
-    let passed = passed.skip(usize::from(!created)).max().unwrap_or(0);
-    create.start_revision.max(passed + 1)
 }
 
 /// How long a watcher listens before it looks whether everything is at rest.
