@@ -30,16 +30,29 @@ use tokio::task::LocalSet;
 
 #[test]
 fn a_cluster_of_processes_keeps_every_promise_whatever_happens_to_it() {
-    let seed = seed_of_this_run();
-    let seconds = number_from_environment("METASTORE_TEST_CHAOS_SECONDS").unwrap_or(20);
-    let count = number_from_environment("METASTORE_TEST_MEMBERS").unwrap_or(3);
-    println!("seed {seed}: {count} members, {seconds} seconds of faults");
-    let count = usize::try_from(count).expect("a number of members");
-    let plan = Plan::draw(seed, count, Duration::from_secs(seconds));
+    let first_seed = seed_of_this_run();
+    let wanted = number_from_environment("METASTORE_TEST_CHAOS_SECONDS").unwrap_or(20);
+    let members = number_from_environment("METASTORE_TEST_MEMBERS").unwrap_or(3);
+    let members = usize::try_from(members).expect("a number of members");
+    let mut done = 0;
+    for seed in first_seed.. {
+        let length = (wanted - done).min(ROUND_SECONDS);
+        println!("seed {seed}: {members} members, faults for {length} s");
+        round(seed, members, Duration::from_secs(length));
+        done += length;
+        if done >= wanted {
+            break;
+        }
+    }
+    println!("{done} seconds of faults");
+}
+
+/// A new cluster, its load and its faults. A history of a minute is one that the search for an order can read.
+fn round(seed: u64, count: usize, length: Duration) {
+    let plan = Plan::draw(seed, count, length);
     LocalSet::new().block_on(&single_threaded_runtime(), async {
         let run = Run::new(seed, Members::new(count).await);
-        let verdict = verdict::acts(&run, plan, Duration::from_secs(seconds)).await;
-        if let Err(failure) = verdict {
+        if let Err(failure) = verdict::acts(&run, plan, length).await {
             let kept = run.members.keep();
             panic!(
                 "{}: {}\nseed {seed}; the members' files are kept in {}",
@@ -50,3 +63,5 @@ fn a_cluster_of_processes_keeps_every_promise_whatever_happens_to_it() {
         }
     });
 }
+
+const ROUND_SECONDS: u64 = 60;
