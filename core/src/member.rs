@@ -767,7 +767,6 @@ fn consensus_config(settings: &Settings) -> Config {
         // The trimmer alone decides what goes.
         max_in_snapshot_log_to_keep: u64::MAX,
         enable_pre_vote: Some(settings.pre_vote),
-        backoff: "50ms,100ms,200ms".into(),
         // A leader that lost its unsynced tail in a crash would come back as leader of the same term and
         // write other entries at the indexes its followers already hold.
         enable_leader_restore: Some(leader_restore(settings)),
