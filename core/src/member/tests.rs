@@ -7,11 +7,14 @@ use metastore_proto::etcdserverpb::{CompactionRequest, PutRequest};
 
 use super::*;
 use crate::codec;
-use crate::command::Request;
+use crate::compactor::AutoCompaction;
 use crate::input::Proposal;
 use crate::lease::LeaseAnswer;
-use crate::raft::position_of;
+use crate::output::{DiskOp, MemberInfo, Outcome, Refusal};
+use crate::raft::message::{Body, PeerMessage};
+use crate::raft::network::{Reply, Request as PeerRequest};
 use crate::raft::types::{Entry, Vote};
+use crate::raft::{RecoveredLog, position_of};
 use crate::snapshot::{self, Encoder};
 use crate::wal::Record;
 
