@@ -1,10 +1,13 @@
 //! The gRPC services: each handler decodes nothing and decides nothing; it checks what is cheap to check,
 //! calls the member, and stamps the header.
 
+mod claim;
 mod cluster;
+mod election;
 mod health;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 mod watch;
 
@@ -22,6 +25,8 @@ use metastore_proto::etcdserverpb::kv_server::KvServer;
 use metastore_proto::etcdserverpb::lease_server::LeaseServer;
 use metastore_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use metastore_proto::health::health_server::HealthServer;
+use metastore_proto::v3electionpb::election_server::ElectionServer;
+use metastore_proto::v3lockpb::lock_server::LockServer;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
@@ -124,6 +129,8 @@ struct Table {
     cluster: ClusterServer<cluster::ClusterService>,
     maintenance: MaintenanceServer<maintenance::MaintenanceService>,
     health: HealthServer<health::HealthService>,
+    lock: LockServer<lock::LockService>,
+    election: ElectionServer<election::ElectionService>,
     watch: watch::WatchService,
 }
 
@@ -144,6 +151,9 @@ impl Services {
                 context.clone(),
             )),
             health: HealthServer::new(health::HealthService),
+            lock: LockServer::new(lock::LockService::new(context.clone())),
+            election: ElectionServer::new(election::ElectionService::new(context.clone()))
+                .max_encoding_message_size(usize::MAX),
             watch: watch::WatchService::new(context.clone(), frame_max),
         }))
     }
@@ -161,6 +171,8 @@ impl Services {
             "etcdserverpb.Cluster" => self.0.cluster.clone().call(request).await,
             "etcdserverpb.Maintenance" => self.0.maintenance.clone().call(request).await,
             "etcdserverpb.Watch" => Ok(self.0.watch.call(request).await),
+            "v3lockpb.Lock" => self.0.lock.clone().call(request).await,
+            "v3electionpb.Election" => self.0.election.clone().call(request).await,
             "grpc.health.v1.Health" => self.0.health.clone().call(request).await,
             unknown => Ok(Status::unimplemented(format!("unknown service {unknown}")).into_http()),
         };

@@ -27,6 +27,11 @@ pub(crate) fn server_stopped() -> Status {
     Status::unavailable("etcdserver: server stopped")
 }
 
+/// The same words with the code Unknown: so the services that are made of other services tell what those refused.
+pub(crate) fn as_unknown(status: Status) -> Status {
+    Status::unknown(status.message())
+}
+
 /// A refusal of a key-value request.
 pub(crate) fn from_kv(error: &KvError) -> Status {
     let code = match error {

@@ -34,18 +34,6 @@ impl LeaseService {
         Self { context }
     }
 
-    async fn grant(&self, id: i64, ttl: i64) -> Result<LeaseGrantResponse, Status> {
-        let request = LeaseGrantRequest { id, ttl };
-        let command = Command::from(Replicated::LeaseGrant(request));
-        match self.context.replicate(command, GRANT_CHARGE_BYTES).await? {
-            Outcome::LeaseGranted(mut response) => {
-                self.context.stamp(&mut response.header);
-                Ok(response)
-            }
-            other => unreachable!("a grant answered {other:?}"),
-        }
-    }
-
     async fn ask(&self, question: LeaseQuestion) -> Result<LeaseAnswer, Status> {
         ask(&self.context, question).await
     }
@@ -58,17 +46,11 @@ impl Lease for LeaseService {
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
         let LeaseGrantRequest { id, ttl } = request.into_inner();
-        let ttl = ttl.max(self.context.limits.lease_ttl_seconds_min);
-        if id != 0 {
-            return self.grant(id, ttl).await.map(Response::new);
-        }
-        loop {
-            match self.grant(random_id(), ttl).await {
-                // Only an id in use is a failed precondition here: another one will do.
-                Err(refused) if refused.code() == Code::FailedPrecondition => {}
-                answer => return answer.map(Response::new),
-            }
-        }
+        let granted = match id {
+            0 => grant_any(&self.context, ttl).await,
+            id => grant(&self.context, id, ttl).await,
+        };
+        granted.map(Response::new)
     }
 
     async fn lease_revoke(
@@ -143,6 +125,30 @@ impl Lease for LeaseService {
             header: Some(self.context.header_now()),
             leases: ids.into_iter().map(|id| LeaseStatus { id }).collect(),
         }))
+    }
+}
+
+async fn grant(context: &Context, id: i64, ttl: i64) -> Result<LeaseGrantResponse, Status> {
+    let ttl = ttl.max(context.limits.lease_ttl_seconds_min);
+    let request = LeaseGrantRequest { id, ttl };
+    let command = Command::from(Replicated::LeaseGrant(request));
+    match context.replicate(command, GRANT_CHARGE_BYTES).await? {
+        Outcome::LeaseGranted(mut response) => {
+            context.stamp(&mut response.header);
+            Ok(response)
+        }
+        other => unreachable!("a grant answered {other:?}"),
+    }
+}
+
+/// Grants a lease whose id the server chooses.
+pub(super) async fn grant_any(context: &Context, ttl: i64) -> Result<LeaseGrantResponse, Status> {
+    loop {
+        match grant(context, random_id(), ttl).await {
+            // Only an id in use is a failed precondition here: another one will do.
+            Err(refused) if refused.code() == Code::FailedPrecondition => {}
+            answer => return answer,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use metastore_proto::etcdserverpb::{
 use tonic::{Request, Response, Status};
 
 use super::Context;
-use crate::version;
+use crate::{status, version};
 
 /// See the module.
 pub(crate) struct MaintenanceService {
@@ -103,8 +103,18 @@ impl Maintenance for MaintenanceService {
         not_built("hash")
     }
 
-    async fn hash_kv(&self, _: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
-        not_built("hash of the keys")
+    async fn hash_kv(
+        &self,
+        request: Request<HashKvRequest>,
+    ) -> Result<Response<HashKvResponse>, Status> {
+        let revision = request.into_inner().revision;
+        let view = self.context.published().view.clone();
+        // It reads all that the store retains.
+        let answer = tokio::task::spawn_blocking(move || view.hash_kv(revision)).await;
+        let answer = answer.map_err(|error| Status::internal(error.to_string()))?;
+        let mut response = answer.map_err(|error| status::from_kv(&error))?;
+        self.context.stamp(&mut response.header);
+        Ok(Response::new(response))
     }
 
     type SnapshotStream = Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;

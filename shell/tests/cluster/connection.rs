@@ -6,6 +6,8 @@ use metastore_proto::etcdserverpb::{
     cluster_client::ClusterClient, kv_client::KvClient, lease_client::LeaseClient,
     maintenance_client::MaintenanceClient, watch_client::WatchClient,
 };
+use metastore_proto::v3electionpb::election_client::ElectionClient;
+use metastore_proto::v3lockpb::lock_client::LockClient;
 use tonic::transport::{Channel, Endpoint};
 
 /// The stubs a test needs, over one HTTP/2 connection. Cloning shares the connection.
@@ -16,6 +18,8 @@ pub(crate) struct Connection {
     pub(crate) watch: WatchClient<Channel>,
     pub(crate) cluster: ClusterClient<Channel>,
     pub(crate) maintenance: MaintenanceClient<Channel>,
+    pub(crate) lock: LockClient<Channel>,
+    pub(crate) election: ElectionClient<Channel>,
 }
 
 impl Connection {
@@ -38,7 +42,9 @@ impl Connection {
             lease: LeaseClient::new(channel.clone()),
             watch: WatchClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
             cluster: ClusterClient::new(channel.clone()),
-            maintenance: MaintenanceClient::new(channel),
+            maintenance: MaintenanceClient::new(channel.clone()),
+            lock: LockClient::new(channel.clone()),
+            election: ElectionClient::new(channel),
         })
     }
 }
