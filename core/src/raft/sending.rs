@@ -15,6 +15,7 @@ use openraft::AsyncRuntime;
 use openraft::errors::{ReplicationClosed, StreamingError};
 use openraft::raft::SnapshotResponse;
 use openraft::rt::Instant as _;
+use serde::{Deserialize, Serialize};
 
 use super::call::{Call, Unanswered};
 use super::executor::{Instant, Stepped};
@@ -37,7 +38,7 @@ const CHUNK_TRIES: u32 = 3;
 const LOSS_PAUSE: Duration = Duration::from_millis(100);
 
 /// A piece of a snapshot.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Chunk {
     /// The leader that sends it.
     pub(super) vote: Vote,
@@ -48,6 +49,7 @@ pub(crate) struct Chunk {
     /// Whether it is the last.
     pub(super) last: bool,
     /// One frame of the snapshot.
+    #[serde(with = "crate::codec::shared_bytes")]
     pub(super) frame: Arc<[u8]>,
 }
 
@@ -55,6 +57,11 @@ impl Chunk {
     /// The leader that sends it.
     pub(crate) fn vote(&self) -> Vote {
         self.vote
+    }
+
+    /// Bytes of its frame.
+    pub(super) fn bytes(&self) -> usize {
+        self.frame.len()
     }
 
     /// Whether it is the last.
