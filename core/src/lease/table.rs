@@ -58,9 +58,13 @@ impl Serialize for Keys {
 impl<'de> Deserialize<'de> for Keys {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let keys = Vec::<Vec<u8>>::deserialize(deserializer)?;
-        Ok(Self(
-            keys.iter().map(|key| Key::from(key.as_slice())).collect(),
-        ))
+        Ok(keys.iter().map(Vec::as_slice).collect())
+    }
+}
+
+impl<'a> FromIterator<&'a [u8]> for Keys {
+    fn from_iter<I: IntoIterator<Item = &'a [u8]>>(keys: I) -> Self {
+        Self(keys.into_iter().map(Key::from).collect())
     }
 }
 

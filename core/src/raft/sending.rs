@@ -54,6 +54,23 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
+    /// A piece of this transfer.
+    pub(crate) fn new(
+        vote: Vote,
+        transfer: u64,
+        number: u64,
+        last: bool,
+        frame: Arc<[u8]>,
+    ) -> Self {
+        Self {
+            vote,
+            transfer,
+            number,
+            last,
+            frame,
+        }
+    }
+
     /// The leader that sends it.
     pub(crate) fn vote(&self) -> Vote {
         self.vote
@@ -111,13 +128,8 @@ impl Way {
             while under_way.len() < CHUNKS_MAX
                 && let Some(frame) = frames.next()
             {
-                let chunk = Chunk {
-                    vote,
-                    transfer,
-                    number,
-                    last: frames.peek().is_none(),
-                    frame: frame.into(),
-                };
+                let last = frames.peek().is_none();
+                let chunk = Chunk::new(vote, transfer, number, last, frame.into());
                 number += 1;
                 let call = self.start(&chunk, self.patience * CHUNK_PATIENCE);
                 under_way.push_back((chunk, call));
