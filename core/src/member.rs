@@ -219,6 +219,11 @@ impl Member {
             .min()
     }
 
+    /// The member's id.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// What readers see now.
     pub fn published(&self) -> &Published {
         &self.published

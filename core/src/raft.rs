@@ -23,9 +23,11 @@ pub(crate) mod retention;
 pub(crate) mod sending;
 pub(crate) mod trimmer;
 pub mod types;
+mod wire;
 
 pub use log_store::RecoveredLog;
 pub use message::PeerMessage;
+pub use wire::PEER_PROTOCOL;
 
 /// The log position that a checkpoint's description names: where the log after it begins.
 pub fn position_of(description: &[u8]) -> Result<Option<types::LogId>, machine::BadDescription> {

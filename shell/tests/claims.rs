@@ -177,90 +177,115 @@ fn a_client_that_leaves_the_line_takes_its_key_away() {
     });
 }
 
+fn stand(lease: i64, value: &[u8]) -> CampaignRequest {
+    CampaignRequest {
+        name: b"post".to_vec(),
+        lease,
+        value: value.to_vec(),
+    }
+}
+
+fn proclaim(leader: Option<&LeaderKey>) -> ProclaimRequest {
+    ProclaimRequest {
+        leader: leader.cloned(),
+        value: b"d".to_vec(),
+    }
+}
+
+fn of_the_post() -> LeaderRequest {
+    LeaderRequest {
+        name: b"post".to_vec(),
+    }
+}
+
+async fn campaign(connection: &Connection, lease: i64, value: &[u8]) -> LeaderKey {
+    let elected = connection.election.clone().campaign(stand(lease, value));
+    let elected = elected.await.expect("its turn").into_inner();
+    elected.leader.expect("the key")
+}
+
 #[test]
-fn an_election_is_won_proclaimed_observed_and_given_up() {
+fn an_election_is_won_proclaimed_and_given_up() {
     with_a_server(|connection| async move {
         let (one, other) = (lease(&connection, 60).await, lease(&connection, 60).await);
-        let leader = |name: &[u8]| LeaderRequest {
-            name: name.to_vec(),
-        };
         let mut election = connection.election.clone();
-        let nobody = election.leader(leader(b"post")).await.expect_err("nobody");
+        let nobody = election.leader(of_the_post()).await.expect_err("nobody");
         assert_eq!(
             (nobody.code(), nobody.message()),
             (Code::Unknown, "election: no leader")
         );
-        // A server may say nothing before there is a leader, not even that the stream is open.
-        let observed = tokio::spawn({
-            let (mut election, name) = (connection.election.clone(), leader(b"post"));
-            async move { election.observe(name).await }
-        });
-        get_in_line().await;
-
-        let stand = |lease, value: &[u8]| CampaignRequest {
-            name: b"post".to_vec(),
-            lease,
-            value: value.to_vec(),
-        };
-        let won = election.campaign(stand(one, b"a")).await.expect("alone");
-        let first = won.into_inner().leader.expect("the key");
+        let first = campaign(&connection, one, b"a").await;
         assert_eq!(first.key, format!("post/{one:x}").into_bytes());
         assert_eq!((first.name.as_slice(), first.lease), (&b"post"[..], one));
-        let observed = observed.await.expect("a task");
-        let mut observed = observed.expect("a stream").into_inner();
-        let mut heard = async || {
-            let next = timeout(PATIENCE, observed.message())
-                .await
-                .expect("in time");
-            let next = next.expect("a live stream").expect("it goes on");
-            let kv = next.kv.expect("a leader");
-            (kv.value, kv.mod_revision, revision(next.header))
-        };
-        assert_eq!(heard().await, (b"a".to_vec(), first.rev, first.rev));
-
         // The same lease again: another value is put in the place of the first.
-        election.campaign(stand(one, b"b")).await.expect("its own");
-        assert_eq!(heard().await.0, b"b");
+        let again = campaign(&connection, one, b"b").await;
+        assert_eq!(again, first);
         let waiting = tokio::spawn({
-            let (mut election, request) = (connection.election.clone(), stand(other, b"c"));
-            async move { election.campaign(request).await }
+            let connection = connection.clone();
+            async move { campaign(&connection, other, b"c").await }
         });
         get_in_line().await;
-        let proclaim = |leader: Option<LeaderKey>| ProclaimRequest {
-            leader,
-            value: b"d".to_vec(),
-        };
-        election
-            .proclaim(proclaim(Some(first.clone())))
-            .await
-            .expect("it leads");
-        assert_eq!(heard().await.0, b"d");
-        let named = election
-            .leader(leader(b"post"))
-            .await
-            .expect("somebody leads");
-        assert_eq!(named.into_inner().kv.expect("a leader").value, b"d");
+        let proclaimed = election.proclaim(proclaim(Some(&first))).await;
+        proclaimed.expect("it leads");
+        let named = election.leader(of_the_post()).await;
+        let named = named.expect("somebody leads").into_inner();
+        assert_eq!(named.kv.expect("a leader").value, b"d");
 
         let resign = ResignRequest {
             leader: Some(first.clone()),
         };
         election.resign(resign.clone()).await.expect("it led");
-        let second = waiting
-            .await
-            .expect("a task")
-            .expect("its turn")
-            .into_inner();
-        let second = second.leader.expect("the key");
-        assert_eq!(heard().await.0, b"c");
-        let refused = election.proclaim(proclaim(Some(first))).await;
+        let second = waiting.await.expect("a task");
+        let refused = election.proclaim(proclaim(Some(&first))).await;
         assert_eq!(
             refused.expect_err("it led once").message(),
             "election: not leader"
         );
         election.resign(resign).await.expect("nothing happens");
-        let missing = election.proclaim(proclaim(None)).await.expect_err("whose?");
-        assert_eq!(missing.message(), "\"leader\" field must be provided");
+        let missing = election.proclaim(proclaim(None)).await;
+        assert_eq!(
+            missing.expect_err("whose?").message(),
+            "\"leader\" field must be provided"
+        );
         assert!(exists(&connection, &second.key).await);
+    });
+}
+
+#[test]
+fn an_observer_is_told_of_every_leader_and_what_it_proclaims() {
+    with_a_server(|connection| async move {
+        let (one, other) = (lease(&connection, 60).await, lease(&connection, 60).await);
+        // A server may say nothing before there is a leader, not even that the stream is open.
+        let observed = tokio::spawn({
+            let mut election = connection.election.clone();
+            async move { election.observe(of_the_post()).await }
+        });
+        get_in_line().await;
+        let first = campaign(&connection, one, b"a").await;
+        let observed = observed.await.expect("a task");
+        let mut observed = observed.expect("a stream").into_inner();
+        let mut heard = async || {
+            let next = timeout(PATIENCE, observed.message()).await;
+            let next = next.expect("in time").expect("a live stream");
+            let next = next.expect("it goes on");
+            let kv = next.kv.expect("a leader");
+            (kv.value, kv.mod_revision, revision(next.header))
+        };
+        assert_eq!(heard().await, (b"a".to_vec(), first.rev, first.rev));
+        let mut election = connection.election.clone();
+        let proclaimed = election.proclaim(proclaim(Some(&first))).await;
+        proclaimed.expect("it leads");
+        assert_eq!(heard().await.0, b"d");
+        let waiting = tokio::spawn({
+            let connection = connection.clone();
+            async move { campaign(&connection, other, b"c").await }
+        });
+        get_in_line().await;
+        let leader = Some(first);
+        let resigned = election.resign(ResignRequest { leader }).await;
+        resigned.expect("it led");
+        waiting.await.expect("a task");
+        assert_eq!(heard().await.0, b"c");
     });
 }
 

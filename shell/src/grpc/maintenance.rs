@@ -128,9 +128,15 @@ impl Maintenance for MaintenanceService {
 
     async fn move_leader(
         &self,
-        _: Request<MoveLeaderRequest>,
+        request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
-        not_built("leader transfer")
+        let to = request.into_inner().target_id;
+        let moved = self.context.node.transfer_leader(to).await;
+        moved.map_err(|refusal| status::from_refusal(&refusal))?;
+        let header = self.context.header_now();
+        Ok(Response::new(MoveLeaderResponse {
+            header: Some(header),
+        }))
     }
 
     async fn downgrade(

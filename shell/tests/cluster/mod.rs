@@ -11,4 +11,5 @@ pub(crate) mod etcdctl_tour;
 pub(crate) mod operation;
 pub(crate) mod random;
 pub(crate) mod server_process;
+pub(crate) mod several;
 pub(crate) mod watch_stream;
