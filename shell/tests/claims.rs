@@ -199,8 +199,9 @@ fn of_the_post() -> LeaderRequest {
 }
 
 async fn campaign(connection: &Connection, lease: i64, value: &[u8]) -> LeaderKey {
-    let elected = connection.election.clone().campaign(stand(lease, value));
-    let elected = elected.await.expect("its turn").into_inner();
+    let mut election = connection.election.clone();
+    let elected = election.campaign(stand(lease, value)).await;
+    let elected = elected.expect("its turn").into_inner();
     elected.leader.expect("the key")
 }
 

@@ -5,7 +5,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,6 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
+
+use super::sockets;
 
 /// What a link does to what passes it, in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -113,11 +114,11 @@ impl Links {
 
     async fn serve(self, listener: TcpListener, to: usize, member: SocketAddr) {
         loop {
-            let Ok((caller, address)) = listener.accept().await else {
+            let Ok((caller, _)) = listener.accept().await else {
                 sleep(Duration::from_millis(10)).await;
                 continue;
             };
-            let Some(from) = self.place_of(address.port()) else {
+            let Some(from) = self.place_of(&caller) else {
                 // Its process is gone already.
                 continue;
             };
@@ -125,22 +126,16 @@ impl Links {
         }
     }
 
-    /// The place whose process owns the socket with this local port.
-    fn place_of(&self, port: u16) -> Option<usize> {
-        let table = fs::read_to_string("/proc/net/tcp").ok()?;
-        let ending = format!(":{port:04X}");
-        let socket = table.lines().find_map(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let local = words.get(1)?;
-            (local.ends_with(&ending)).then(|| format!("socket:[{}]", words.get(9).unwrap_or(&"")))
-        })?;
-        self.0.pids.iter().position(|pid| {
-            let Ok(open) = fs::read_dir(format!("/proc/{}/fd", pid.get())) else {
-                return false;
-            };
-            let mut targets = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-            targets.any(|target| target.as_os_str() == socket.as_str())
-        })
+    /// The place whose process has opened this connection.
+    fn place_of(&self, caller: &TcpStream) -> Option<usize> {
+        let (Ok(SocketAddr::V4(from)), Ok(SocketAddr::V4(to))) =
+            (caller.peer_addr(), caller.local_addr())
+        else {
+            return None;
+        };
+        let inode = sockets::inode(from, to).ok()?;
+        let mut pids = self.0.pids.iter();
+        pids.position(|pid| sockets::has_open(pid.get(), inode))
     }
 
     async fn join(self, caller: TcpStream, from: usize, to: usize, member: SocketAddr) {

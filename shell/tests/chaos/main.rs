@@ -15,6 +15,7 @@ mod links;
 mod members;
 mod plan;
 mod run;
+mod sockets;
 mod verdict;
 mod watchers;
 mod workload;
