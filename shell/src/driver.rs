@@ -56,7 +56,7 @@ pub(crate) struct Announcement {
     ready: Option<Ready>,
 }
 
-/// Gets the place where views are published, or why there will be none.
+/// Gets the place where views are published, or why there will be none; and again when the announcement is committed.
 pub(crate) type Ready = SyncSender<Result<Arc<ArcSwap<Published>>, BadDescription>>;
 
 impl Announcement {
