@@ -127,7 +127,8 @@ pub struct Published {
     pub committed: u64,
     /// The current term.
     pub term: u64,
-    /// The leader, as far as this member knows.
+    /// The leader, as far as this member knows. It knows of none when it has heard nothing from it for an election
+    /// timeout, or when it leads itself and no quorum has answered for as long.
     pub leader: Option<u64>,
     /// Whether this view is itself a linearizable read: this member is the only voter and leads, so no
     /// write can be acknowledged anywhere before it is in a view published here.
