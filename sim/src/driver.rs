@@ -10,13 +10,13 @@ use metastore_core::output::{DiskOp, Outcome, Output, Refusal};
 use metastore_core::raft::PeerMessage;
 
 use crate::cluster::{Cluster, Life, Waiting};
-use crate::history::Ending;
-use crate::judge::bounds::Load;
 use crate::mailbox::Mailbox;
-use crate::model::Op;
 use crate::plant::Plant;
 use crate::storage::LogOp;
 use crate::trace::now;
+use metastore_judges::bounds::Load;
+use metastore_judges::history::Ending;
+use metastore_judges::model::Op;
 
 /// What reaches a member from outside.
 pub(crate) enum Call {

@@ -25,13 +25,7 @@ mod driver;
 #[cfg(madsim)]
 mod faults;
 #[cfg(madsim)]
-mod history;
-#[cfg(madsim)]
-mod judge;
-#[cfg(madsim)]
 mod mailbox;
-#[cfg(madsim)]
-mod model;
 #[cfg(madsim)]
 mod network;
 #[cfg(madsim)]

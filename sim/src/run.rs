@@ -13,12 +13,12 @@ use madsim::time::sleep;
 use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::driver::{Call, Examined};
-use crate::judge::sweep::sweep;
-use crate::judge::{Failure, leases, registers, watches};
 use crate::mailbox::Mailbox;
 use crate::trace::now;
 use crate::world::World;
 use crate::{faults, workload};
+use metastore_judges::sweep::sweep;
+use metastore_judges::{Failure, leases, registers, watches};
 
 /// Runs a world; prints it first and the verdict last. Answers whether every promise was kept. `replay` are the words
 /// that make the same run again.
