@@ -33,6 +33,7 @@ use crate::state::StateView;
 mod compacting;
 mod forwarding;
 mod leasing;
+mod memberships;
 mod reading;
 mod receiving;
 mod reconfiguring;

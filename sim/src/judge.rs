@@ -8,9 +8,11 @@ use std::time::Duration;
 use metastore_core::output::Published;
 
 pub(crate) mod bounds;
+pub(crate) mod changes;
 pub(crate) mod chronicle;
 pub(crate) mod leaders;
 pub(crate) mod leases;
+pub(crate) mod memberships;
 pub(crate) mod monotonic;
 pub(crate) mod registers;
 pub(crate) mod states;
@@ -20,6 +22,7 @@ pub(crate) mod watches;
 
 use chronicle::Chronicle;
 use leaders::Leaders;
+use memberships::Memberships;
 use monotonic::Shown;
 use states::States;
 
@@ -43,6 +46,7 @@ impl Failure {
 #[derive(Default)]
 pub(crate) struct Bench {
     pub(crate) chronicle: Chronicle,
+    pub(crate) memberships: Memberships,
     states: States,
     leaders: Leaders,
 }

@@ -25,9 +25,13 @@ mod driver;
 #[cfg(madsim)]
 mod faults;
 #[cfg(madsim)]
+mod healing;
+#[cfg(madsim)]
 mod history;
 #[cfg(madsim)]
 mod judge;
+#[cfg(madsim)]
+mod machines;
 #[cfg(madsim)]
 mod mailbox;
 #[cfg(madsim)]
