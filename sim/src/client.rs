@@ -9,10 +9,10 @@ use metastore_core::output::Refusal;
 use crate::cluster::{Cluster, bump};
 use crate::dice::Dice;
 use crate::driver::Call;
-use crate::history::{Ending, Record};
 use crate::mailbox::Mailbox;
-use crate::model::Op;
 use crate::trace::now;
+use metastore_judges::history::{Ending, Record};
+use metastore_judges::model::Op;
 
 /// One client; it does one operation after the other.
 pub(crate) struct Client {

@@ -19,15 +19,8 @@ use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::driver::{self, Call};
 use crate::faults::Ills;
-use crate::history::{Ending, Moment, Record};
-use crate::judge::bounds::Bounds;
-use crate::judge::memberships::{Configuration, Seen};
-use crate::judge::monotonic::Shown;
-use crate::judge::watches::Stretch;
-use crate::judge::{Bench, Failure};
 use crate::machines::{Machines, Standing};
 use crate::mailbox::Mailbox;
-use crate::model::Op;
 use crate::network::{Arrival, Network, Way};
 use crate::plan::DiskError;
 use crate::plant::Plant;
@@ -36,6 +29,13 @@ use crate::trace::{Trace, now};
 use crate::watching::{self, Watches};
 use crate::workload::members;
 use crate::world::World;
+use metastore_judges::bounds::Bounds;
+use metastore_judges::history::{Ending, Moment, Record};
+use metastore_judges::memberships::{Configuration, Seen};
+use metastore_judges::model::Op;
+use metastore_judges::monotonic::Shown;
+use metastore_judges::watches::Stretch;
+use metastore_judges::{Bench, Failure};
 
 /// Everything of one run, shared by its tasks, which all are on one thread.
 pub(crate) struct Cluster {

@@ -11,14 +11,14 @@ use metastore_core::output::{DiskOp, Outcome, Output, Refusal};
 use metastore_core::raft::PeerMessage;
 
 use crate::cluster::{Cluster, Life, Waiting};
-use crate::history::Ending;
-use crate::judge::bounds::Load;
-use crate::judge::memberships::{Configuration, Look};
 use crate::mailbox::Mailbox;
-use crate::model::Op;
 use crate::plant::Plant;
 use crate::storage::LogOp;
 use crate::trace::now;
+use metastore_judges::bounds::Load;
+use metastore_judges::history::Ending;
+use metastore_judges::memberships::{Configuration, Look};
+use metastore_judges::model::Op;
 
 /// What reaches a member from outside.
 pub(crate) enum Call {
@@ -213,7 +213,7 @@ fn other_input(op: &Op, token: u64) -> Option<Input> {
 
 fn read(life: &Life, op: &Op) -> Ending {
     if let Op::List { .. } = op {
-        return Ending::Listed(Arc::clone(&life.published.borrow().members));
+        return Ending::Listed(Arc::clone(&life.published.borrow().agreed_members));
     }
     let range = op.range().expect("only reads wait for barriers");
     Ending::Read(life.published.borrow().view.range(&range))

@@ -8,11 +8,11 @@ use metastore_core::output::MemberInfo;
 
 use crate::client::Client;
 use crate::cluster::Cluster;
-use crate::history::Ending;
-use crate::judge::Failure;
 use crate::machines::Standing;
-use crate::model::Op;
 use crate::workload::members::take_out;
+use metastore_judges::Failure;
+use metastore_judges::history::Ending;
+use metastore_judges::model::Op;
 
 /// Takes out whoever has no machine any more, starts whoever never began, and waits until all who were added to vote do;
 /// then the newest voter must be able to lead.

@@ -27,15 +27,9 @@ mod faults;
 #[cfg(madsim)]
 mod healing;
 #[cfg(madsim)]
-mod history;
-#[cfg(madsim)]
-mod judge;
-#[cfg(madsim)]
 mod machines;
 #[cfg(madsim)]
 mod mailbox;
-#[cfg(madsim)]
-mod model;
 #[cfg(madsim)]
 mod network;
 #[cfg(madsim)]

@@ -14,12 +14,12 @@ use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::driver::{Call, Examined};
 use crate::healing::{mend_membership, tell_the_removed};
-use crate::judge::sweep::sweep;
-use crate::judge::{Failure, changes, leases, registers, watches};
 use crate::mailbox::Mailbox;
 use crate::trace::now;
 use crate::world::World;
 use crate::{faults, workload};
+use metastore_judges::sweep::sweep;
+use metastore_judges::{Failure, changes, leases, registers, watches};
 
 /// Runs a world; prints it first and the verdict last. Answers whether every promise was kept. `replay` are the words
 /// that make the same run again.

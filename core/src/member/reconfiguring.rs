@@ -118,7 +118,7 @@ impl Member {
         };
         let client = self.changes.running.take().and_then(|r| r.client);
         if let Some((token, _)) = client {
-            let answer = result.map(|()| Arc::clone(&self.published.members));
+            let answer = result.map(|()| Arc::clone(&self.published.agreed_members));
             self.outputs
                 .push_back(Output::MembershipAnswer { token, answer });
         }

@@ -13,10 +13,10 @@ use metastore_core::output::{MemberInfo, Refusal};
 use crate::client::Client;
 use crate::cluster::{Cluster, Life};
 use crate::driver::Call;
-use crate::history::Ending;
 use crate::machines::Standing;
 use crate::mailbox::Mailbox;
-use crate::model::Op;
+use metastore_judges::history::Ending;
+use metastore_judges::model::Op;
 
 /// Works until faults are over.
 pub(crate) async fn change(mut client: Client) {

@@ -12,10 +12,10 @@ use prost::Message as _;
 
 use crate::client::Client;
 use crate::cluster::{Life, bump};
-use crate::judge::watches::Stretch;
 use crate::plant::Plant;
 use crate::trace::now;
 use crate::watching::Gone;
+use metastore_judges::watches::Stretch;
 
 /// Watches until everything is at rest.
 pub(crate) async fn watch(mut client: Client) {

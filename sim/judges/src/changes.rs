@@ -6,13 +6,16 @@ use std::collections::BTreeSet;
 use metastore_core::membership::{MembershipChange, MembershipError};
 use metastore_core::output::{MemberInfo, Refusal};
 
-use super::Failure;
-use super::memberships::{Act, Agreed, Memberships};
+use crate::Failure;
 use crate::history::{Ending, Record};
+use crate::memberships::{Act, Agreed, Memberships};
 use crate::model::Op;
 
 /// Judges all changes and lists.
-pub(crate) fn judge(history: &[Record], memberships: &Memberships) -> Result<(), Failure> {
+///
+/// # Errors
+/// When a promise is broken.
+pub fn judge(history: &[Record], memberships: &Memberships) -> Result<(), Failure> {
     let mut made = BTreeSet::new();
     let mut unknown = Vec::new();
     for record in history {
@@ -108,7 +111,9 @@ fn listed(
     list: &[MemberInfo],
     floor: Option<u64>,
 ) -> Result<(), Failure> {
-    let known = |agreed: &&Agreed| agreed.shown <= end_of(record);
+    // What a cluster begins with needs no agreement.
+    let known =
+        |agreed: &&Agreed| agreed.shown <= end_of(record) || agreed.configuration.index == 0;
     let mut fits = memberships.agreed().take_while(known).filter(|agreed| {
         agreed.configuration.index >= floor.unwrap_or(0) && agreed.configuration.is_listed_as(list)
     });

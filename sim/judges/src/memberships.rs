@@ -9,21 +9,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use metastore_core::output::MemberInfo;
 use metastore_core::raft::types::{LogId, Peer, StoredMembership};
 
-use super::Failure;
+use crate::Failure;
 
 /// A membership and the entry that set it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Configuration {
-    pub(crate) term: u64,
-    pub(crate) index: u64,
+pub struct Configuration {
+    /// The term of the entry.
+    pub term: u64,
+    /// Its index.
+    pub index: u64,
     /// Two sets while one is on the way to the other.
-    pub(crate) voters: Vec<BTreeSet<u64>>,
-    pub(crate) members: BTreeMap<u64, Peer>,
+    pub voters: Vec<BTreeSet<u64>>,
+    /// All members, those who only learn among them.
+    pub members: BTreeMap<u64, Peer>,
 }
 
 impl Configuration {
     /// None of a log that says nothing of members.
-    pub(crate) fn of(stored: &StoredMembership) -> Option<Self> {
+    pub fn of(stored: &StoredMembership) -> Option<Self> {
         let at = (*stored.log_id())?;
         let membership = stored.membership();
         Some(Self {
@@ -35,7 +38,7 @@ impl Configuration {
     }
 
     /// Whether it votes, for now or for good.
-    pub(crate) fn is_voter(&self, id: u64) -> bool {
+    pub fn is_voter(&self, id: u64) -> bool {
         self.voters.iter().any(|set| set.contains(&id))
     }
 
@@ -46,7 +49,7 @@ impl Configuration {
     }
 
     /// Whether the member list says the same.
-    pub(crate) fn is_listed_as(&self, list: &[MemberInfo]) -> bool {
+    pub fn is_listed_as(&self, list: &[MemberInfo]) -> bool {
         let says = |info: &MemberInfo| {
             self.members.get(&info.id).is_some_and(|peer| {
                 let is_learner = !peer.joins && !self.is_voter(info.id);
@@ -59,19 +62,29 @@ impl Configuration {
 
 /// What one step from a membership to the next did, as a client may have asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Act {
+pub enum Act {
+    /// A member came in.
     Added {
+        /// Its id.
         id: u64,
+        /// What the membership says of it.
         peer: Peer,
     },
+    /// A member left.
     Removed {
+        /// Its id.
         id: u64,
     },
+    /// A member has other addresses.
     Updated {
+        /// Its id.
         id: u64,
+        /// Its addresses from then on.
         urls: Vec<String>,
     },
+    /// A learner votes.
     Promoted {
+        /// Its id.
         id: u64,
     },
     /// Nothing that a client asks for: the way of a voter in or out.
@@ -80,19 +93,20 @@ pub(crate) enum Act {
 
 /// An agreed membership.
 #[derive(Debug)]
-pub(crate) struct Agreed {
-    pub(crate) configuration: Configuration,
+pub struct Agreed {
+    /// The membership.
+    pub configuration: Configuration,
     /// What led to it.
-    pub(crate) act: Act,
+    pub act: Act,
     /// The ordinal at which the first member had applied it.
-    pub(crate) shown: u64,
+    pub shown: u64,
     /// The lowest term in which a member had.
     term: u64,
 }
 
 /// What one life of a member was seen to have.
 #[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Seen {
+pub struct Seen {
     applied: Option<LogId>,
     newest: Option<LogId>,
     /// The term it was seen to lead last.
@@ -100,20 +114,26 @@ pub(crate) struct Seen {
 }
 
 /// What one look at a member finds.
-pub(crate) struct Look<'a> {
-    pub(crate) id: u64,
-    pub(crate) term: u64,
-    pub(crate) leads: bool,
-    /// The last entry applied.
-    pub(crate) applied_index: u64,
-    pub(crate) applied: &'a StoredMembership,
-    pub(crate) newest: &'a StoredMembership,
-    pub(crate) ordinal: u64,
+pub struct Look<'a> {
+    /// The member.
+    pub id: u64,
+    /// Its term.
+    pub term: u64,
+    /// Whether it leads.
+    pub leads: bool,
+    /// The last entry it has applied.
+    pub applied_index: u64,
+    /// The newest membership it has applied.
+    pub applied: &'a StoredMembership,
+    /// The newest membership in its log.
+    pub newest: &'a StoredMembership,
+    /// The place in the history.
+    pub ordinal: u64,
 }
 
 /// See the module.
 #[derive(Default)]
-pub(crate) struct Memberships {
+pub struct Memberships {
     agreed: BTreeMap<u64, Agreed>,
     /// Who ever left.
     left: BTreeSet<u64>,
@@ -123,37 +143,35 @@ pub(crate) struct Memberships {
 
 impl Seen {
     /// Whether there is something to look at.
-    pub(crate) fn is_old(
-        &self,
-        at: (Option<LogId>, Option<LogId>),
-        term: u64,
-        leads: bool,
-    ) -> bool {
+    pub fn is_old(&self, at: (Option<LogId>, Option<LogId>), term: u64, leads: bool) -> bool {
         (self.applied, self.newest) == at && (!leads || self.led == Some(term))
     }
 }
 
 impl Memberships {
     /// All agreed memberships, in order.
-    pub(crate) fn agreed(&self) -> impl DoubleEndedIterator<Item = &Agreed> {
+    pub fn agreed(&self) -> impl DoubleEndedIterator<Item = &Agreed> {
         self.agreed.values()
     }
 
     /// The newest one.
-    pub(crate) fn newest(&self) -> Option<&Configuration> {
+    pub fn newest(&self) -> Option<&Configuration> {
         self.agreed()
             .next_back()
             .map(|agreed| &agreed.configuration)
     }
 
     /// A vote for a candidate is durable on a member's disk.
-    pub(crate) fn vote(&mut self, member: u64, term: u64, candidate: u64) {
+    pub fn vote(&mut self, member: u64, term: u64, candidate: u64) {
         let votes = self.votes.entry((term, candidate)).or_default();
         votes.insert(member);
     }
 
     /// A member says that it was removed.
-    pub(crate) fn told(&self, id: u64) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// When nobody removed it.
+    pub fn told(&self, id: u64) -> Result<(), Failure> {
         if self.left.contains(&id) {
             return Ok(());
         }
@@ -162,7 +180,10 @@ impl Memberships {
     }
 
     /// Looks at a member. `holds` tells the last entry that is durable on a member's disk.
-    pub(crate) fn look(
+    ///
+    /// # Errors
+    /// When a promise is broken.
+    pub fn look(
         &mut self,
         seen: &mut Seen,
         look: &Look<'_>,

@@ -12,30 +12,38 @@ use crate::model::Op;
 
 /// One operation of one client. The order is that of the trace's ordinals.
 #[derive(Debug, Clone)]
-pub(crate) struct Record {
-    pub(crate) client: u64,
-    pub(crate) op: Op,
-    pub(crate) begun: Moment,
+pub struct Record {
+    /// Whose it is.
+    pub client: u64,
+    /// What was asked for.
+    pub op: Op,
+    /// When it was asked for.
+    pub begun: Moment,
     /// None while it is under way; what never ends is unknown.
-    pub(crate) ended: Option<(Moment, Ending)>,
+    pub ended: Option<(Moment, Ending)>,
 }
 
-/// A place in the trace, and the virtual time of it.
+/// A place in the order of all that was seen, and its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment {
-    pub(crate) ordinal: u64,
-    pub(crate) time: Duration,
+pub struct Moment {
+    /// Unique, ascending.
+    pub ordinal: u64,
+    /// Since the beginning of the run, virtual or real.
+    pub time: Duration,
 }
 
 /// How an operation ended, as its client saw it.
 #[derive(Debug, Clone)]
-pub(crate) enum Ending {
+pub enum Ending {
     /// A write was answered.
     Wrote(Outcome),
     /// A read was answered.
     Read(Result<RangeResponse, KvError>),
     /// A renewal was answered: the lease has so many seconds from now on, 0 if it is gone.
-    Renewed { ttl_seconds: i64 },
+    Renewed {
+        /// What the answer says.
+        ttl_seconds: i64,
+    },
     /// The membership was changed; these are the members after it.
     Changed(Arc<[MemberInfo]>),
     /// These are the members.
@@ -50,7 +58,7 @@ pub(crate) enum Ending {
 
 impl Ending {
     /// The revision the answer names; none without an answer.
-    pub(crate) fn revision(&self) -> Option<i64> {
+    pub fn revision(&self) -> Option<i64> {
         let header = match self {
             Ending::Wrote(Outcome::Put(response)) => &response.header,
             Ending::Wrote(Outcome::DeleteRange(response)) => &response.header,
@@ -65,7 +73,7 @@ impl Ending {
     }
 
     /// Whether the operation certainly had no effect.
-    pub(crate) fn surely_nothing(&self) -> bool {
+    pub fn surely_nothing(&self) -> bool {
         matches!(
             self,
             Ending::Refused(

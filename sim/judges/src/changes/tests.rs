@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::memberships::Configuration;
-use super::super::memberships::tests::{agreed, configuration};
 use super::*;
 use crate::history::Moment;
+use crate::memberships::Configuration;
+use crate::memberships::tests::{agreed, configuration};
 
 /// Shown at 10, 20, 30 and so on: a learner comes, votes, and another one goes.
 fn memberships() -> Memberships {
