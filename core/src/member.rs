@@ -31,6 +31,7 @@ mod forwarding;
 mod leadership;
 mod leasing;
 mod letters;
+mod memberships;
 mod publishing;
 mod reading;
 mod receiving;

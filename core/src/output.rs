@@ -133,8 +133,12 @@ pub struct Published {
     /// Whether this view is itself a linearizable read: this member is the only voter and leads, so no
     /// write can be acknowledged anywhere before it is in a view published here.
     pub reads_need_no_quorum: bool,
-    /// The members, by id.
+    /// The members as the newest membership in the log has them, by id, whether it is committed or not: whom this
+    /// member talks to.
     pub members: Arc<[MemberInfo]>,
+    /// The members as of the last entry applied, by id: what clients may see. Before anything is applied, those of a
+    /// new cluster are all that it was started with.
+    pub agreed_members: Arc<[MemberInfo]>,
 }
 
 /// One member of the cluster, as the member list shows it.

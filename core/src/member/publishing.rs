@@ -11,6 +11,7 @@ use crate::raft::following::Look;
 use crate::raft::machine::Replica;
 use crate::raft::reconfiguration::Roster;
 use crate::raft::trimmer::Sight;
+use crate::raft::types::StoredMembership;
 use crate::state::StateView;
 
 /// What a lease counts for in the bytes in use, so that the quota bounds their number.
@@ -67,11 +68,15 @@ impl Member {
         }
         let view = replica.state.view();
         let members = list_members(look.membership.membership(), &view.members);
-        let members = if *members == *old.members {
-            Arc::clone(&old.members)
-        } else {
-            members.into()
+        let agreed = match replica.membership.log_id() {
+            Some(_) => list_members(replica.membership.membership(), &view.members),
+            None if is_first(&look.membership) => members.clone(),
+            None => Vec::new(),
         };
+        let (members, agreed) = (
+            same_or_new(&old.members, members),
+            same_or_new(&old.agreed_members, agreed),
+        );
         self.published = Published {
             view: view.kv,
             bytes_in_use,
@@ -81,6 +86,7 @@ impl Member {
             leader: place.leader,
             reads_need_no_quorum: place.reads_need_no_quorum,
             members,
+            agreed_members: agreed,
         };
         self.outputs
             .push_back(Output::Publish(Arc::new(self.published.clone())));
@@ -121,6 +127,20 @@ pub(super) fn first_published(state: StateView) -> Published {
         leader: None,
         reads_need_no_quorum: false,
         members: Arc::new([]),
+        agreed_members: Arc::new([]),
+    }
+}
+
+/// Whether this is what a cluster begins with, which nobody has to agree on.
+fn is_first(membership: &StoredMembership) -> bool {
+    membership.log_id().is_some_and(|at| at.index() == 0)
+}
+
+/// The old list where the new one says the same, so that nobody has to compare them again.
+fn same_or_new(old: &Arc<[MemberInfo]>, new: Vec<MemberInfo>) -> Arc<[MemberInfo]> {
+    match *new == **old {
+        true => Arc::clone(old),
+        false => new.into(),
     }
 }
 

@@ -52,7 +52,8 @@ impl Cluster for ClusterService {
                 .await
                 .map_err(|refusal| status::from_refusal(&refusal))?;
         }
-        let members = self.context.published().members.iter().map(wire).collect();
+        let published = self.context.published();
+        let members = published.agreed_members.iter().map(wire).collect();
         // The header of this service carries no revision.
         Ok(Response::new(MemberListResponse {
             header: Some(self.context.header(0)),

@@ -46,7 +46,7 @@ impl Maintenance for MaintenanceService {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let published = self.context.published();
         let is_learner = published
-            .members
+            .agreed_members
             .iter()
             .any(|m| m.id == self.context.identity.member_id && m.is_learner);
         let errors = match published.leader {
