@@ -129,7 +129,7 @@ impl Context {
     /// Whether this member only learns: it does not vote, and serves next to nothing.
     pub(crate) fn is_learner(&self) -> bool {
         let published = self.node.published();
-        let mut members = published.members.iter();
+        let mut members = published.agreed_members.iter();
         members.any(|member| member.id == self.identity.member_id && member.is_learner)
     }
 

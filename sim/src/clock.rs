@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use metastore_judges::leases::CLOCK_RATE_PPM_MAX;
+
 use crate::dice::Dice;
 
 /// The clock of one life. The member is told its time and asks for alarms in it.
@@ -12,14 +14,10 @@ pub(crate) struct Clock {
     rate_ppm: i128,
 }
 
-/// No clock is off by more than this, in millionths: far beyond what quartz does, and little enough for the leases'
-/// judge to tell an early end from a fast clock.
-pub(crate) const RATE_PPM_MAX: u64 = 2000;
-
 impl Clock {
     /// The clock of a life that starts.
     pub(crate) fn draw(dice: &mut Dice) -> Self {
-        let most = [0, 100, RATE_PPM_MAX][dice.place(3)];
+        let most = [0, 100, CLOCK_RATE_PPM_MAX][dice.place(3)];
         Self {
             offset_nanos: i128::from(dice.between(0, 3_600_000_000_000)),
             rate_ppm: i128::from(dice.between(0, 2 * most)) - i128::from(most),

@@ -25,13 +25,11 @@ mod driver;
 #[cfg(madsim)]
 mod faults;
 #[cfg(madsim)]
-mod history;
+mod healing;
 #[cfg(madsim)]
-mod judge;
+mod machines;
 #[cfg(madsim)]
 mod mailbox;
-#[cfg(madsim)]
-mod model;
 #[cfg(madsim)]
 mod network;
 #[cfg(madsim)]

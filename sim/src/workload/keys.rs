@@ -1,8 +1,8 @@
 //! Clients that fight over a few keys: puts, deletes, guarded swaps, reads of now and then, compactions.
 
 use crate::client::Client;
-use crate::judge::registers;
-use crate::model::Op;
+use metastore_judges::model::Op;
+use metastore_judges::registers;
 
 /// Works until faults are over.
 pub(crate) async fn fight(mut client: Client) {

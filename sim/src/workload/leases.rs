@@ -6,8 +6,8 @@ use std::time::Duration;
 use madsim::time::sleep;
 
 use crate::client::Client;
-use crate::history::Ending;
-use crate::model::Op;
+use metastore_judges::history::Ending;
+use metastore_judges::model::Op;
 
 /// Works until faults are over.
 pub(crate) async fn hold(mut client: Client) {

@@ -12,10 +12,10 @@ use prost::Message as _;
 
 use crate::client::Client;
 use crate::cluster::{Life, bump};
-use crate::judge::watches::Stretch;
 use crate::plant::Plant;
 use crate::trace::now;
 use crate::watching::Gone;
+use metastore_judges::watches::Stretch;
 
 /// Watches until everything is at rest.
 pub(crate) async fn watch(mut client: Client) {
@@ -66,7 +66,8 @@ async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateReques
                 }
             }
             Err(_) if cluster.at_rest.get() => {
-                stretch.to_the_end = true;
+                // Others may have been removed without having been told.
+                stretch.to_the_end = cluster.takes_part(id);
                 break;
             }
             Err(_) => {}

@@ -12,7 +12,7 @@ use crate::history::{Ending, Record};
 use crate::model::Op;
 
 /// Keys that begin with this are touched by single-key puts, deletes and reads alone.
-pub(crate) const PREFIX: &[u8] = b"b/";
+pub const PREFIX: &[u8] = b"b/";
 
 /// Operations on one key that are searched at most, the first ones.
 const OPERATIONS_MAX: usize = 300;
@@ -36,7 +36,7 @@ enum Kind {
 }
 
 /// Judges every register; answers how many keys were decided.
-pub(crate) fn judge(history: &[Record]) -> Result<u64, Failure> {
+pub fn judge(history: &[Record]) -> Result<u64, Failure> {
     let mut keys: BTreeMap<&[u8], Vec<&Record>> = BTreeMap::new();
     for record in history {
         let key = match &record.op {
@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn a_search_that_grows_too_large_is_given_up() {
-        let writes = (0..40).map(|number| step(number, 1000, Kind::Write(Some(number as usize))));
+        let writes =
+            (0..40_u8).map(|number| step(number.into(), 1000, Kind::Write(Some(number.into()))));
         let mut steps: Vec<Step> = writes.collect();
         steps.push(step(2000, 2001, Kind::Read(Some(77))));
         assert_eq!(linearizable(&steps), None);

@@ -1,40 +1,55 @@
 //! What the clients saw: every operation with its beginning, its end, and what is known of it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use metastore_core::kv_error::KvError;
-use metastore_core::output::{Outcome, Refusal};
+use metastore_core::output::{MemberInfo, Outcome, Refusal};
 use metastore_proto::etcdserverpb::RangeResponse;
 
 use crate::model::Op;
 
 /// One operation of one client. The order is that of the trace's ordinals.
 #[derive(Debug, Clone)]
-pub(crate) struct Record {
-    pub(crate) client: u64,
-    pub(crate) op: Op,
-    pub(crate) begun: Moment,
+pub struct Record {
+    /// Whose it is.
+    pub client: u64,
+    /// What was asked for.
+    pub op: Op,
+    /// When it was asked for.
+    pub begun: Moment,
     /// None while it is under way; what never ends is unknown.
-    pub(crate) ended: Option<(Moment, Ending)>,
+    pub ended: Option<(Moment, Ending)>,
 }
 
-/// A place in the trace, and the virtual time of it.
+/// A place in the order of all that was seen, and its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment {
-    pub(crate) ordinal: u64,
-    pub(crate) time: Duration,
+pub struct Moment {
+    /// Unique, ascending.
+    pub ordinal: u64,
+    /// Since the beginning of the run, virtual or real.
+    pub time: Duration,
 }
 
 /// How an operation ended, as its client saw it.
 #[derive(Debug, Clone)]
-pub(crate) enum Ending {
+pub enum Ending {
     /// A write was answered.
     Wrote(Outcome),
     /// A read was answered.
     Read(Result<RangeResponse, KvError>),
     /// A renewal was answered: the lease has so many seconds from now on, 0 if it is gone.
-    Renewed { ttl_seconds: i64 },
+    Renewed {
+        /// What the answer says.
+        ttl_seconds: i64,
+    },
+    /// The membership was changed; these are the members after it.
+    Changed(Arc<[MemberInfo]>),
+    /// These are the members.
+    Listed(Arc<[MemberInfo]>),
+    /// The member that was asked for leads.
+    Transferred,
     /// It was refused, for the reason given.
     Refused(Refusal),
     /// The member went away: nothing is known.
@@ -43,7 +58,7 @@ pub(crate) enum Ending {
 
 impl Ending {
     /// The revision the answer names; none without an answer.
-    pub(crate) fn revision(&self) -> Option<i64> {
+    pub fn revision(&self) -> Option<i64> {
         let header = match self {
             Ending::Wrote(Outcome::Put(response)) => &response.header,
             Ending::Wrote(Outcome::DeleteRange(response)) => &response.header,
@@ -58,12 +73,13 @@ impl Ending {
     }
 
     /// Whether the operation certainly had no effect.
-    pub(crate) fn surely_nothing(&self) -> bool {
+    pub fn surely_nothing(&self) -> bool {
         matches!(
             self,
             Ending::Refused(
                 Refusal::Kv(_)
                     | Refusal::Lease(_)
+                    | Refusal::Membership(_)
                     | Refusal::NotLeader { .. }
                     | Refusal::TooManyRequests
             )
@@ -85,6 +101,14 @@ impl fmt::Display for Ending {
             (Ending::Read(Err(error)), _) => error.fmt(f),
             (Ending::Renewed { ttl_seconds: 0 }, _) => f.write_str("there is no such lease"),
             (Ending::Renewed { ttl_seconds }, _) => write!(f, "{ttl_seconds}s from now"),
+            (Ending::Changed(members) | Ending::Listed(members), _) => {
+                f.write_str("members")?;
+                members.iter().try_for_each(|info| {
+                    let learner = if info.is_learner { " (learner)" } else { "" };
+                    write!(f, " m{}{learner}", info.id)
+                })
+            }
+            (Ending::Transferred, _) => f.write_str("it leads"),
             (Ending::Refused(refusal), _) => refusal.fmt(f),
             (Ending::Lost, _) => f.write_str("lost with its member"),
         }

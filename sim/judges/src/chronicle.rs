@@ -11,7 +11,7 @@ use crate::model::{KeyChange, Keys, fold};
 
 /// The one history of the cluster, as far as any member has shown it.
 #[derive(Default)]
-pub(crate) struct Chronicle {
+pub struct Chronicle {
     /// The first is revision 2, the first that changes anything.
     revisions: Vec<Revision>,
     /// Every compact revision that was shown.
@@ -19,27 +19,29 @@ pub(crate) struct Chronicle {
 }
 
 /// What one revision changed, and the keys after it.
-pub(crate) struct Revision {
-    pub(crate) changes: Vec<KeyChange>,
-    pub(crate) keys: Keys,
+pub struct Revision {
+    /// In the order they were made.
+    pub changes: Vec<KeyChange>,
+    /// All keys as they are afterwards.
+    pub keys: Keys,
     /// When the first member showed it.
-    pub(crate) shown_at: Duration,
+    pub shown_at: Duration,
 }
 
 impl Chronicle {
     /// The newest revision anybody has shown.
-    pub(crate) fn last(&self) -> i64 {
+    pub fn last(&self) -> i64 {
         self.revisions.len() as i64 + 1
     }
 
     /// What a revision did; none for the empty store's and those not shown.
-    pub(crate) fn revision(&self, revision: i64) -> Option<&Revision> {
+    pub fn revision(&self, revision: i64) -> Option<&Revision> {
         let place = usize::try_from(revision.checked_sub(2)?).ok()?;
         self.revisions.get(place)
     }
 
     /// The keys at a revision; those of the empty store below the first.
-    pub(crate) fn keys(&self, revision: i64) -> Option<Keys> {
+    pub fn keys(&self, revision: i64) -> Option<Keys> {
         match revision {
             ..=0 => None,
             1 => Some(Keys::new()),
@@ -48,12 +50,20 @@ impl Chronicle {
     }
 
     /// Every compact revision that any member showed, ascending.
-    pub(crate) fn boundaries(&self) -> impl Iterator<Item = i64> + '_ {
+    pub fn boundaries(&self) -> impl Iterator<Item = i64> + '_ {
         self.boundaries.iter().copied()
     }
 
+    /// Takes a compact revision that a member acknowledged or may have taken.
+    pub fn compacted(&mut self, revision: i64) {
+        self.boundaries.insert(revision);
+    }
+
     /// Reads what a member shows from a revision on.
-    pub(crate) fn learn(
+    ///
+    /// # Errors
+    /// When revisions are missing, or for the reasons of [`Chronicle::learn_revision`].
+    pub fn learn(
         &mut self,
         from: i64,
         published: &Published,
@@ -98,7 +108,15 @@ impl Chronicle {
         Ok(())
     }
 
-    fn learn_revision(
+    /// Takes what one revision changed, the changes in the order they were made. A revision that is known already must
+    /// be the same.
+    ///
+    /// # Errors
+    /// When two histories were shown, a record does not follow from the one before it, or the sum of accounts changed.
+    ///
+    /// # Panics
+    /// If the revision before it is not known.
+    pub fn learn_revision(
         &mut self,
         revision: i64,
         changes: Vec<KeyChange>,
@@ -130,7 +148,7 @@ impl Chronicle {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+pub mod tests {
     //! Views for the tests of all judges, and this one's own.
 
     use metastore_core::mvcc::{Changes, Store};
@@ -139,7 +157,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// What a member with this store shows.
-    pub(crate) fn shown_by(store: &Store, applied: u64, term: u64) -> Published {
+    pub fn shown_by(store: &Store, applied: u64, term: u64) -> Published {
         Published {
             view: store.view(),
             bytes_in_use: 0,
@@ -149,16 +167,17 @@ pub(crate) mod tests {
             leader: Some(1),
             reads_need_no_quorum: false,
             members: [].into(),
+            agreed_members: [].into(),
         }
     }
 
     /// An empty store.
-    pub(crate) fn shown(applied: u64, term: u64) -> Published {
+    pub fn shown(applied: u64, term: u64) -> Published {
         shown_by(&Store::new(), applied, term)
     }
 
     /// A store with one key of this value.
-    pub(crate) fn store_with(value: &str) -> Store {
+    pub fn store_with(value: &str) -> Store {
         let mut store = Store::new();
         let request = PutRequest {
             key: b"k".to_vec(),

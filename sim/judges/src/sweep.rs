@@ -18,7 +18,7 @@ use crate::history::{Ending, Moment, Record};
 use crate::model::{Effect, Op, read};
 
 /// Judges the whole history. Answers which revisions were the end of a lease that no client asked for.
-pub(crate) fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<Vec<LeaseEnd>, Failure> {
+pub fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<Vec<LeaseEnd>, Failure> {
     let floors = Floors::of(history);
     let compactions: Vec<&Record> = history
         .iter()
@@ -305,7 +305,7 @@ fn unclaimed(
 }
 
 /// Whether this reads the newest state of one key, as all who asked before know it.
-pub(super) fn is_single_key_read(op: &Op) -> bool {
+pub(crate) fn is_single_key_read(op: &Op) -> bool {
     matches!(op, Op::Read { end, revision: 0, serializable: false, .. } if end.is_empty())
 }
 

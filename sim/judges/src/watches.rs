@@ -10,17 +10,21 @@ use super::chronicle::Chronicle;
 use crate::model::KeyChange;
 
 /// What one watcher received from one life of a member.
-pub(crate) struct Stretch {
-    pub(crate) client: u64,
-    pub(crate) member: u64,
-    pub(crate) create: WatchCreateRequest,
-    pub(crate) responses: Vec<WatchResponse>,
+pub struct Stretch {
+    /// Who watched.
+    pub client: u64,
+    /// On which member.
+    pub member: u64,
+    /// What was asked for.
+    pub create: WatchCreateRequest,
+    /// All that came, in order.
+    pub responses: Vec<WatchResponse>,
     /// Whether it was still listening, on a member that lived, when everything was at rest.
-    pub(crate) to_the_end: bool,
+    pub to_the_end: bool,
 }
 
 /// Judges every stretch against the history; those that lasted to the end must be complete.
-pub(crate) fn judge(stretches: &[Stretch], chronicle: &Chronicle) -> Result<(), Failure> {
+pub fn judge(stretches: &[Stretch], chronicle: &Chronicle) -> Result<(), Failure> {
     if stretches.is_empty() {
         return Ok(());
     }

@@ -5,9 +5,10 @@ use std::ops::Bound;
 use std::rc::Rc;
 
 use im::OrdMap;
-use metastore_core::command::Request;
+use metastore_core::command::{MemberAttributes, Request};
 use metastore_core::key::KeyRange;
 use metastore_core::lease::LeaseQuestion;
+use metastore_core::membership::MembershipChange;
 use metastore_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use metastore_proto::etcdserverpb::request_op::Request as OpRequest;
 use metastore_proto::etcdserverpb::{
@@ -17,60 +18,110 @@ use metastore_proto::etcdserverpb::{
 use metastore_proto::mvccpb::KeyValue;
 
 /// A key.
-pub(crate) type Key = Rc<[u8]>;
+pub type Key = Rc<[u8]>;
 
 /// The keys at one revision; a copy costs nothing.
-pub(crate) type Keys = OrdMap<Key, Rc<KeyValue>>;
+pub type Keys = OrdMap<Key, Rc<KeyValue>>;
 
 /// What one revision did to one key: its new record, or that it is gone.
-pub(crate) type KeyChange = (Key, Option<Rc<KeyValue>>);
+pub type KeyChange = (Key, Option<Rc<KeyValue>>);
 
 /// One operation of a client.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Op {
-    /// Writes a value that no other operation writes, hung on a lease unless that is 0.
+pub enum Op {
+    /// Writes a value that no other operation writes.
     Put {
+        /// Where.
         key: Vec<u8>,
+        /// What.
         value: Vec<u8>,
+        /// The lease it hangs on, unless that is 0.
         lease: i64,
     },
-    /// Removes the keys from one up to before another; without an end, the one key.
-    Delete { key: Vec<u8>, end: Vec<u8> },
-    /// If these keys were last changed at these revisions (0: does not exist), writes some keys and removes others;
-    /// otherwise reads the first.
+    /// Removes keys.
+    Delete {
+        /// The first.
+        key: Vec<u8>,
+        /// What lies behind the last; without it, the one key.
+        end: Vec<u8>,
+    },
+    /// If all guards hold, writes some keys and removes others; otherwise reads the first.
     Txn {
+        /// Keys, and the revisions they must have been changed at last; 0 for a key that must not exist.
         guards: Vec<(Vec<u8>, i64)>,
+        /// Keys with their new values.
         puts: Vec<(Vec<u8>, Vec<u8>)>,
+        /// Keys to remove.
         deletes: Vec<Vec<u8>>,
     },
-    /// Reads an interval, at the newest revision (0) or an older one; if serializable, at whatever the asked member has.
+    /// Reads an interval.
     Read {
+        /// Its first key.
         key: Vec<u8>,
+        /// What lies behind the last; without it, the one key.
         end: Vec<u8>,
+        /// At which revision; 0 for the newest.
         revision: i64,
+        /// Whether whatever the asked member has is good enough.
         serializable: bool,
     },
     /// Gives up what lies before a revision.
-    Compact { revision: i64, physical: bool },
-    /// Asks for a lease of so many seconds.
-    Grant { id: i64, ttl_seconds: i64 },
+    Compact {
+        /// The revision.
+        revision: i64,
+        /// Whether the answer waits for the records to be gone.
+        physical: bool,
+    },
+    /// Asks for a lease.
+    Grant {
+        /// Its id, not 0.
+        id: i64,
+        /// Its time in seconds.
+        ttl_seconds: i64,
+    },
     /// Gives a lease back.
-    Revoke { id: i64 },
+    Revoke {
+        /// Its id.
+        id: i64,
+    },
     /// Asks for a lease's full time again.
-    Renew { id: i64 },
+    Renew {
+        /// Its id.
+        id: i64,
+    },
+    /// A member says that it runs, as each does when it starts.
+    Publish {
+        /// Its id.
+        id: u64,
+    },
+    /// Changes the membership.
+    Change(MembershipChange),
+    /// Asks who is a member.
+    List {
+        /// Whether whoever the asked one knows of will do.
+        serializable: bool,
+    },
+    /// Asks for another leader.
+    Transfer {
+        /// Who is to lead.
+        to: u64,
+    },
 }
 
 /// What a write does: its changes, in order, and the number of keys it says it deleted.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Effect {
-    pub(crate) changes: Vec<KeyChange>,
-    pub(crate) deleted: i64,
-    pub(crate) succeeded: bool,
+pub struct Effect {
+    /// In the order they are made.
+    pub changes: Vec<KeyChange>,
+    /// How many keys it says it deleted.
+    pub deleted: i64,
+    /// Whether a transaction's guards held.
+    pub succeeded: bool,
 }
 
 impl Op {
     /// A put without a lease.
-    pub(crate) fn put(key: Vec<u8>, value: Vec<u8>) -> Self {
+    pub fn put(key: Vec<u8>, value: Vec<u8>) -> Self {
         Op::Put {
             key,
             value,
@@ -79,7 +130,7 @@ impl Op {
     }
 
     /// A linearizable read of the newest revision.
-    pub(crate) fn read(key: Vec<u8>, end: Vec<u8>) -> Self {
+    pub fn read(key: Vec<u8>, end: Vec<u8>) -> Self {
         Op::Read {
             key,
             end,
@@ -89,9 +140,18 @@ impl Op {
     }
 
     /// The command to propose; none for what needs no entry.
-    pub(crate) fn request(&self) -> Option<Request> {
+    pub fn request(&self) -> Option<Request> {
         Some(match self {
-            Op::Read { .. } | Op::Renew { .. } => return None,
+            Op::Read { .. }
+            | Op::Renew { .. }
+            | Op::Change(_)
+            | Op::List { .. }
+            | Op::Transfer { .. } => return None,
+            Op::Publish { id } => Request::Publish(MemberAttributes {
+                member_id: *id,
+                name: format!("m{id}"),
+                client_urls: Vec::new(),
+            }),
             Op::Put { key, value, lease } => Request::Put(put_request(key, value, *lease)),
             Op::Delete { key, end } => Request::DeleteRange(delete_request(key, end)),
             Op::Compact { revision, physical } => Request::Compact(CompactionRequest {
@@ -112,7 +172,7 @@ impl Op {
     }
 
     /// The read to make; none for anything else.
-    pub(crate) fn range(&self) -> Option<RangeRequest> {
+    pub fn range(&self) -> Option<RangeRequest> {
         match self {
             Op::Read {
                 key, end, revision, ..
@@ -122,19 +182,32 @@ impl Op {
     }
 
     /// The question to the lessor; none for anything else.
-    pub(crate) fn question(&self) -> Option<LeaseQuestion> {
+    pub fn question(&self) -> Option<LeaseQuestion> {
         match self {
             Op::Renew { id } => Some(LeaseQuestion::Renew(*id)),
             _ => None,
         }
     }
 
-    /// What the operation does to these keys if it takes the revision after theirs.
-    pub(crate) fn effect(&self, keys: &Keys, revision: i64) -> Effect {
+    /// Whether any state of the asked member will do for the answer.
+    pub fn is_serializable(&self) -> bool {
         match self {
-            Op::Read { .. } | Op::Compact { .. } | Op::Grant { .. } | Op::Renew { .. } => {
-                Effect::default()
-            }
+            Op::Read { serializable, .. } | Op::List { serializable } => *serializable,
+            _ => false,
+        }
+    }
+
+    /// What the operation does to these keys if it takes the revision after theirs.
+    pub fn effect(&self, keys: &Keys, revision: i64) -> Effect {
+        match self {
+            Op::Read { .. }
+            | Op::Compact { .. }
+            | Op::Grant { .. }
+            | Op::Renew { .. }
+            | Op::Publish { .. }
+            | Op::Change(_)
+            | Op::List { .. }
+            | Op::Transfer { .. } => Effect::default(),
             Op::Put { key, value, lease } => Effect {
                 changes: vec![put(keys, key, value, *lease, revision)],
                 ..Effect::default()
@@ -178,7 +251,7 @@ impl Op {
     }
 
     /// The value that only this operation writes.
-    pub(crate) fn own_value(&self) -> Option<&[u8]> {
+    pub fn own_value(&self) -> Option<&[u8]> {
         match self {
             Op::Put { value, .. } => Some(value),
             Op::Txn { puts, .. } => puts.first().map(|(_, value)| value.as_slice()),
@@ -191,7 +264,7 @@ impl Op {
 ///
 /// # Errors
 /// In words, when a change is impossible: its numbers do not follow from the record before it.
-pub(crate) fn fold(keys: &Keys, changes: &[KeyChange], revision: i64) -> Result<Keys, String> {
+pub fn fold(keys: &Keys, changes: &[KeyChange], revision: i64) -> Result<Keys, String> {
     let mut after = keys.clone();
     for (key, change) in changes {
         match change {
@@ -215,7 +288,7 @@ pub(crate) fn fold(keys: &Keys, changes: &[KeyChange], revision: i64) -> Result<
 }
 
 /// The records of an interval, in order.
-pub(crate) fn read(keys: &Keys, key: &[u8], end: &[u8]) -> Vec<Rc<KeyValue>> {
+pub fn read(keys: &Keys, key: &[u8], end: &[u8]) -> Vec<Rc<KeyValue>> {
     within(keys, key, end)
         .map(|(_, kv)| Rc::clone(kv))
         .collect()
@@ -231,7 +304,7 @@ fn within<'a>(
 }
 
 /// The records from a key on, in order.
-pub(crate) fn at_or_after<'a>(
+pub fn at_or_after<'a>(
     keys: &'a Keys,
     key: &'a [u8],
 ) -> impl Iterator<Item = (&'a Key, &'a Rc<KeyValue>)> {
@@ -362,6 +435,11 @@ impl fmt::Display for Op {
             Op::Grant { id, ttl_seconds } => write!(f, "grant lease {id} for {ttl_seconds}s"),
             Op::Revoke { id } => write!(f, "revoke lease {id}"),
             Op::Renew { id } => write!(f, "renew lease {id}"),
+            Op::Publish { id } => write!(f, "publish m{id}"),
+            Op::Change(change) => write!(f, "change: {change:?}"),
+            Op::List { serializable: true } => f.write_str("list the members, serializable"),
+            Op::List { .. } => f.write_str("list the members"),
+            Op::Transfer { to } => write!(f, "let m{to} lead"),
         }
     }
 }

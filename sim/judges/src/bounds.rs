@@ -4,21 +4,23 @@ use super::Failure;
 
 /// What is under way in one member.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Load {
-    pub(crate) log_bytes: usize,
-    pub(crate) waiting: usize,
+pub struct Load {
+    /// Bytes of the log entries in memory.
+    pub log_bytes: usize,
+    /// Proposals, reads and questions that wait.
+    pub waiting: usize,
 }
 
 /// What may be under way at most.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub struct Bounds {
     log_bytes_max: usize,
     waiting_max: usize,
 }
 
 impl Bounds {
     /// For a member that keeps so many entries in memory, and so many clients with one request each.
-    pub(crate) fn new(snapshot_entries: u64, catch_up_entries: u64, clients: u64) -> Self {
+    pub fn new(snapshot_entries: u64, catch_up_entries: u64, clients: u64) -> Self {
         // A snapshot is taken and the log cut a while after it is due, and a purge goes in batches.
         let entries = 4 * (snapshot_entries + catch_up_entries) + 2 * PURGE_ENTRIES;
         Self {
@@ -29,7 +31,7 @@ impl Bounds {
     }
 
     /// Holds a member's load against them.
-    pub(crate) fn hold(&self, load: Load) -> Result<(), Failure> {
+    pub fn hold(&self, load: Load) -> Result<(), Failure> {
         if load.log_bytes <= self.log_bytes_max && load.waiting <= self.waiting_max {
             return Ok(());
         }

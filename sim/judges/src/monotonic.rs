@@ -6,14 +6,17 @@ use super::Failure;
 
 /// What one life of one member has shown before.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Shown {
-    pub(crate) revision: i64,
-    pub(crate) compact_revision: i64,
-    pub(crate) applied: u64,
+pub struct Shown {
+    /// The newest revision.
+    pub revision: i64,
+    /// The compact revision.
+    pub compact_revision: i64,
+    /// The last entry applied.
+    pub applied: u64,
     committed: u64,
     term: u64,
     /// Whether anything was shown at all.
-    pub(crate) any: bool,
+    pub any: bool,
 }
 
 impl Default for Shown {
@@ -32,7 +35,7 @@ impl Default for Shown {
 
 impl Shown {
     /// Takes what is shown now, which must not lie before what was.
-    pub(crate) fn move_on(&mut self, published: &Published) -> Result<(), Failure> {
+    pub fn move_on(&mut self, published: &Published) -> Result<(), Failure> {
         let now = Shown {
             revision: published.view.revision(),
             compact_revision: published.view.compact_revision(),

@@ -13,20 +13,26 @@ use metastore_core::output::{Outcome, Refusal};
 
 use super::Failure;
 use super::chronicle::Chronicle;
-use crate::clock::RATE_PPM_MAX;
 use crate::history::{Ending, Record};
 use crate::model::{KeyChange, Keys, Op};
 
+/// No member's clock is off by more than this, in millionths: far beyond what quartz does, and little enough to tell an
+/// early end from a fast clock.
+pub const CLOCK_RATE_PPM_MAX: u64 = 2000;
+
 /// A revision that took away all keys of a lease without a client having asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LeaseEnd {
-    pub(crate) id: i64,
-    pub(crate) revision: i64,
-    pub(crate) shown_at: Duration,
+pub struct LeaseEnd {
+    /// The lease.
+    pub id: i64,
+    /// The revision that took its keys away.
+    pub revision: i64,
+    /// When that was first seen.
+    pub shown_at: Duration,
 }
 
 /// The lease that these changes are the end of: they delete all its keys, in order, and nothing else.
-pub(crate) fn lease_ended_by(changes: &[KeyChange], before: &Keys) -> Option<i64> {
+pub fn lease_ended_by(changes: &[KeyChange], before: &Keys) -> Option<i64> {
     let (first, _) = changes.first()?;
     let id = before.get(first)?.lease;
     let expected = Op::Revoke { id }.effect(before, 0).changes;
@@ -46,11 +52,7 @@ struct Known<'a> {
 }
 
 /// Judges all leases. `ends` are the revisions that nobody asked for.
-pub(crate) fn judge(
-    history: &[Record],
-    chronicle: &Chronicle,
-    ends: &[LeaseEnd],
-) -> Result<(), Failure> {
+pub fn judge(history: &[Record], chronicle: &Chronicle, ends: &[LeaseEnd]) -> Result<(), Failure> {
     let known = known(history);
     let mut ended = BTreeMap::new();
     for end in ends {
@@ -76,7 +78,7 @@ pub(crate) fn judge(
 }
 
 /// At the end, when no holder renews any more: no key hangs on any lease.
-pub(crate) fn all_ended(keys: &Keys) -> Result<(), Failure> {
+pub fn all_ended(keys: &Keys) -> Result<(), Failure> {
     match keys.iter().find(|(_, kv)| kv.lease != 0) {
         None => Ok(()),
         Some((key, kv)) => Err(wrong(
@@ -124,7 +126,7 @@ impl Known<'_> {
     fn live_from(&mut self, record: &Record, ttl_seconds: i64) {
         let ttl = Duration::from_secs(u64::try_from(ttl_seconds).unwrap_or(0));
         // The leader's clock may run fast.
-        let surely = ttl - ttl.mul_f64(RATE_PPM_MAX as f64 / 1e6);
+        let surely = ttl - ttl.mul_f64(CLOCK_RATE_PPM_MAX as f64 / 1e6);
         self.alive_until = self.alive_until.max(record.begun.time + surely);
     }
 }

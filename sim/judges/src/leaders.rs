@@ -8,11 +8,11 @@ use super::Failure;
 
 /// Who leads which term, as members show it.
 #[derive(Default)]
-pub(crate) struct Leaders(BTreeMap<u64, u64>);
+pub struct Leaders(BTreeMap<u64, u64>);
 
 impl Leaders {
     /// Holds the leader that member `id` names against what was named for the term before.
-    pub(crate) fn hear(&mut self, id: u64, published: &Published) -> Result<(), Failure> {
+    pub fn hear(&mut self, id: u64, published: &Published) -> Result<(), Failure> {
         let Some(leader) = published.leader else {
             return Ok(());
         };

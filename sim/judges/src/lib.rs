@@ -1,37 +1,47 @@
 //! The judges: each watches one promise, from outside.
 //!
 //! Some look at every view that a member shows, in the moment it does; the others read, at the end, what the clients
-//! wrote down.
+//! wrote down. Whether a cluster was simulated or real is nothing to them.
+
+#![forbid(unsafe_code)]
 
 use std::time::Duration;
 
 use metastore_core::output::Published;
 
-pub(crate) mod bounds;
-pub(crate) mod chronicle;
-pub(crate) mod leaders;
-pub(crate) mod leases;
-pub(crate) mod monotonic;
-pub(crate) mod registers;
-pub(crate) mod states;
-pub(crate) mod sum;
-pub(crate) mod sweep;
-pub(crate) mod watches;
+pub mod bounds;
+pub mod changes;
+pub mod chronicle;
+pub mod history;
+pub mod leaders;
+pub mod leases;
+pub mod memberships;
+pub mod model;
+pub mod monotonic;
+pub mod registers;
+pub mod states;
+pub mod sum;
+pub mod sweep;
+pub mod watches;
 
 use chronicle::Chronicle;
 use leaders::Leaders;
+use memberships::Memberships;
 use monotonic::Shown;
 use states::States;
 
 /// A broken promise: which one, and what was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub(crate) judge: &'static str,
-    pub(crate) story: String,
+pub struct Failure {
+    /// The name of the promise.
+    pub judge: &'static str,
+    /// What was seen, in words; may have several lines.
+    pub story: String,
 }
 
 impl Failure {
-    pub(crate) fn new(judge: &'static str, story: impl Into<String>) -> Self {
+    /// A broken promise of this name.
+    pub fn new(judge: &'static str, story: impl Into<String>) -> Self {
         Self {
             judge,
             story: story.into(),
@@ -41,8 +51,11 @@ impl Failure {
 
 /// The judges that look at every view.
 #[derive(Default)]
-pub(crate) struct Bench {
-    pub(crate) chronicle: Chronicle,
+pub struct Bench {
+    /// The one history, as far as any view has shown it.
+    pub chronicle: Chronicle,
+    /// The one sequence of memberships, as far as any member has applied it.
+    pub memberships: Memberships,
     states: States,
     leaders: Leaders,
 }
@@ -50,7 +63,7 @@ pub(crate) struct Bench {
 impl Bench {
     /// Holds what member `id` shows at a time against what it and the others showed before. `acknowledged` is the
     /// newest revision that any client was told of.
-    pub(crate) fn observe(
+    pub fn observe(
         &mut self,
         id: u64,
         shown: &mut Shown,

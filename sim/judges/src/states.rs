@@ -12,7 +12,7 @@ use super::monotonic::Shown;
 
 /// The fingerprints seen.
 #[derive(Default)]
-pub(crate) struct States {
+pub struct States {
     /// By revision and compact revision.
     by_revision: BTreeMap<(i64, i64), u32>,
     /// By the index of the last entry applied.
@@ -24,7 +24,7 @@ const ENTRIES: u64 = 32;
 
 impl States {
     /// Compares what is shown now; `before` is what the same life showed before.
-    pub(crate) fn compare(&mut self, before: &Shown, published: &Published) -> Result<(), Failure> {
+    pub fn compare(&mut self, before: &Shown, published: &Published) -> Result<(), Failure> {
         let view = &published.view;
         let due = !before.any
             || view.compact_revision() != before.compact_revision
