@@ -134,6 +134,9 @@ const LEASE_RECORD_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a start waits until a leader has taken this member's announcement.
 const READY_MAX: Duration = Duration::from_secs(5);
 
+/// How long a stop waits until another member leads.
+const STEP_DOWN_MAX: Duration = Duration::from_secs(1);
+
 /// What a request may take beyond two election timeouts.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
@@ -237,6 +240,7 @@ impl Server {
             .unwrap_or_else(|_| Stopped::DiskFailed("the member thread ended".into()));
         if let Stopped::Signal(signal) = stopped {
             tracing::info!(signal, "received signal; shutting down");
+            self.step_down();
         }
         self.connections.stop();
         // The member has ended already when the log failed.
@@ -250,6 +254,16 @@ impl Server {
         report(&written);
         tracing::info!("closed the server");
         stopped
+    }
+
+    /// Hands leadership over if this member has it: the others then need not wait for an election.
+    fn step_down(&self) {
+        let (done, stepped_down) = channel();
+        if self.calls.tell(Call::StepDown(done)).is_ok()
+            && stepped_down.recv_timeout(STEP_DOWN_MAX).is_err()
+        {
+            tracing::warn!(waited = ?STEP_DOWN_MAX, "nobody took over leadership; stopping nevertheless");
+        }
     }
 }
 
@@ -474,7 +488,7 @@ fn spawn_member(start: MemberStart, ended: Sender<Stopped>) -> io::Result<JoinHa
         let _ = ready.send(Ok(Arc::clone(&published)));
         let announcement = Announcement::new(announcement, ready);
         let (mailboxes, feeds) = lanes.into_iter().map(|lane| (lane.mailbox, lane.feed)).unzip();
-        let driver = Driver { member, calls: inbox, log, checkpoints, published, replaced, mailboxes, feeds, post, letters: Vec::new(), members: Arc::new([]), removed: false, origin, announcement, syncing_to: 0, synced_to: 0 };
+        let driver = Driver { member, calls: inbox, log, checkpoints, published, replaced, mailboxes, feeds, post, letters: Vec::new(), members: Arc::new([]), stepping_down: None, removed: false, origin, announcement, syncing_to: 0, synced_to: 0 };
         match driver.run() {
             Ended::Stopped => {}
             Ended::LogFailed(reason) => {

@@ -152,7 +152,7 @@ impl Member {
                     answer: Err(Refusal::Stopped),
                 });
             }
-            Input::TransferLeader { token, .. } => {
+            Input::TransferLeader { token, .. } | Input::StepDown { token } => {
                 self.outputs.push_back(Output::TransferAnswer {
                     token,
                     answer: Err(Refusal::Stopped),
