@@ -129,13 +129,18 @@ pub struct Published {
     pub committed: u64,
     /// The current term.
     pub term: u64,
-    /// The leader, as far as this member knows.
+    /// The leader, as far as this member knows. It knows of none when it has heard nothing from it for an election
+    /// timeout, or when it leads itself and no quorum has answered for as long.
     pub leader: Option<u64>,
     /// Whether this view is itself a linearizable read: this member is the only voter and leads, so no
     /// write can be acknowledged anywhere before it is in a view published here.
     pub reads_need_no_quorum: bool,
-    /// The members, by id.
+    /// The members as the newest membership in the log has them, by id, whether it is committed or not: whom this
+    /// member talks to.
     pub members: Arc<[MemberInfo]>,
+    /// The members as of the last entry applied, by id: what clients may see. Before anything is applied, those of a
+    /// new cluster are all that it was started with.
+    pub agreed_members: Arc<[MemberInfo]>,
 }
 
 /// One member of the cluster, as the member list shows it.

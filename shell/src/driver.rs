@@ -19,8 +19,9 @@ use crate::node::Call;
 use crate::peers::{Letter, Post};
 use crate::waiting::{Answer, Mailbox, Token};
 
-/// The token of the announcement; no connection thread has it.
+/// The tokens of the announcement and of stepping down; no connection thread has them.
 const ANNOUNCEMENT: u64 = u64::MAX;
+const STEP_DOWN: u64 = u64::MAX - 1;
 
 /// Everything the member thread owns or sends to.
 pub(crate) struct Driver {
@@ -38,6 +39,8 @@ pub(crate) struct Driver {
     pub(crate) post: Post,
     pub(crate) letters: Vec<Letter>,
     pub(crate) members: Arc<[MemberInfo]>,
+    /// Who waits until leadership is handed over.
+    pub(crate) stepping_down: Option<Sender<()>>,
     /// Whether this member was removed from the cluster.
     pub(crate) removed: bool,
     /// The last write that must be synced, and the last one that is.
@@ -56,7 +59,7 @@ pub(crate) struct Announcement {
     ready: Option<Ready>,
 }
 
-/// Gets the place where views are published, or why there will be none.
+/// Gets the place where views are published, or why there will be none; and again when the announcement is committed.
 pub(crate) type Ready = SyncSender<Result<Arc<ArcSwap<Published>>, BadDescription>>;
 
 impl Announcement {
@@ -89,6 +92,7 @@ struct Step {
     confirmations: Vec<Input>,
     letters: Vec<Input>,
     orders: Vec<Input>,
+    stepping_down: Option<Sender<()>>,
     synced_to: Option<u64>,
     stop: bool,
 }
@@ -101,7 +105,10 @@ impl Driver {
         self.perform(&mut outgoing);
         loop {
             self.announce(&mut outgoing);
-            let step = self.wait();
+            let mut step = self.wait();
+            if let Some(done) = step.stepping_down.take() {
+                self.stepping_down = Some(done);
+            }
             self.synced_to = step.synced_to.unwrap_or(self.synced_to);
             if let Some(reason) = step.log_failure() {
                 return Ended::LogFailed(reason);
@@ -199,6 +206,10 @@ impl Driver {
                     let token = Token::from_raw(token);
                     outgoing[token.thread()].push((token, Answer::Membership(answer)));
                 }
+                Output::TransferAnswer {
+                    token: STEP_DOWN,
+                    answer,
+                } => self.stepped_down(&answer),
                 Output::TransferAnswer { token, answer } => {
                     let token = Token::from_raw(token);
                     outgoing[token.thread()].push((token, Answer::Transfer(answer)));
@@ -217,6 +228,16 @@ impl Driver {
             if !batch.is_empty() {
                 mailbox.deliver(batch);
             }
+        }
+    }
+
+    fn stepped_down(&mut self, answer: &Result<(), Refusal>) {
+        if let Err(refusal) = answer {
+            tracing::warn!(error = %refusal, "cannot hand over leadership before stopping");
+        }
+        if let Some(done) = self.stepping_down.take() {
+            // Whoever waited may have lost patience.
+            let _ = done.send(());
         }
     }
 
@@ -300,6 +321,10 @@ impl Step {
             Call::TransferLeader(token, to) => {
                 let token = token.raw();
                 self.orders.push(Input::TransferLeader { token, to });
+            }
+            Call::StepDown(done) => {
+                self.stepping_down = Some(done);
+                self.orders.push(Input::StepDown { token: STEP_DOWN });
             }
             Call::Letters { from, letters } => self.letters.extend(
                 letters

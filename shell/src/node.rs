@@ -1,6 +1,7 @@
 //! A handler's way to the member: propose, pass a barrier, see what is published.
 
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use arc_swap::{ArcSwap, Guard};
 use metastore_core::command::Command;
@@ -24,6 +25,8 @@ pub(crate) enum Call {
     ChangeMembership(Token, MembershipChange),
     /// Hand leadership to this member.
     TransferLeader(Token, u64),
+    /// Hand leadership to whoever can take it, because this process is about to end; then say so here.
+    StepDown(Sender<()>),
     /// Another member's letters have come.
     Letters {
         /// The sender.

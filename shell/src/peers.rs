@@ -166,3 +166,6 @@ impl Office {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

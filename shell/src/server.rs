@@ -18,7 +18,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -131,6 +131,12 @@ const COMPARISON_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a lease runs before what it has left is recorded: a restart gives it at most this much more.
 const LEASE_RECORD_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long a start waits until a leader has taken this member's announcement.
+const READY_MAX: Duration = Duration::from_secs(5);
+
+/// How long a stop waits until another member leads.
+const STEP_DOWN_MAX: Duration = Duration::from_secs(1);
+
 /// What a request may take beyond two election timeouts.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
@@ -170,7 +176,7 @@ impl Server {
         let replaced = spawn_dropper()?;
 
         let lanes: Vec<Lane> = (0..connection_threads()).map(|_| Lane::default()).collect();
-        let (ready, readiness) = sync_channel(1);
+        let (ready, readiness) = sync_channel(2);
         let start = MemberStart {
             settings,
             recovered: opened.recovered,
@@ -185,10 +191,18 @@ impl Server {
             ready,
         };
         let member = spawn_member(start, ended.clone())?;
-        let published = match readiness.recv() {
-            Ok(published) => published?,
-            Err(_) => return Err(StartError::Data(first_end(&ends))),
+        let Ok(published) = readiness.recv() else {
+            return Err(StartError::Data(first_end(&ends)));
         };
+        let published = published?;
+        match readiness.recv_timeout(READY_MAX) {
+            Ok(_) => {}
+            Err(RecvTimeoutError::Timeout) => tracing::warn!(
+                waited = ?READY_MAX,
+                "cannot reach a leader yet; serving what needs none, such as serializable reads"
+            ),
+            Err(RecvTimeoutError::Disconnected) => return Err(StartError::Data(first_end(&ends))),
+        }
         let node = Node::new(calls.clone(), published);
         let context = Context {
             node,
@@ -226,6 +240,7 @@ impl Server {
             .unwrap_or_else(|_| Stopped::DiskFailed("the member thread ended".into()));
         if let Stopped::Signal(signal) = stopped {
             tracing::info!(signal, "received signal; shutting down");
+            self.step_down();
         }
         self.connections.stop();
         // The member has ended already when the log failed.
@@ -239,6 +254,16 @@ impl Server {
         report(&written);
         tracing::info!("closed the server");
         stopped
+    }
+
+    /// Hands leadership over if this member has it: the others then need not wait for an election.
+    fn step_down(&self) {
+        let (done, stepped_down) = channel();
+        if self.calls.tell(Call::StepDown(done)).is_ok()
+            && stepped_down.recv_timeout(STEP_DOWN_MAX).is_err()
+        {
+            tracing::warn!(waited = ?STEP_DOWN_MAX, "nobody took over leadership; stopping nevertheless");
+        }
     }
 }
 
@@ -404,6 +429,7 @@ fn limits(config: &Config) -> RequestLimits {
         },
         quota_bytes: config.quota_backend_bytes,
         lease_ttl_seconds_min: lease_ttl_seconds_min(config.election_timeout),
+        election_timeout: config.election_timeout,
     }
 }
 
@@ -458,9 +484,11 @@ fn spawn_member(start: MemberStart, ended: Sender<Stopped>) -> io::Result<JoinHa
             Err(error) => return drop(ready.send(Err(error))),
         };
         let published = Arc::new(ArcSwap::from_pointee(member.published().clone()));
+        // Whoever started this member may have given up.
+        let _ = ready.send(Ok(Arc::clone(&published)));
         let announcement = Announcement::new(announcement, ready);
         let (mailboxes, feeds) = lanes.into_iter().map(|lane| (lane.mailbox, lane.feed)).unzip();
-        let driver = Driver { member, calls: inbox, log, checkpoints, published, replaced, mailboxes, feeds, post, letters: Vec::new(), members: Arc::new([]), removed: false, origin, announcement, syncing_to: 0, synced_to: 0 };
+        let driver = Driver { member, calls: inbox, log, checkpoints, published, replaced, mailboxes, feeds, post, letters: Vec::new(), members: Arc::new([]), stepping_down: None, removed: false, origin, announcement, syncing_to: 0, synced_to: 0 };
         match driver.run() {
             Ended::Stopped => {}
             Ended::LogFailed(reason) => {

@@ -22,6 +22,11 @@ pub(crate) fn bad_member_urls() -> Status {
     Status::invalid_argument("etcdserver: given member URLs are invalid")
 }
 
+/// This member does not vote.
+pub(crate) fn not_on_learner() -> Status {
+    Status::failed_precondition("etcdserver: rpc not supported for learner")
+}
+
 /// This member knows of no leader.
 pub(crate) fn no_leader() -> Status {
     Status::unavailable("etcdserver: no leader")

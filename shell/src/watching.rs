@@ -248,6 +248,7 @@ mod tests {
             leader: None,
             reads_need_no_quorum: false,
             members: Arc::new([]),
+            agreed_members: Arc::new([]),
         })
     }
 

@@ -24,6 +24,7 @@ pub(crate) struct Client {
     /// The newest revision it has seen.
     pub(crate) seen: i64,
     operations: u64,
+    standstills: Dice,
 }
 
 impl Client {
@@ -31,7 +32,9 @@ impl Client {
     pub(crate) fn new(cluster: Rc<Cluster>, number: u64) -> Self {
         let mut dice = Dice::new(cluster.world.seed, &format!("client {number}"));
         let member = dice.between(1, cluster.world.members);
+        let standstills = Dice::new(cluster.world.seed, &format!("standstills {number}"));
         Self {
+            standstills,
             cluster,
             number,
             dice,
@@ -46,10 +49,15 @@ impl Client {
         self.cluster.faulty.get()
     }
 
-    /// Rests between two operations.
+    /// Rests between two operations; sometimes for so long that whatever it holds may be gone.
     pub(crate) async fn pause(&mut self) {
         let pause = self.dice.between(1, self.cluster.world.pause_ms_max);
-        sleep(Duration::from_millis(pause)).await;
+        let stands = self.cluster.world.standstill_permille;
+        let still = match self.standstills.permille(stands) {
+            true => self.standstills.between(1000, STANDSTILL_MS_MAX),
+            false => 0,
+        };
+        sleep(Duration::from_millis(pause + still)).await;
     }
 
     /// Writes one key until it is acknowledged; answers whether it was within so many tries.
@@ -107,10 +115,13 @@ impl Client {
             Ending::Refused(Refusal::NotLeader {
                 leader: Some(leader),
             }) => self.member = *leader,
-            Ending::Refused(Refusal::Kv(_) | Refusal::Lease(_))
+            Ending::Refused(Refusal::Kv(_) | Refusal::Lease(_) | Refusal::Membership(_))
             | Ending::Wrote(_)
             | Ending::Read(_)
-            | Ending::Renewed { .. } => {}
+            | Ending::Renewed { .. }
+            | Ending::Changed(_)
+            | Ending::Listed(_)
+            | Ending::Transferred => {}
             Ending::Refused(_) | Ending::Lost => self.go_anywhere(),
         }
         // Now and then a member that is not the leader is asked, too.
@@ -119,9 +130,12 @@ impl Client {
         }
     }
 
-    /// Turns to any member.
+    /// Turns to any member that serves, or tries the last one again if none does.
     pub(crate) fn go_anywhere(&mut self) {
-        self.member = self.dice.between(1, self.cluster.world.members);
+        let serving = self.cluster.serving();
+        if !serving.is_empty() {
+            self.member = serving[self.dice.place(serving.len())];
+        }
     }
 
     /// A value nobody else writes, sometimes longer than a sector of the disk.
@@ -143,3 +157,5 @@ impl Client {
 
 /// Longer than a member lets any request wait.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longer than any lease lives without its holder.
+const STANDSTILL_MS_MAX: u64 = 9000;

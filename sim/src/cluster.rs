@@ -1,7 +1,7 @@
 //! The cluster: members that live and die on their disks, and the letters between them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,14 @@ use metastore_core::compactor::AutoCompaction;
 use metastore_core::member::{Member, Recovered, Settings};
 use metastore_core::output::{Checkpoint, Published};
 use metastore_core::raft::PeerMessage;
+use metastore_core::raft::types::Vote;
 
 use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::driver::{self, Call};
 use crate::faults::Ills;
+use crate::machines::{Machines, Standing};
 use crate::mailbox::Mailbox;
 use crate::network::{Arrival, Network, Way};
 use crate::plan::DiskError;
@@ -25,9 +27,11 @@ use crate::plant::Plant;
 use crate::storage;
 use crate::trace::{Trace, now};
 use crate::watching::{self, Watches};
+use crate::workload::members;
 use crate::world::World;
 use metastore_judges::bounds::Bounds;
 use metastore_judges::history::{Ending, Moment, Record};
+use metastore_judges::memberships::{Configuration, Seen};
 use metastore_judges::model::Op;
 use metastore_judges::monotonic::Shown;
 use metastore_judges::watches::Stretch;
@@ -53,7 +57,9 @@ pub(crate) struct Cluster {
     pub(crate) failures: Mailbox<Failure>,
     /// The newest revision any client was told of.
     acknowledged: Cell<i64>,
-    disks: BTreeMap<u64, Rc<RefCell<Disk>>>,
+    pub(crate) machines: RefCell<Machines>,
+    pub(crate) changing: Changing,
+    starts: RefCell<Dice>,
     lives: RefCell<BTreeMap<u64, Rc<Life>>>,
     incarnations: RefCell<BTreeMap<u64, u32>>,
 }
@@ -70,6 +76,17 @@ pub(crate) struct Counts {
     pub(crate) registers: Cell<u64>,
 }
 
+/// What clients that change the membership must know of each other, to take no more from it than it can lose.
+#[derive(Default)]
+pub(crate) struct Changing {
+    /// One of them has destroyed a machine, or is about to, and nobody else changes anything.
+    pub(crate) replacing: Cell<bool>,
+    /// Changes asked for and not answered.
+    pub(crate) under_way: Cell<u64>,
+    /// The members whose removal or promotion was asked for, without an answer that says what came of it.
+    pub(crate) doubtful: RefCell<BTreeSet<u64>>,
+}
+
 /// One life of a member, from its start to its crash.
 pub(crate) struct Life {
     pub(crate) id: u64,
@@ -78,6 +95,9 @@ pub(crate) struct Life {
     pub(crate) alive: Cell<bool>,
     pub(crate) published: RefCell<Arc<Published>>,
     pub(crate) shown: RefCell<Shown>,
+    pub(crate) seen: Cell<Seen>,
+    /// The newest membership in its log.
+    pub(crate) newest: RefCell<Option<Configuration>>,
     /// Who waits for which token.
     pub(crate) waiting: RefCell<BTreeMap<u64, Waiting>>,
     pub(crate) log: Mailbox<storage::LogOp>,
@@ -99,14 +119,11 @@ impl Cluster {
     /// A cluster whose disks are empty and whose members do not run yet.
     pub(crate) fn new(world: World, full_trace: bool) -> Rc<Self> {
         let seed = world.seed;
-        let disk = |id: u64| {
-            let dice = Dice::new(seed, &format!("disk {id}"));
-            let disk = Disk::new(id, world.segment_bytes, dice);
-            (id, Rc::new(RefCell::new(disk)))
-        };
-        let clients = world.clients + world.movers + world.holders;
+        let clients = world.clients + world.movers + world.holders + world.changers;
         Rc::new(Self {
-            disks: (1..=world.members).map(disk).collect(),
+            machines: RefCell::new(Machines::new(&world)),
+            changing: Changing::default(),
+            starts: RefCell::new(Dice::new(seed, "starts")),
             trace: Trace::new(full_trace),
             judges: RefCell::default(),
             bounds: Bounds::new(world.snapshot_entries, world.catch_up_entries, clients),
@@ -126,9 +143,33 @@ impl Cluster {
         })
     }
 
-    /// Starts a member from its disk.
+    /// Starts a member from its disk, unless it runs or has nothing to do here any more.
     pub(crate) fn start(self: &Rc<Self>, id: u64) {
-        if self.life(id).is_some() {
+        let serves = self.machines.borrow().standing(id) == Some(Standing::Serves);
+        if serves && self.life(id).is_none() {
+            self.start_anyway(id);
+        }
+    }
+
+    /// Starts a member that was removed and has stopped.
+    pub(crate) fn revive(self: &Rc<Self>, id: u64) {
+        let left = self.machines.borrow().standing(id) == Some(Standing::Left);
+        if left && self.life(id).is_none() {
+            self.trace.note(format_args!("m{id} comes back"));
+            self.start_anyway(id);
+        }
+    }
+
+    /// A new member's machine is there, with an empty disk, and the member is started.
+    pub(crate) fn join(self: &Rc<Self>, id: u64) {
+        if self.machines.borrow().standing(id).is_none() {
+            self.machines.borrow_mut().bring(id);
+            self.start(id);
+        }
+    }
+
+    fn start_anyway(self: &Rc<Self>, id: u64) {
+        if self.crashes_in_start(id) {
             return;
         }
         let incarnation = {
@@ -139,17 +180,53 @@ impl Cluster {
         };
         let recovered = match self.disk(id).borrow_mut().open() {
             Ok(recovered) => recovered,
-            Err(fault) => {
-                let story = format!("m{id} refuses what a crash left on its disk: {fault}");
-                return self.fail(Failure::new("recovery", story));
-            }
+            Err(fault) => return self.unreadable(id, &fault),
         };
+        if let Some(vote) = &recovered.log.vote {
+            self.voted(id, vote);
+        }
         self.trace.note(format_args!(
             "m{id} starts, life {incarnation}: checkpoint at {:?}, {} entries",
             recovered.log.purged.as_ref().map(|at| at.index()),
             recovered.log.entries.len()
         ));
         self.run(id, incarnation, recovered);
+    }
+
+    /// Perhaps the power goes while a member reads its disk and makes it ready for more.
+    fn crashes_in_start(self: &Rc<Self>, id: u64) -> bool {
+        let odds = self.world.start_crash_permille;
+        if !self.faulty.get() || !self.starts.borrow_mut().permille(odds) {
+            return false;
+        }
+        let crashed = self.disk(id).borrow_mut().crash_in_start();
+        match crashed {
+            Err(fault) => self.unreadable(id, &fault),
+            Ok(how) => {
+                bump(&self.counts.crashes);
+                let down = Duration::from_millis(
+                    self.starts.borrow_mut().between(1, self.world.down_ms_max),
+                );
+                self.trace
+                    .note(format_args!("m{id} crashes as it starts: {how}"));
+                self.start_after(id, down);
+            }
+        }
+        true
+    }
+
+    fn unreadable(&self, id: u64, fault: &str) {
+        let story = format!("m{id} refuses what a crash left on its disk: {fault}");
+        self.fail(Failure::new("recovery", story));
+    }
+
+    /// A vote is on a member's disk. One that is committed tells who leads, not whom the member elected.
+    pub(crate) fn voted(&self, id: u64, vote: &Vote) {
+        let candidate = vote.leader_id.voted_for;
+        if !vote.committed || candidate == id {
+            let mut judges = self.judges.borrow_mut();
+            judges.memberships.vote(id, vote.leader_id.term, candidate);
+        }
     }
 
     fn run(self: &Rc<Self>, id: u64, incarnation: u32, recovered: Recovered) {
@@ -169,6 +246,8 @@ impl Cluster {
             alive: Cell::new(true),
             published: RefCell::new(Arc::new(member.published().clone())),
             shown: RefCell::default(),
+            seen: Cell::default(),
+            newest: RefCell::default(),
             waiting: RefCell::default(),
             log: Mailbox::new(),
             checkpoints: Mailbox::new(),
@@ -183,6 +262,9 @@ impl Cluster {
             Rc::clone(self),
             Rc::clone(&life),
         ));
+        if self.world.changers > 0 {
+            spawn_local(members::publish(Rc::clone(self), Rc::clone(&life)));
+        }
         if self.world.watchers > 0 {
             spawn_local(watching::tend(life, dice));
         }
@@ -190,21 +272,77 @@ impl Cluster {
 
     /// Takes the power from a member, in the middle of whatever its disk does, and starts it again later.
     pub(crate) fn crash(self: &Rc<Self>, id: u64, at: &str, down: Duration) {
-        let Some(life) = self.lives.borrow_mut().remove(&id) else {
+        if self.life(id).is_none() {
             return;
-        };
-        life.alive.set(false);
+        }
         let what = self.disk(id).borrow_mut().crash();
         if self.world.plant == Some(Plant::LosesSyncedBatch) {
             self.disk(id).borrow_mut().forget_last_batch();
         }
         bump(&self.counts.crashes);
         self.trace.note(format_args!("m{id} crashes {at}: {what}"));
+        self.end_life(id);
+        self.start_after(id, down);
+    }
+
+    /// The member was told that it was removed: it has answered everybody, and its process ends. Somebody may start it
+    /// again who does not know.
+    pub(crate) fn leave(self: &Rc<Self>, life: &Life) {
+        let id = life.id;
+        let told = self.judges.borrow().memberships.told(id);
+        if let Err(failure) = told {
+            self.fail(failure);
+        }
+        if !life.waiting.borrow().is_empty() {
+            let story = format!("m{id} was removed and left clients without an answer");
+            self.fail(Failure::new("answers", story));
+        }
+        let what = self.disk(id).borrow_mut().crash();
+        self.trace
+            .note(format_args!("m{id} was removed, and stops: {what}"));
+        self.machines.borrow_mut().set_standing(id, Standing::Left);
+        self.end_life(id);
+        let after = {
+            let mut starts = self.starts.borrow_mut();
+            let after = Duration::from_millis(starts.between(500, COMES_BACK_MS_MAX));
+            starts.permille(500).then_some(after)
+        };
+        if let Some(after) = after {
+            let cluster = Rc::clone(self);
+            spawn_local(async move {
+                sleep(after).await;
+                if cluster.faulty.get() {
+                    cluster.revive(id);
+                }
+            });
+        }
+    }
+
+    /// The machine of a member is gone for good, and its disk with it.
+    pub(crate) fn destroy(self: &Rc<Self>, id: u64) {
+        self.trace
+            .note(format_args!("the machine of m{id} is destroyed"));
+        self.machines
+            .borrow_mut()
+            .set_standing(id, Standing::Destroyed);
+        if self.life(id).is_some() {
+            self.disk(id).borrow_mut().crash();
+            self.end_life(id);
+        }
+    }
+
+    /// Ends the life of a member, whose disk knows already.
+    fn end_life(&self, id: u64) {
+        let life = self.lives.borrow_mut().remove(&id);
+        let life = life.expect("whoever ends a life has seen it");
+        life.alive.set(false);
         for (_, waiting) in std::mem::take(&mut *life.waiting.borrow_mut()) {
             waiting.answer.push(Ending::Lost);
         }
-        for other in (1..=self.world.members).filter(|other| *other != id) {
-            self.break_connection(id, other);
+        for other in self.machines.borrow().all() {
+            if other != id {
+                self.break_connection(id, other);
+            }
         }
         // Wakes the tasks of this life, which then end.
         life.inbox.push(Call::Nothing);
@@ -212,6 +350,9 @@ impl Cluster {
         life.checkpoints.push(None);
         life.watches.end();
         life.views.push(());
+    }
+
+    fn start_after(self: &Rc<Self>, id: u64, down: Duration) {
         let cluster = Rc::clone(self);
         spawn_local(async move {
             sleep(down).await;
@@ -239,13 +380,26 @@ impl Cluster {
 
     /// Its disk, which survives it.
     pub(crate) fn disk(&self, id: u64) -> Rc<RefCell<Disk>> {
-        Rc::clone(&self.disks[&id])
+        let disk = self.machines.borrow().disk(id);
+        disk.expect("only members that ever ran are asked for their disk")
+    }
+
+    /// The members that run, or will run again.
+    pub(crate) fn serving(&self) -> Vec<u64> {
+        self.machines.borrow().that(Standing::Serves)
     }
 
     /// Whether a member's process stands still.
     pub(crate) fn is_paused(&self, id: u64) -> bool {
         let ills = self.ills.borrow();
         ills.get(&id).is_some_and(|ills| ills.pauses > 0)
+    }
+
+    /// Whether a member belongs to the newest membership.
+    pub(crate) fn takes_part(&self, id: u64) -> bool {
+        let judges = self.judges.borrow();
+        let newest = judges.memberships.newest();
+        newest.is_some_and(|newest| newest.members.contains_key(&id))
     }
 
     /// A client was told of this revision.
@@ -332,9 +486,12 @@ impl Cluster {
     fn settings(&self, id: u64, incarnation: u32, seed: u64) -> Settings {
         Settings {
             id,
-            initial_members: (1..=self.world.members)
-                .map(|id| (id, vec![format!("http://m{id}")]))
-                .collect(),
+            initial_members: match id > self.world.members {
+                true => BTreeMap::new(),
+                false => (1..=self.world.members)
+                    .map(|id| (id, vec![format!("http://m{id}")]))
+                    .collect(),
+            },
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
             pre_vote: true,
@@ -361,3 +518,6 @@ impl Cluster {
 pub(crate) fn bump(count: &Cell<u64>) {
     count.set(count.get() + 1);
 }
+
+/// How long after its end a member may come back that was removed.
+const COMES_BACK_MS_MAX: u64 = 5000;

@@ -107,6 +107,7 @@ impl Words {
             match *word {
                 "--log" if *words.next()? == "full" => parsed.full_trace = true,
                 "--plant" => options.plant = Some(Plant::named(words.next()?)?),
+                "--fixed" => options.fixed = true,
                 "--silent-loss" => options.silent_loss = true,
                 "--members" => options.members = Some(members(words.next()?)?),
                 "--without" => {
@@ -203,6 +204,7 @@ usage: cargo x sim                       a fresh seed, printed first
        cargo x sim shrink SEED           leaves planned faults out as long as the seed still fails
        cargo x sim plant                 each planted fault must be found within its number of seeds
        any run of seeds with --silent-loss: lost letters vanish, and nobody is told
+       any run of seeds with --fixed: the membership never changes
        any run of seeds with --members N, or --without 1,4: without these planned faults
        any run of seeds with --plant ack-before-sync | read-without-barrier | stale-leader-read | loses-synced-batch |
          vote-not-durable | leader-restore | checkpoint-without-leases | shortens-leases | loses-watch-responses
@@ -260,6 +262,7 @@ mod tests {
         let options = Options {
             plant: Some(Plant::LeaderRestore),
             silent_loss: true,
+            fixed: true,
             members: Some(5),
             without: vec![1, 12],
         };

@@ -95,6 +95,7 @@ impl Disk {
             }
         };
         let replayed = self.read_log()?;
+        self.cut_tails(|_| true);
         self.head = Head {
             vote: replayed.vote.clone(),
             committed: replayed.committed.clone(),
@@ -107,6 +108,38 @@ impl Disk {
             checkpoint.as_ref().map(|(_, text)| text.as_slice()),
         )?;
         Ok(Recovered { checkpoint, log })
+    }
+
+    /// The power goes while a start reads the log, cuts a torn tail or notes the start. Answers how far it came.
+    ///
+    /// # Errors
+    /// As for [`Disk::open`].
+    pub(crate) fn crash_in_start(&mut self) -> Result<&'static str, String> {
+        match self.dice.place(4) {
+            0 => Ok("it had read nothing"),
+            1 => {
+                self.read_log()?;
+                self.cut_tails(|dice| dice.permille(500));
+                Ok("it had cut a part of what was torn")
+            }
+            2 => {
+                self.read_log()?;
+                self.cut_tails(|_| true);
+                self.begin_write(&[Record::Opened]);
+                Ok(self.crash())
+            }
+            _ => {
+                self.open()?;
+                Ok("it was just ready")
+            }
+        }
+    }
+
+    /// The last entry that is certainly not lost, here or in a checkpoint; 0 without any.
+    pub(crate) fn last_index(&self) -> u64 {
+        let logged = self.segments.iter().filter_map(|it| it.last_index).max();
+        let covered = self.checkpoints.last_key_value().map(|(index, _)| *index);
+        logged.max(covered).unwrap_or(0)
     }
 
     /// Begins to write a batch; if it does not fit any more, a new segment must be begun and completed first.
@@ -308,11 +341,22 @@ impl Disk {
             }
             let (end, next) = (contents.end, contents.next_batch);
             segment.end = end;
-            segment.bytes[end..].fill(0);
             first_batch = Some(next);
         }
         self.next_batch = first_batch.expect("there is always a segment");
         replay.finish().map_err(|fault| fault.to_string())
+    }
+
+    /// Writes zeros over what follows the last batch, where a sector of it is written.
+    fn cut_tails(&mut self, mut is_written: impl FnMut(&mut Dice) -> bool) {
+        for segment in &mut self.segments {
+            let end = segment.end;
+            for sector in segment.bytes[end..].chunks_mut(SECTOR_BYTES) {
+                if sector.iter().any(|byte| *byte != 0) && is_written(&mut self.dice) {
+                    sector.fill(0);
+                }
+            }
+        }
     }
 
     fn expected(&self, place: usize, first_batch: Option<u64>) -> Expected {

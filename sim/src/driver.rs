@@ -1,6 +1,7 @@
 //! The loop around a member: wait, feed what came, perform what is asked, sleep until the next alarm.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use metastore_core::command::Request;
 use metastore_core::input::{Input, Proposal};
@@ -16,6 +17,7 @@ use crate::storage::LogOp;
 use crate::trace::now;
 use metastore_judges::bounds::Load;
 use metastore_judges::history::Ending;
+use metastore_judges::memberships::{Configuration, Look};
 use metastore_judges::model::Op;
 
 /// What reaches a member from outside.
@@ -52,6 +54,7 @@ pub(crate) struct Examined {
 /// Runs one life of a member.
 pub(crate) async fn drive(cluster: Rc<Cluster>, life: Rc<Life>, mut member: Member) {
     let mut next_token = 0;
+    look(&cluster, &life, &member);
     perform(&cluster, &life, &mut member);
     loop {
         let alarm = member.poll_timeout().map(|at| life.clock.when(at));
@@ -66,7 +69,11 @@ pub(crate) async fn drive(cluster: Rc<Cluster>, life: Rc<Life>, mut member: Memb
         calls.extend(life.inbox.take_all());
         for input in inputs(&cluster, &life, &member, calls, &mut next_token) {
             member.handle(life.clock.at(now()), input);
+            look(&cluster, &life, &member);
             perform(&cluster, &life, &mut member);
+            if !life.alive.get() {
+                return;
+            }
         }
         let load = Load {
             log_bytes: member.log_bytes(),
@@ -84,6 +91,8 @@ struct Asked {
     proposals: Vec<Proposal>,
     barriers: Vec<u64>,
     questions: Vec<LeaseQuery>,
+    /// What the member takes one by one.
+    others: Vec<Input>,
 }
 
 /// Confirmations first, because they release answers; then letters; then all proposals and all reads of the step at
@@ -137,10 +146,12 @@ fn inputs(
         proposals,
         barriers: tokens,
         questions,
+        others,
     } = asked;
     inputs.extend(letters);
     inputs.extend((!proposals.is_empty()).then_some(Input::Propose(proposals)));
     inputs.extend((!questions.is_empty()).then_some(Input::AskLeases(questions)));
+    inputs.extend(others);
     inputs.extend((!tokens.is_empty()).then_some(Input::Barrier { tokens }));
     if inputs.is_empty() {
         inputs.push(Input::Tick);
@@ -158,6 +169,8 @@ fn ask(cluster: &Cluster, life: &Life, asked: &mut Asked, token: u64, waiting: W
         });
     } else if let Some(question) = op.question() {
         asked.questions.push(LeaseQuery { token, question });
+    } else if let Some(input) = other_input(op, token) {
+        asked.others.push(input);
     } else if needs_no_barrier(cluster, life, op) {
         return waiting.answer.push(read(life, op));
     } else {
@@ -178,27 +191,36 @@ fn planted(cluster: &Cluster, request: Request) -> Request {
 
 fn needs_no_barrier(cluster: &Cluster, life: &Life, op: &Op) -> bool {
     let published = life.published.borrow();
-    let serializable = matches!(
-        op,
-        Op::Read {
-            serializable: true,
-            ..
-        }
-    );
     let planted = match cluster.world.plant {
         Some(Plant::ReadWithoutBarrier) => true,
         Some(Plant::StaleLeaderRead) => published.leader == Some(life.id),
         _ => false,
     };
-    serializable || planted || published.reads_need_no_quorum
+    op.is_serializable() || planted || published.reads_need_no_quorum
+}
+
+/// What is asked of the member itself.
+fn other_input(op: &Op, token: u64) -> Option<Input> {
+    match op {
+        Op::Change(change) => Some(Input::ChangeMembership {
+            token,
+            change: change.clone(),
+        }),
+        Op::Transfer { to } => Some(Input::TransferLeader { token, to: *to }),
+        _ => None,
+    }
 }
 
 fn read(life: &Life, op: &Op) -> Ending {
+    if let Op::List { .. } = op {
+        return Ending::Listed(Arc::clone(&life.published.borrow().agreed_members));
+    }
     let range = op.range().expect("only reads wait for barriers");
     Ending::Read(life.published.borrow().view.range(&range))
 }
 
 fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) {
+    let mut removed = false;
     while let Some(output) = member.poll_output() {
         match output {
             Output::Disk(DiskOp::Write {
@@ -243,10 +265,13 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) {
             Output::LeaseAnswer { token, answer } => {
                 lease_answered(life, token, answer);
             }
-            Output::MembershipAnswer { token, .. } | Output::TransferAnswer { token, .. } => {
-                unreachable!("nobody here asks for another cluster, and {token} is answered")
+            Output::MembershipAnswer { token, answer } => {
+                end(life, token, answer.map(Ending::Changed));
             }
-            Output::Removed => unreachable!("nobody here removes members"),
+            Output::TransferAnswer { token, answer } => {
+                end(life, token, answer.map(|()| Ending::Transferred));
+            }
+            Output::Removed => removed = true,
             Output::Corrupt { index } => panic!("m{} has another history at {index}", life.id),
             Output::BarrierPassed { tokens, result } => {
                 for token in tokens {
@@ -254,6 +279,42 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) {
                 }
             }
         }
+    }
+    if removed {
+        cluster.leave(life);
+    }
+}
+
+/// Shows the judges what a member knows of the membership, where that has changed.
+fn look(cluster: &Cluster, life: &Life, member: &Member) {
+    let published = member.published();
+    let leads = member.leads();
+    let mut seen = life.seen.get();
+    if seen.is_old(member.memberships_at(), published.term, leads) {
+        return;
+    }
+    let (applied, newest) = member.memberships();
+    let look = Look {
+        id: life.id,
+        term: published.term,
+        leads,
+        applied_index: published.applied,
+        applied: &applied,
+        newest: &newest,
+        ordinal: cluster.trace.events(),
+    };
+    let holds = |id| {
+        let disk = cluster.machines.borrow().disk(id);
+        disk.map_or(0, |disk| disk.borrow().last_index())
+    };
+    let judged = {
+        let memberships = &mut cluster.judges.borrow_mut().memberships;
+        memberships.look(&mut seen, &look, holds)
+    };
+    life.seen.set(seen);
+    *life.newest.borrow_mut() = Configuration::of(&newest);
+    if let Err(failure) = judged {
+        cluster.fail(failure);
     }
 }
 
@@ -268,12 +329,13 @@ fn lease_answered(life: &Life, token: u64, answer: Result<LeaseAnswer, Refusal>)
 }
 
 fn answered(life: &Life, token: u64, answer: Result<Outcome, Refusal>) {
+    end(life, token, answer.map(Ending::Wrote));
+}
+
+fn end(life: &Life, token: u64, answer: Result<Ending, Refusal>) {
     let waiting = life.waiting.borrow_mut().remove(&token);
     let waiting = waiting.expect("one answer per token, and only to what was asked");
-    waiting.answer.push(match answer {
-        Ok(outcome) => Ending::Wrote(outcome),
-        Err(refusal) => Ending::Refused(refusal),
-    });
+    waiting.answer.push(answer.unwrap_or_else(Ending::Refused));
 }
 
 fn barrier_passed(life: &Life, token: u64, result: &Result<(), Refusal>) {

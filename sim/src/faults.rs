@@ -1,5 +1,9 @@
 //! What breaks when: the plan is carried out, one task per fault.
+//!
+//! A plan names members by their places among those that serve when the fault begins, so that it means something while
+//! members come and go. Of the first members each has the place that its id says.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use madsim::task::spawn_local;
@@ -24,6 +28,10 @@ async fn happen(cluster: Rc<Cluster>, fault: Fault) {
     if !cluster.faulty.get() {
         return;
     }
+    let Some(what) = meant(&fault.what, &cluster.serving()) else {
+        return;
+    };
+    let fault = Fault { what, ..fault };
     cluster.trace.note(format_args!("{fault}"));
     begin(&cluster, &fault);
     let over = now() + fault.lasts;
@@ -39,11 +47,16 @@ async fn happen(cluster: Rc<Cluster>, fault: Fault) {
 fn begin(cluster: &Rc<Cluster>, fault: &Fault) {
     match &fault.what {
         What::Split(side) => {
-            for way in across(cluster, side) {
-                cut(cluster, way);
+            let ways = open_across(cluster, side);
+            let side = side.iter().copied().collect();
+            cluster.network.borrow_mut().split(side);
+            ways.into_iter().for_each(|way| closed(cluster, way));
+        }
+        What::OneWay(from, to) => {
+            if cluster.network.borrow_mut().cut((*from, *to)) {
+                closed(cluster, (*from, *to));
             }
         }
-        What::OneWay(from, to) => cut(cluster, (*from, *to)),
         What::Clog(from, to) => cluster.network.borrow_mut().clog((*from, *to)),
         What::PowerLoss(id) => cluster.crash(*id, "as planned", fault.lasts),
         What::LogWriteFails(id, error) => {
@@ -60,9 +73,8 @@ fn begin(cluster: &Rc<Cluster>, fault: &Fault) {
 fn end(cluster: &Rc<Cluster>, what: &What) {
     match what {
         What::Split(side) => {
-            for way in across(cluster, side) {
-                cluster.network.borrow_mut().mend(way);
-            }
+            let side: BTreeSet<u64> = side.iter().copied().collect();
+            cluster.network.borrow_mut().join(&side);
         }
         What::OneWay(from, to) => cluster.network.borrow_mut().mend((*from, *to)),
         What::Clog(from, to) => {
@@ -98,22 +110,62 @@ pub(crate) struct Ills {
     pub(crate) pauses: u64,
 }
 
-fn cut(cluster: &Rc<Cluster>, way: Way) {
-    let was_open = cluster.network.borrow_mut().cut(way);
-    if was_open && !cluster.world.silent_loss {
+/// The fault with the members whose places it names; none if too few serve.
+fn meant(what: &What, serving: &[u64]) -> Option<What> {
+    let all = u64::try_from(serving.len()).ok().filter(|all| *all > 0)?;
+    let at = |place: u64| serving[usize::try_from((place - 1) % all).unwrap_or(0)];
+    let two = |from, to| Some((at(from), at(to))).filter(|(from, to)| from != to);
+    Some(match what {
+        What::Split(side) => {
+            let side: BTreeSet<u64> = side.iter().copied().map(at).collect();
+            if side.len() == serving.len() {
+                return None;
+            }
+            What::Split(side.into_iter().collect())
+        }
+        What::OneWay(from, to) => two(*from, *to).map(|(from, to)| What::OneWay(from, to))?,
+        What::Clog(from, to) => two(*from, *to).map(|(from, to)| What::Clog(from, to))?,
+        What::PowerLoss(place) => What::PowerLoss(at(*place)),
+        What::LogWriteFails(place, error) => What::LogWriteFails(at(*place), *error),
+        What::CheckpointsFail(place) => What::CheckpointsFail(at(*place)),
+        What::SlowDisk(place, times) => What::SlowDisk(at(*place), *times),
+        What::Pause(place) => What::Pause(at(*place)),
+    })
+}
+
+/// What a way that was open until now means for its ends.
+fn closed(cluster: &Rc<Cluster>, way: Way) {
+    if !cluster.world.silent_loss {
         cluster.break_connection(way.0, way.1);
     }
 }
 
-/// The ways between these members and all others, both directions.
-fn across(cluster: &Cluster, side: &[u64]) -> Vec<Way> {
-    let mut ways = Vec::new();
-    for one in 1..=cluster.world.members {
-        for other in 1..=cluster.world.members {
-            if one != other && side.contains(&one) != side.contains(&other) {
-                ways.push((one, other));
-            }
-        }
+/// The open ways between these members and all others, both directions.
+fn open_across(cluster: &Cluster, side: &[u64]) -> Vec<Way> {
+    let network = cluster.network.borrow();
+    let all = cluster.machines.borrow().all();
+    let ways = all
+        .iter()
+        .flat_map(|from| all.iter().map(|to| (*from, *to)));
+    ways.filter(|(from, to)| from != to && side.contains(from) != side.contains(to))
+        .filter(|way| network.is_open(*way))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_means_those_who_serve() {
+        let serving = [2, 5, 9];
+        let meant = |what| meant(&what, &serving);
+        assert_eq!(meant(What::Pause(1)), Some(What::Pause(2)));
+        assert_eq!(meant(What::PowerLoss(5)), Some(What::PowerLoss(5)));
+        assert_eq!(meant(What::Clog(3, 1)), Some(What::Clog(9, 2)));
+        assert_eq!(meant(What::OneWay(1, 4)), None);
+        assert_eq!(meant(What::Split(vec![1, 4])), Some(What::Split(vec![2])));
+        assert_eq!(meant(What::Split(vec![1, 2, 3])), None);
+        assert_eq!(super::meant(&What::Pause(1), &[]), None);
     }
-    ways
 }

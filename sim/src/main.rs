@@ -25,6 +25,10 @@ mod driver;
 #[cfg(madsim)]
 mod faults;
 #[cfg(madsim)]
+mod healing;
+#[cfg(madsim)]
+mod machines;
+#[cfg(madsim)]
 mod mailbox;
 #[cfg(madsim)]
 mod network;

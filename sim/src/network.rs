@@ -1,6 +1,6 @@
 //! The network: how long a letter takes, whether it arrives at all, and how often.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use metastore_core::raft::PeerMessage;
@@ -14,8 +14,12 @@ pub(crate) type Way = (u64, u64);
 
 /// See the module.
 pub(crate) struct Network {
+    seed: u64,
     dice: Dice,
     links: BTreeMap<Way, Link>,
+    /// Members that hear nobody else, and whom nobody else hears, whoever comes later.
+    splits: Vec<BTreeSet<u64>>,
+    message_ms_max: u64,
     loss_permille: u64,
     duplicate_permille: u64,
 }
@@ -42,23 +46,21 @@ pub(crate) enum Arrival {
 }
 
 impl Network {
-    /// All ways between the members of a world.
+    /// All ways between the first members of a world; those of others are found when they are needed.
     pub(crate) fn new(world: &World) -> Self {
         let mut dice = Dice::new(world.seed, "network");
         let mut links = BTreeMap::new();
         for from in 1..=world.members {
             for to in (1..=world.members).filter(|to| *to != from) {
-                let slower = if dice.permille(100) { 10 } else { 1 };
-                let link = Link {
-                    way_ms_max: dice.between(1, world.message_ms_max) * slower,
-                    ..Link::default()
-                };
-                links.insert((from, to), link);
+                links.insert((from, to), Link::draw(&mut dice, world.message_ms_max));
             }
         }
         Self {
+            seed: world.seed,
             dice,
             links,
+            splits: Vec::new(),
+            message_ms_max: world.message_ms_max,
             loss_permille: world.loss_permille,
             duplicate_permille: world.duplicate_permille,
         }
@@ -67,16 +69,14 @@ impl Network {
     /// Takes a letter in. Answers how long each copy of it takes; a copy without a time is lost.
     pub(crate) fn send(&mut self, way: Way, message: &PeerMessage) -> Vec<(Duration, bool)> {
         let (lost, twice) = (self.loss_permille, self.duplicate_permille);
-        let link = self
-            .links
-            .get_mut(&way)
-            .expect("there is a way to each peer");
+        let link = self.link(way);
         link.recent.push_back((now(), message.clone()));
         let old = now().saturating_sub(CALL_TIME_MAX);
         while link.recent.front().is_some_and(|(sent, _)| *sent < old) {
             link.recent.pop_front();
         }
-        let takes = |dice: &mut Dice| Duration::from_millis(dice.between(1, link.way_ms_max));
+        let most = link.way_ms_max;
+        let takes = |dice: &mut Dice| Duration::from_millis(dice.between(1, most));
         let mut copies = vec![(takes(&mut self.dice), self.dice.permille(lost))];
         if self.dice.permille(twice) {
             copies.push((takes(&mut self.dice) * 3, false));
@@ -86,13 +86,10 @@ impl Network {
 
     /// What a letter finds at the end of its way.
     pub(crate) fn arrive(&mut self, way: Way, message: &PeerMessage) -> Arrival {
-        let link = self
-            .links
-            .get_mut(&way)
-            .expect("there is a way to each peer");
-        if link.cuts > 0 {
+        if !self.is_open(way) {
             return Arrival::Cut;
         }
+        let link = self.link(way);
         if link.clogs > 0 {
             link.held.push(message.clone());
             return Arrival::HeldBack;
@@ -102,12 +99,26 @@ impl Network {
 
     /// One more fault cuts this way; answers whether it was open.
     pub(crate) fn cut(&mut self, way: Way) -> bool {
-        let link = self
-            .links
-            .get_mut(&way)
-            .expect("a plan names ways there are");
-        link.cuts += 1;
-        link.cuts == 1
+        let was_open = self.is_open(way);
+        self.link(way).cuts += 1;
+        was_open
+    }
+
+    /// Whether nothing cuts this way.
+    pub(crate) fn is_open(&self, way: Way) -> bool {
+        let apart = |side: &BTreeSet<u64>| side.contains(&way.0) != side.contains(&way.1);
+        self.links.get(&way).is_none_or(|link| link.cuts == 0) && !self.splits.iter().any(apart)
+    }
+
+    /// These members are apart from all others.
+    pub(crate) fn split(&mut self, side: BTreeSet<u64>) {
+        self.splits.push(side);
+    }
+
+    /// One such split is over.
+    pub(crate) fn join(&mut self, side: &BTreeSet<u64>) {
+        let place = self.splits.iter().position(|split| split == side);
+        place.map(|place| self.splits.swap_remove(place));
     }
 
     /// A fault that cut this way is over.
@@ -119,9 +130,7 @@ impl Network {
 
     /// One more fault holds back what is on this way.
     pub(crate) fn clog(&mut self, way: Way) {
-        if let Some(link) = self.links.get_mut(&way) {
-            link.clogs += 1;
-        }
+        self.link(way).clogs += 1;
     }
 
     /// A fault that held back letters is over: what was held, in the order in which it goes on.
@@ -149,9 +158,28 @@ impl Network {
         recent.map(|(_, message)| message).collect()
     }
 
+    /// A way, with a slowness of its own from its first use on.
+    fn link(&mut self, way: Way) -> &mut Link {
+        let (seed, most, (from, to)) = (self.seed, self.message_ms_max, way);
+        self.links.entry(way).or_insert_with(|| {
+            let mut dice = Dice::new(seed, &format!("way from {from} to {to}"));
+            Link::draw(&mut dice, most)
+        })
+    }
+
     /// From now on nothing is lost and nothing arrives twice.
     pub(crate) fn calm(&mut self) {
         (self.loss_permille, self.duplicate_permille) = (0, 0);
+    }
+}
+
+impl Link {
+    fn draw(dice: &mut Dice, message_ms_max: u64) -> Self {
+        let slower = if dice.permille(100) { 10 } else { 1 };
+        Self {
+            way_ms_max: dice.between(1, message_ms_max) * slower,
+            ..Self::default()
+        }
     }
 }
 

@@ -13,12 +13,13 @@ use madsim::time::sleep;
 use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::driver::{Call, Examined};
+use crate::healing::{mend_membership, tell_the_removed};
 use crate::mailbox::Mailbox;
 use crate::trace::now;
 use crate::world::World;
 use crate::{faults, workload};
 use metastore_judges::sweep::sweep;
-use metastore_judges::{Failure, leases, registers, watches};
+use metastore_judges::{Failure, changes, leases, registers, watches};
 
 /// Runs a world; prints it first and the verdict last. Answers whether every promise was kept. `replay` are the words
 /// that make the same run again.
@@ -116,13 +117,14 @@ fn judge(cluster: &Cluster) -> Result<(), Failure> {
     let ends = sweep(&history, chronicle)?;
     cluster.counts.leases_ended.set(ends.len() as u64);
     leases::judge(&history, chronicle, &ends)?;
+    changes::judge(&history, &judges.memberships)?;
     watches::judge(&cluster.stretches.borrow(), chronicle)?;
     cluster.counts.registers.set(registers::judge(&history)?);
     Ok(())
 }
 
 async fn safety(cluster: &Rc<Cluster>) -> Result<(), Failure> {
-    for id in 1..=cluster.world.members {
+    for id in cluster.serving() {
         cluster.start(id);
     }
     workload::begin(cluster);
@@ -140,24 +142,30 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     cluster.network.borrow_mut().calm();
     // The planned faults notice.
     sleep(Duration::from_millis(100)).await;
-    for id in 1..=cluster.world.members {
+    for id in cluster.serving() {
         cluster.start(id);
+    }
+    if cluster.world.changers > 0 {
+        let mended = mend_membership(cluster).await;
+        mended.map_err(|failure| broken_or(cluster, failure))?;
     }
     let probe = Client::new(Rc::clone(cluster), PROBE);
     if !probe.probe(PROBES).await {
-        return Err(broken_or(
-            cluster,
-            "no write is acknowledged although nothing is broken",
-        ));
+        let story = "no write is acknowledged although nothing is broken";
+        return Err(broken_or(cluster, Failure::new("liveness", story)));
     }
     // What the clients still had under way comes to its end.
     sleep(SETTLE).await;
     leases_end(cluster).await?;
+    if cluster.world.changers > 0 {
+        let told = tell_the_removed(cluster).await;
+        told.map_err(|failure| broken_or(cluster, failure))?;
+    }
     agreement(cluster).await?;
     cluster.at_rest.set(true);
     sleep(SETTLE).await;
     let before = agreement(cluster).await?;
-    for id in 1..=cluster.world.members {
+    for id in cluster.serving() {
         let at = "on purpose, with nothing being written";
         cluster.crash(id, at, cluster.down_time());
     }
@@ -197,28 +205,36 @@ async fn agreement(cluster: &Rc<Cluster>) -> Result<Examined, Failure> {
     let mut seen = Vec::new();
     for _ in 0..AGREEMENT_TRIES {
         seen.clear();
-        for id in 1..=cluster.world.members {
-            let Some(life) = cluster.life(id) else {
+        let members = members(cluster);
+        for id in &members {
+            let Some(life) = cluster.life(*id) else {
                 continue;
             };
             let answer = Mailbox::new();
             life.inbox.push(Call::Examine(answer.clone()));
             seen.extend(answer.recv_until(Some(now() + SETTLE)).await);
         }
-        let complete = seen.len() as u64 == cluster.world.members;
+        let complete = seen.len() == members.len() && !seen.is_empty();
         if complete && seen[0].leader.is_some() && seen.iter().all(|it| *it == seen[0]) {
             return Ok(seen[0]);
         }
         sleep(Duration::from_millis(200)).await;
     }
     let story = format!("the members do not come to agree: {seen:?}");
-    Err(broken_or(cluster, &story))
+    Err(broken_or(cluster, Failure::new("liveness", story)))
 }
 
 /// The failure that came before this one, if any did.
-fn broken_or(cluster: &Cluster, story: &str) -> Failure {
+fn broken_or(cluster: &Cluster, failure: Failure) -> Failure {
     let first = cluster.failures.take_all().into_iter().next();
-    first.unwrap_or_else(|| Failure::new("liveness", story))
+    first.unwrap_or(failure)
+}
+
+/// Those of the newest membership.
+fn members(cluster: &Cluster) -> Vec<u64> {
+    let judges = cluster.judges.borrow();
+    let newest = judges.memberships.newest();
+    newest.map_or(Vec::new(), |now| now.members.keys().copied().collect())
 }
 
 /// Keeps the words of the first panic: an invariant of the core says in them what was broken.

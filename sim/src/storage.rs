@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use madsim::time::sleep;
+use metastore_core::codec;
 use metastore_core::output::Checkpoint;
 use metastore_core::snapshot::Encoder;
 use metastore_core::wal::Record;
@@ -118,6 +119,7 @@ async fn commit(cluster: &Rc<Cluster>, life: &Rc<Life>, batch: Batch) -> Option<
         life.inbox.push(Call::Written { up_to });
     }
     sync(cluster, life, "a log write").await?;
+    note_votes(cluster, life.id, &batch.records);
     cluster.trace.detail(format_args!(
         "m{} synced {} records up to ticket {up_to}",
         life.id,
@@ -135,6 +137,16 @@ async fn commit(cluster: &Rc<Cluster>, life: &Rc<Life>, batch: Batch) -> Option<
         life.inbox.push(Call::Written { up_to });
     }
     Some(())
+}
+
+/// Tells the judges whose election has become durable here.
+fn note_votes(cluster: &Cluster, id: u64, records: &[Record]) {
+    for record in records {
+        if let Record::Vote(bytes) = record {
+            let vote = codec::decode(bytes).expect("the core wrote a vote");
+            cluster.voted(id, &vote);
+        }
+    }
 }
 
 /// Waits for the disk to sync what is pending, and completes it unless the power goes meanwhile.

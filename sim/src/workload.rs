@@ -9,6 +9,7 @@ use crate::cluster::Cluster;
 
 pub(crate) mod keys;
 pub(crate) mod leases;
+pub(crate) mod members;
 pub(crate) mod transfers;
 pub(crate) mod watchers;
 
@@ -28,5 +29,7 @@ pub(crate) fn begin(cluster: &Rc<Cluster>) {
     for number in 1..=world.watchers {
         spawn_local(watchers::watch(client(300 + number)));
     }
-    // Clients that change the membership will begin here.
+    for number in 1..=world.changers {
+        spawn_local(members::change(client(400 + number)));
+    }
 }

@@ -22,6 +22,8 @@ pub(crate) struct World {
     pub(crate) movers: u64,
     /// Concurrent clients that hold leases.
     pub(crate) holders: u64,
+    /// Concurrent clients that change the membership.
+    pub(crate) changers: u64,
     /// Concurrent clients that watch.
     pub(crate) watchers: u64,
     /// Keys the clients fight over.
@@ -30,10 +32,14 @@ pub(crate) struct World {
     pub(crate) safety_act: Duration,
     /// The longest pause of a client between two operations.
     pub(crate) pause_ms_max: u64,
+    /// Odds of a client to stand still for seconds between two operations, in thousandths.
+    pub(crate) standstill_permille: u64,
     /// The longest sync of a log batch. The shortest is a millisecond, the runtime's finest sleep.
     pub(crate) sync_ms_max: u64,
     /// Odds of a crash at each disk operation, in thousandths.
     pub(crate) crash_permille: u64,
+    /// Odds of a crash in the middle of a start, in thousandths.
+    pub(crate) start_crash_permille: u64,
     /// The longest time a member stays down.
     pub(crate) down_ms_max: u64,
     /// The longest way of a message, from a millisecond on; a slow link takes ten times as long.
@@ -63,6 +69,8 @@ pub(crate) struct Options {
     pub(crate) plant: Option<Plant>,
     /// Lost letters vanish, and nobody is told.
     pub(crate) silent_loss: bool,
+    /// The membership never changes.
+    pub(crate) fixed: bool,
     /// So many members, whatever the seed says.
     pub(crate) members: Option<u64>,
     /// Faults of the plan to leave out.
@@ -78,6 +86,9 @@ impl Options {
         }
         if self.silent_loss {
             words.push("--silent-loss".to_owned());
+        }
+        if self.fixed {
+            words.push("--fixed".to_owned());
         }
         if let Some(members) = self.members {
             words.extend(["--members".to_owned(), members.to_string()]);
@@ -98,7 +109,19 @@ impl World {
         let members = options.members.unwrap_or(drawn);
         let safety_act = Duration::from_secs(dice.between(15, 40));
         let faults = [0, 3, 8, 16][dice.place(4)];
-        let mut plan = plan::draw(seed, members, safety_act, faults);
+        // Streams of their own, so that what they decide leaves the rest as it is.
+        let mut changes = Dice::new(seed, "changes of the membership");
+        let changers = [0, 1, 1, 2][changes.place(4)];
+        let changers = if options.fixed { 0 } else { changers };
+        let mut later = Dice::new(seed, "starts and standstills");
+        let start_crash_permille = [0, 50, 300][later.place(3)];
+        let standstill_permille = [0, 5, 30][later.place(3)];
+        let seats = if changers > 0 {
+            members.max(SEATS)
+        } else {
+            members
+        };
+        let mut plan = plan::draw(seed, seats, safety_act, faults);
         plan.retain(|fault| !options.without.contains(&fault.number));
         Self {
             seed,
@@ -107,12 +130,15 @@ impl World {
             clients: dice.between(1, 6),
             movers: dice.between(0, 2),
             holders: dice.between(0, 2),
+            changers,
             watchers: dice.between(0, 3),
             keys: dice.between(2, 10),
             safety_act,
             pause_ms_max: [20, 100, 400][dice.place(3)],
+            standstill_permille,
             sync_ms_max: [1, 4, 25][dice.place(3)],
             crash_permille: [0, 2, 5, 15][dice.place(4)],
+            start_crash_permille,
             down_ms_max: [20, 500, 3000][dice.place(3)],
             message_ms_max: [1, 5, 40][dice.place(3)],
             loss_permille: [0, 5, 30][dice.place(3)],
@@ -127,12 +153,15 @@ impl World {
     }
 }
 
+/// Places in a plan whose members change; there may be fewer members, and more.
+const SEATS: u64 = 5;
+
 impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "world seed={} plant={} members={} clients={} movers={} holders={} watchers={} keys={} act={}s pause≤{}ms \
-             sync≤{}ms crash={}‰ down≤{}ms message≤{}ms loss={}‰ twice={}‰ silent={} segment={}B checkpoint={}B \
+            "world seed={} plant={} members={} clients={} movers={} holders={} changers={} watchers={} keys={} act={}s \
+             pause≤{}ms standstill={}‰ sync≤{}ms crash={}‰ start-crash={}‰ down≤{}ms message≤{}ms loss={}‰ twice={}‰ silent={} segment={}B checkpoint={}B \
              snapshot={} catch-up={}",
             self.seed,
             self.plant.map_or("none", Plant::name),
@@ -140,12 +169,15 @@ impl fmt::Display for World {
             self.clients,
             self.movers,
             self.holders,
+            self.changers,
             self.watchers,
             self.keys,
             self.safety_act.as_secs(),
             self.pause_ms_max,
+            self.standstill_permille,
             self.sync_ms_max,
             self.crash_permille,
+            self.start_crash_permille,
             self.down_ms_max,
             self.message_ms_max,
             self.loss_permille,

@@ -11,6 +11,7 @@ use crate::raft::following::Look;
 use crate::raft::machine::Replica;
 use crate::raft::reconfiguration::Roster;
 use crate::raft::trimmer::Sight;
+use crate::raft::types::StoredMembership;
 use crate::state::StateView;
 
 /// What a lease counts for in the bytes in use, so that the quota bounds their number.
@@ -43,8 +44,9 @@ impl Member {
     pub(super) fn publish(&mut self) {
         let in_touch = 2 * self.settings.election_timeout;
         let look = Look::at(&self.raft, self.now, in_touch);
+        let leader = self.believed_leader(&look);
         let replica = self.replica.borrow();
-        let place = self.place(&look, &replica);
+        let place = self.place(&look, leader, &replica);
         let sight = Sight {
             applied: place.applied,
             snapshot: look.snapshot,
@@ -66,11 +68,15 @@ impl Member {
         }
         let view = replica.state.view();
         let members = list_members(look.membership.membership(), &view.members);
-        let members = if *members == *old.members {
-            Arc::clone(&old.members)
-        } else {
-            members.into()
+        let agreed = match replica.membership.log_id() {
+            Some(_) => list_members(replica.membership.membership(), &view.members),
+            None if is_first(&look.membership) => members.clone(),
+            None => Vec::new(),
         };
+        let (members, agreed) = (
+            same_or_new(&old.members, members),
+            same_or_new(&old.agreed_members, agreed),
+        );
         self.published = Published {
             view: view.kv,
             bytes_in_use,
@@ -80,16 +86,15 @@ impl Member {
             leader: place.leader,
             reads_need_no_quorum: place.reads_need_no_quorum,
             members,
+            agreed_members: agreed,
         };
         self.outputs
             .push_back(Output::Publish(Arc::new(self.published.clone())));
     }
 
-    fn place(&self, look: &Look, replica: &Replica) -> Place {
+    fn place(&self, look: &Look, leader: Option<u64>, replica: &Replica) -> Place {
         let applied = replica.last_applied.map_or(0, |id| id.index());
-        let Look { term, leader, .. } = *look;
-        let mut voters = look.membership.membership().voter_ids();
-        let only_voter = voters.next() == Some(self.id) && voters.next().is_none();
+        let term = look.term;
         let caught_up = replica
             .last_applied
             .is_some_and(|id| id.committed_leader_id().term == term);
@@ -98,7 +103,7 @@ impl Member {
             committed: look.committed.max(applied),
             term,
             leader,
-            reads_need_no_quorum: only_voter
+            reads_need_no_quorum: look.is_only_voter(self.id)
                 && leader == Some(self.id)
                 && caught_up
                 && !self.standing.is_corrupt(),
@@ -122,6 +127,20 @@ pub(super) fn first_published(state: StateView) -> Published {
         leader: None,
         reads_need_no_quorum: false,
         members: Arc::new([]),
+        agreed_members: Arc::new([]),
+    }
+}
+
+/// Whether this is what a cluster begins with, which nobody has to agree on.
+fn is_first(membership: &StoredMembership) -> bool {
+    membership.log_id().is_some_and(|at| at.index() == 0)
+}
+
+/// The old list where the new one says the same, so that nobody has to compare them again.
+fn same_or_new(old: &Arc<[MemberInfo]>, new: Vec<MemberInfo>) -> Arc<[MemberInfo]> {
+    match *new == **old {
+        true => Arc::clone(old),
+        false => new.into(),
     }
 }
 

@@ -76,7 +76,9 @@ impl Member {
         if self.changes.running.is_some() || !self.changes_are_wanted() {
             return false;
         }
-        if self.published.leader != Some(self.id) {
+        // One that has taken itself out steps down soon, and must begin nothing else.
+        let leads = self.published.leader == Some(self.id);
+        if !leads || !self.raft.voter_ids().any(|voter| voter == self.id) {
             self.refuse_changes();
             return false;
         }
@@ -116,7 +118,7 @@ impl Member {
         };
         let client = self.changes.running.take().and_then(|r| r.client);
         if let Some((token, _)) = client {
-            let answer = result.map(|()| Arc::clone(&self.published.members));
+            let answer = result.map(|()| Arc::clone(&self.published.agreed_members));
             self.outputs
                 .push_back(Output::MembershipAnswer { token, answer });
         }
@@ -138,7 +140,7 @@ impl Member {
     }
 
     fn refuse_changes(&mut self) {
-        let leader = self.published.leader;
+        let leader = self.published.leader.filter(|leader| *leader != self.id);
         for token in self.changes.take_clients() {
             self.answer_change(token, Err(Refusal::NotLeader { leader }));
         }

@@ -152,7 +152,7 @@ impl Member {
                     answer: Err(Refusal::Stopped),
                 });
             }
-            Input::TransferLeader { token, .. } => {
+            Input::TransferLeader { token, .. } | Input::StepDown { token } => {
                 self.outputs.push_back(Output::TransferAnswer {
                     token,
                     answer: Err(Refusal::Stopped),
@@ -179,7 +179,8 @@ impl Member {
     /// Whether requests of this sender are refused because it was removed. The leader that this member follows hands
     /// over before it goes.
     pub(super) fn is_stranger(&self, from: u64) -> bool {
-        self.published.leader != Some(from) && self.replica.borrow().state.removed().contains(&from)
+        following::leader(&self.raft) != Some(from)
+            && self.replica.borrow().state.removed().contains(&from)
     }
 
     /// Sends the newest marks of this leader's history to all others, from time to time.

@@ -82,7 +82,8 @@ impl Cluster for ClusterService {
                 .await
                 .map_err(|refusal| status::from_refusal(&refusal))?;
         }
-        let members = self.context.published().members.iter().map(wire).collect();
+        let published = self.context.published();
+        let members = published.agreed_members.iter().map(wire).collect();
         Ok(Response::new(MemberListResponse {
             header: self.header(),
             members,

@@ -45,10 +45,6 @@ fn not_built<T>(what: &str) -> Result<Response<T>, Status> {
 impl Maintenance for MaintenanceService {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let published = self.context.published();
-        let is_learner = published
-            .members
-            .iter()
-            .any(|m| m.id == self.context.identity.member_id && m.is_learner);
         let errors = match published.leader {
             Some(_) => vec![],
             None => vec!["etcdserver: no leader".to_owned()],
@@ -64,7 +60,7 @@ impl Maintenance for MaintenanceService {
             raft_applied_index: published.applied,
             errors,
             db_size_in_use: in_use,
-            is_learner,
+            is_learner: self.context.is_learner(),
             storage_version: version::ETCD.to_owned(),
             db_size_quota: self
                 .context

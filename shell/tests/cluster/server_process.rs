@@ -139,6 +139,31 @@ impl ServerProcess {
         }
     }
 
+    /// Waits until it says that it serves, healthy or not: a learner never says that it is healthy.
+    pub(crate) fn wait_until_ready(&mut self) {
+        let deadline = Instant::now() + START_LIMIT;
+        while !self.stderr().contains("ready to serve client requests") {
+            assert!(
+                self.is_running(),
+                "it ended during its start:\n{}",
+                self.stderr()
+            );
+            assert!(Instant::now() < deadline, "not ready:\n{}", self.stderr());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// How the process ends by itself.
+    pub(crate) fn wait_for_exit(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the server runs");
+        wait_at_most(&mut child, STOP_LIMIT)
+    }
+
+    /// From its next start on it listens for the others on another port.
+    pub(crate) fn move_peer_port(&mut self) {
+        [_, self.peer_port] = free_ports();
+    }
+
     /// SIGKILL, as a power cut of the process. Returns when the process is gone.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("the server runs");

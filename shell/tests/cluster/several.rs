@@ -78,10 +78,21 @@ impl Several {
 
     /// Writes through any member that takes it until one does, and tells how long that took.
     pub(crate) async fn write_through_any(&self, key: &str, limit: Duration) -> Duration {
+        let all: Vec<usize> = (0..self.members.len()).collect();
+        self.write_through_any_of(&all, key, limit).await
+    }
+
+    /// The same through some of the members.
+    pub(crate) async fn write_through_any_of(
+        &self,
+        places: &[usize],
+        key: &str,
+        limit: Duration,
+    ) -> Duration {
         let began = Instant::now();
         let mut last = None;
         while began.elapsed() < limit {
-            for member in &self.members {
+            for member in places.iter().map(|place| &self.members[*place]) {
                 let deadline = limit.saturating_sub(began.elapsed());
                 match tokio::time::timeout(deadline, put(member, key, "")).await {
                     Ok(Ok(())) => return began.elapsed(),

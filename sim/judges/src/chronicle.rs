@@ -167,6 +167,7 @@ pub mod tests {
             leader: Some(1),
             reads_need_no_quorum: false,
             members: [].into(),
+            agreed_members: [].into(),
         }
     }
 

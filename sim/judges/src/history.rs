@@ -1,10 +1,11 @@
 //! What the clients saw: every operation with its beginning, its end, and what is known of it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use metastore_core::kv_error::KvError;
-use metastore_core::output::{Outcome, Refusal};
+use metastore_core::output::{MemberInfo, Outcome, Refusal};
 use metastore_proto::etcdserverpb::RangeResponse;
 
 use crate::model::Op;
@@ -43,6 +44,12 @@ pub enum Ending {
         /// What the answer says.
         ttl_seconds: i64,
     },
+    /// The membership was changed; these are the members after it.
+    Changed(Arc<[MemberInfo]>),
+    /// These are the members.
+    Listed(Arc<[MemberInfo]>),
+    /// The member that was asked for leads.
+    Transferred,
     /// It was refused, for the reason given.
     Refused(Refusal),
     /// The member went away: nothing is known.
@@ -72,6 +79,7 @@ impl Ending {
             Ending::Refused(
                 Refusal::Kv(_)
                     | Refusal::Lease(_)
+                    | Refusal::Membership(_)
                     | Refusal::NotLeader { .. }
                     | Refusal::TooManyRequests
             )
@@ -93,6 +101,14 @@ impl fmt::Display for Ending {
             (Ending::Read(Err(error)), _) => error.fmt(f),
             (Ending::Renewed { ttl_seconds: 0 }, _) => f.write_str("there is no such lease"),
             (Ending::Renewed { ttl_seconds }, _) => write!(f, "{ttl_seconds}s from now"),
+            (Ending::Changed(members) | Ending::Listed(members), _) => {
+                f.write_str("members")?;
+                members.iter().try_for_each(|info| {
+                    let learner = if info.is_learner { " (learner)" } else { "" };
+                    write!(f, " m{}{learner}", info.id)
+                })
+            }
+            (Ending::Transferred, _) => f.write_str("it leads"),
             (Ending::Refused(refusal), _) => refusal.fmt(f),
             (Ending::Lost, _) => f.write_str("lost with its member"),
         }

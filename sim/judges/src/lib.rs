@@ -10,10 +10,12 @@ use std::time::Duration;
 use metastore_core::output::Published;
 
 pub mod bounds;
+pub mod changes;
 pub mod chronicle;
 pub mod history;
 pub mod leaders;
 pub mod leases;
+pub mod memberships;
 pub mod model;
 pub mod monotonic;
 pub mod registers;
@@ -24,6 +26,7 @@ pub mod watches;
 
 use chronicle::Chronicle;
 use leaders::Leaders;
+use memberships::Memberships;
 use monotonic::Shown;
 use states::States;
 
@@ -51,6 +54,8 @@ impl Failure {
 pub struct Bench {
     /// The one history, as far as any view has shown it.
     pub chronicle: Chronicle,
+    /// The one sequence of memberships, as far as any member has applied it.
+    pub memberships: Memberships,
     states: States,
     leaders: Leaders,
 }

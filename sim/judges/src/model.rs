@@ -5,9 +5,10 @@ use std::ops::Bound;
 use std::rc::Rc;
 
 use im::OrdMap;
-use metastore_core::command::Request;
+use metastore_core::command::{MemberAttributes, Request};
 use metastore_core::key::KeyRange;
 use metastore_core::lease::LeaseQuestion;
+use metastore_core::membership::MembershipChange;
 use metastore_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use metastore_proto::etcdserverpb::request_op::Request as OpRequest;
 use metastore_proto::etcdserverpb::{
@@ -88,6 +89,23 @@ pub enum Op {
         /// Its id.
         id: i64,
     },
+    /// A member says that it runs, as each does when it starts.
+    Publish {
+        /// Its id.
+        id: u64,
+    },
+    /// Changes the membership.
+    Change(MembershipChange),
+    /// Asks who is a member.
+    List {
+        /// Whether whoever the asked one knows of will do.
+        serializable: bool,
+    },
+    /// Asks for another leader.
+    Transfer {
+        /// Who is to lead.
+        to: u64,
+    },
 }
 
 /// What a write does: its changes, in order, and the number of keys it says it deleted.
@@ -124,7 +142,16 @@ impl Op {
     /// The command to propose; none for what needs no entry.
     pub fn request(&self) -> Option<Request> {
         Some(match self {
-            Op::Read { .. } | Op::Renew { .. } => return None,
+            Op::Read { .. }
+            | Op::Renew { .. }
+            | Op::Change(_)
+            | Op::List { .. }
+            | Op::Transfer { .. } => return None,
+            Op::Publish { id } => Request::Publish(MemberAttributes {
+                member_id: *id,
+                name: format!("m{id}"),
+                client_urls: Vec::new(),
+            }),
             Op::Put { key, value, lease } => Request::Put(put_request(key, value, *lease)),
             Op::Delete { key, end } => Request::DeleteRange(delete_request(key, end)),
             Op::Compact { revision, physical } => Request::Compact(CompactionRequest {
@@ -162,12 +189,25 @@ impl Op {
         }
     }
 
+    /// Whether any state of the asked member will do for the answer.
+    pub fn is_serializable(&self) -> bool {
+        match self {
+            Op::Read { serializable, .. } | Op::List { serializable } => *serializable,
+            _ => false,
+        }
+    }
+
     /// What the operation does to these keys if it takes the revision after theirs.
     pub fn effect(&self, keys: &Keys, revision: i64) -> Effect {
         match self {
-            Op::Read { .. } | Op::Compact { .. } | Op::Grant { .. } | Op::Renew { .. } => {
-                Effect::default()
-            }
+            Op::Read { .. }
+            | Op::Compact { .. }
+            | Op::Grant { .. }
+            | Op::Renew { .. }
+            | Op::Publish { .. }
+            | Op::Change(_)
+            | Op::List { .. }
+            | Op::Transfer { .. } => Effect::default(),
             Op::Put { key, value, lease } => Effect {
                 changes: vec![put(keys, key, value, *lease, revision)],
                 ..Effect::default()
@@ -395,6 +435,11 @@ impl fmt::Display for Op {
             Op::Grant { id, ttl_seconds } => write!(f, "grant lease {id} for {ttl_seconds}s"),
             Op::Revoke { id } => write!(f, "revoke lease {id}"),
             Op::Renew { id } => write!(f, "renew lease {id}"),
+            Op::Publish { id } => write!(f, "publish m{id}"),
+            Op::Change(change) => write!(f, "change: {change:?}"),
+            Op::List { serializable: true } => f.write_str("list the members, serializable"),
+            Op::List { .. } => f.write_str("list the members"),
+            Op::Transfer { to } => write!(f, "let m{to} lead"),
         }
     }
 }

@@ -25,4 +25,5 @@ fn shape(world: &mut World) {
     world.snapshot_entries = 20;
     world.catch_up_entries = 5;
     world.members = 3;
+    world.changers = 0;
 }

@@ -16,6 +16,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 /// Three members with short logs; one is cut off, and comes back while its checkpoints fail.
 fn shape(world: &mut World) {
     world.members = 3;
+    world.changers = 0;
     world.clients = 4;
     world.pause_ms_max = 20;
     world.sync_ms_max = 1;

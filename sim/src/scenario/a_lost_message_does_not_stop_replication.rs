@@ -24,4 +24,5 @@ fn shape(world: &mut World) {
     world.loss_permille = 30;
     world.message_ms_max = 5;
     world.members = 3;
+    world.changers = 0;
 }

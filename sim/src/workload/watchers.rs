@@ -66,7 +66,8 @@ async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateReques
                 }
             }
             Err(_) if cluster.at_rest.get() => {
-                stretch.to_the_end = true;
+                // Others may have been removed without having been told.
+                stretch.to_the_end = cluster.takes_part(id);
                 break;
             }
             Err(_) => {}

@@ -1,0 +1,29 @@
+//! The memberships that a member knows, for those who judge it from outside.
+
+use openraft::async_runtime::watch::WatchReceiver;
+
+use super::Member;
+use crate::raft::following;
+use crate::raft::types::{LogId, StoredMembership};
+
+impl Member {
+    /// Whether it leads, which is more than that it knows of no later leader than itself.
+    pub fn leads(&self) -> bool {
+        following::leads(&self.raft)
+    }
+
+    /// The entries that set the newest membership it has applied, and the newest one in its log, which may not be
+    /// committed; cheap enough to be asked after each input.
+    pub fn memberships_at(&self) -> (Option<LogId>, Option<LogId>) {
+        let metrics = self.raft.metrics();
+        let newest = *metrics.borrow_watched().membership_config.log_id();
+        (*self.replica.borrow().membership.log_id(), newest)
+    }
+
+    /// The newest membership it has applied, and the newest one in its log.
+    pub fn memberships(&self) -> (StoredMembership, StoredMembership) {
+        let metrics = self.raft.metrics();
+        let newest = StoredMembership::clone(&metrics.borrow_watched().membership_config);
+        (self.replica.borrow().membership.clone(), newest)
+    }
+}
