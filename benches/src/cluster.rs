@@ -34,6 +34,13 @@ pub(crate) struct Findings {
     pub(crate) failures: Vec<String>,
 }
 
+impl Findings {
+    fn add(&mut self, more: Self) {
+        self.figures.extend(more.figures);
+        self.failures.extend(more.failures);
+    }
+}
+
 impl Cluster {
     /// Prepares the program `binary` to run with `arguments` besides the usual ones; data and logs go below `directory`.
     pub(crate) fn new(binary: &Path, arguments: &[String], directory: &Path) -> io::Result<Self> {

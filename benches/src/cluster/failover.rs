@@ -48,7 +48,7 @@ pub(crate) fn measure(cluster: &mut Cluster, trials: usize) -> io::Result<Findin
         Figure::count("trials", "trials", trials as u64),
     ]);
     findings.figures.extend(trials::figures(returns, &RETURNED));
-    findings.failures.extend(rovers.judge()?);
+    findings.add(rovers.judge()?);
     Ok(findings)
 }
 

@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::Findings;
 use super::line::{self, Line};
 use crate::answer;
 use crate::ask::Ask;
+use crate::measurement::Figure;
 use crate::message::{PUT_PATH, RANGE_PATH};
 use crate::status::Failure;
 
@@ -116,25 +118,31 @@ impl Rovers {
         log.acks[first..].to_vec()
     }
 
-    /// Ends the clients and answers what went wrong in a way that no failing member excuses: acknowledged puts that are
-    /// lost, puts that were executed more often than they were asked for, and refusals that are no failover's.
+    /// Ends the clients and answers how many puts failed, and what went wrong in a way that no failing member excuses:
+    /// acknowledged puts that are lost, puts that were executed more often than they were asked for, and refusals that
+    /// are no failover's.
     ///
     /// Every put of a client counts in the version of its key.
-    pub(crate) fn judge(mut self) -> io::Result<Vec<String>> {
+    pub(crate) fn judge(mut self) -> io::Result<Findings> {
         self.end();
         let log = self.shared.log.lock().expect("no client panicked");
-        let mut faults = Vec::new();
+        let mut findings = Findings::default();
         for (failure, count) in &log.failures {
             eprintln!("  clients went to the next member {count} times: {failure}");
             if !excused(failure) {
-                faults.push(format!("{count} × {failure}"));
+                findings.failures.push(format!("{count} × {failure}"));
             }
         }
         for (client, puts) in log.puts.iter().enumerate() {
             let version = version(&self.endpoints, client).map_err(io::Error::other)?;
-            faults.extend(breach(client, *puts, version));
+            findings.failures.extend(breach(client, *puts, version));
         }
-        Ok(faults)
+        let (done, failed) = (log.acks.len() as u64, log.failures.values().sum());
+        findings.figures = vec![
+            Figure::count("puts acknowledged in all", "puts", done),
+            Figure::count("puts refused, given up or cut off", "puts", failed),
+        ];
+        Ok(findings)
     }
 
     fn end(&mut self) {
@@ -176,7 +184,11 @@ fn excused(failure: &Failure) -> bool {
         | Failure::NoAnswer
         | Failure::Reset { .. }
         | Failure::GoAway { .. } => true,
-        Failure::Status { code, .. } => [CANCELLED, DEADLINE_EXCEEDED, UNAVAILABLE].contains(code),
+        Failure::Status { code, message } => {
+            // What etcd answers while its leader hands over; the put had no effect.
+            let dropped = *code == UNKNOWN && message == "raft proposal dropped";
+            dropped || [CANCELLED, DEADLINE_EXCEEDED, UNAVAILABLE].contains(code)
+        }
         Failure::Http { .. } | Failure::Incomplete(_) | Failure::Wrong(_) => false,
     }
 }
@@ -259,6 +271,7 @@ fn attempt(
 }
 
 const CANCELLED: u32 = 1;
+const UNKNOWN: u32 = 2;
 const DEADLINE_EXCEEDED: u32 = 4;
 const UNAVAILABLE: u32 = 14;
 const VALUE_BYTES: usize = 256;

@@ -56,7 +56,7 @@ pub(crate) fn measure(cluster: &mut Cluster, trials: usize) -> io::Result<Findin
     for (times, names) in [(quiet, &QUIET), (calls, &CALLS), (slowest, &SLOWEST)] {
         findings.figures.extend(trials::figures(times, names));
     }
-    findings.failures.extend(rovers.judge()?);
+    findings.add(rovers.judge()?);
     Ok(findings)
 }
 
@@ -100,10 +100,10 @@ const CALLS: Names = Names {
     slowest: "call, slowest",
 };
 const SLOWEST: Names = Names {
-    fastest: "slowest put, least",
-    median: "slowest put, median",
-    p95: "slowest put, p95",
-    slowest: "slowest put, most",
+    fastest: "slowest acknowledged put, least",
+    median: "slowest acknowledged put, median",
+    p95: "slowest acknowledged put, p95",
+    slowest: "slowest acknowledged put, most",
 };
 
 #[cfg(test)]
