@@ -35,6 +35,14 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
+    /// Of a measurement that could not be finished.
+    pub(crate) fn of(error: io::Error) -> Self {
+        Self {
+            figures: Vec::new(),
+            failures: vec![error.to_string()],
+        }
+    }
+
     fn add(&mut self, more: Self) {
         self.figures.extend(more.figures);
         self.failures.extend(more.failures);
@@ -156,3 +164,58 @@ const NAMES: [&str; 3] = ["m1", "m2", "m3"];
 /// How long members may take until they agree, and one of them until it has what the others have.
 const PATIENCE: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Cluster, POLL};
+
+    #[test]
+    fn members_that_end_at_once_are_reported_with_their_log() {
+        let directory = tempfile::tempdir().expect("a directory");
+        // It complains about the flags it is given and ends.
+        let cluster = Cluster::new(Path::new("/bin/cat"), &[], directory.path());
+        let mut cluster = cluster.expect("a program");
+        let error = cluster.start().expect_err("it is no server").to_string();
+        assert!(
+            error.contains("ended with exit status: 1") && error.contains("--data-dir"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn members_have_addresses_and_data_of_their_own_and_know_each_other() {
+        let directory = tempfile::tempdir().expect("a directory");
+        // It prints what it is given and ends.
+        let cluster = Cluster::new(Path::new("/bin/echo"), &[], directory.path());
+        let mut cluster = cluster.expect("a program");
+        let endpoints = cluster.endpoints();
+        (0..endpoints.len()).for_each(|member| cluster.revive(member).expect("it starts"));
+        for server in cluster.running() {
+            while server.still_runs().is_ok() {
+                std::thread::sleep(POLL);
+            }
+        }
+        let said = |name: &str| {
+            let log = directory.path().join(name).join("log");
+            std::fs::read_to_string(log).expect("each member has a log")
+        };
+        let founders = |log: &str| {
+            let (_, after) = log.split_once("--initial-cluster ").expect("the flag");
+            let (list, _) = after.split_once(' ').expect("another flag");
+            list.to_owned()
+        };
+        let all = founders(&said("m1"));
+        assert_eq!(all.matches("=http://127.0.0.1:").count(), endpoints.len());
+        for (name, endpoint) in ["m1", "m2", "m3"].iter().zip(endpoints) {
+            let log = said(name);
+            assert!(log.contains(&format!("--name {name} ")), "{log}");
+            assert!(
+                log.contains(&format!("--listen-client-urls http://{endpoint} ")),
+                "{log}"
+            );
+            assert_eq!(founders(&log), all);
+        }
+    }
+}

@@ -197,12 +197,12 @@ fn without_the_third(
     let third = others.next().expect("there are three members");
     let killed = Instant::now();
     cluster.kill(third)?;
-    Ok(first_put(cluster.endpoints()[leader]).map(|()| killed.elapsed()))
+    Ok(first_put(cluster.endpoints()[leader], QUORUM_PATIENCE).map(|()| killed.elapsed()))
 }
 
-/// Puts until it is acknowledged, for a while.
-fn first_put(endpoint: SocketAddr) -> Result<(), Failure> {
-    let deadline = Instant::now() + QUORUM_PATIENCE;
+/// Puts until that is acknowledged, or `patience` has passed.
+fn first_put(endpoint: SocketAddr, patience: Duration) -> Result<(), Failure> {
+    let deadline = Instant::now() + patience;
     loop {
         let mut ask = Ask::default();
         let put = ask.put(b"without the third", b"", 0);
@@ -233,13 +233,14 @@ const REST: Duration = Duration::from_millis(10);
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Times, suffered, under_load};
+    use super::{Times, first_put, suffered, under_load};
     use crate::conversation::Site;
     use crate::drive::Plan;
     use crate::imitation::serve;
     use crate::imitation::store::Store;
     use crate::measurement::Timeline;
     use crate::schedule::Until;
+    use crate::status::Failure;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -269,6 +270,15 @@ mod tests {
         assert!((value("puts during : before") - 0.1).abs() < 1e-9);
         assert!((value("p50 during") - 10.0).abs() < 0.2);
         assert!((value("slowest put before") - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_cluster_without_a_quorum_acknowledges_no_put() {
+        let silent = serve(|_| Vec::new());
+        assert_eq!(first_put(silent, 50 * MS), Err(Failure::NoAnswer));
+        let mut store = Store::default();
+        let well = serve(move |call| store.answer(call));
+        assert_eq!(first_put(well, Duration::from_secs(5)), Ok(()));
     }
 
     #[test]
