@@ -39,6 +39,16 @@ pub(crate) struct Lease {
     pub(crate) ttl_seconds: i64,
 }
 
+/// What a member says of itself in a `StatusResponse`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) member_id: u64,
+    /// The member it holds for the leader; 0 for none.
+    pub(crate) leader_id: u64,
+    /// The last index of the log that it has applied.
+    pub(crate) applied_index: u64,
+}
+
 /// Reads a `WatchResponse` and calls `event` for each of its events in order, after `watched` is known.
 pub(crate) fn watched(message: &[u8]) -> Result<Watched<'_>, Malformed> {
     let mut watched = Watched::default();
@@ -115,6 +125,42 @@ pub(crate) fn ranged(message: &[u8]) -> Result<(Option<Record<'_>>, u64), Malfor
     Ok((first, count))
 }
 
+/// Reads a `StatusResponse`.
+pub(crate) fn standing(message: &[u8]) -> Result<Standing, Malformed> {
+    let mut standing = Standing::default();
+    for field in fields(message) {
+        match field.ok_or(Malformed)? {
+            (1, value) => standing.member_id = header_field(value.bytes(), 2)?,
+            (4, value) => standing.leader_id = value.number(),
+            (7, value) => standing.applied_index = value.number(),
+            _ => {}
+        }
+    }
+    Ok(standing)
+}
+
+/// The revision in the header of any response.
+pub(crate) fn revision(message: &[u8]) -> Result<u64, Malformed> {
+    let mut revision = 0;
+    for field in fields(message) {
+        if let (1, value) = field.ok_or(Malformed)? {
+            revision = header_field(value.bytes(), 3)?;
+        }
+    }
+    Ok(revision)
+}
+
+fn header_field(header: &[u8], number: u64) -> Result<u64, Malformed> {
+    let mut found = 0;
+    for field in fields(header) {
+        match field.ok_or(Malformed)? {
+            (field, value) if field == number => found = value.number(),
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
 /// Whether the compares of a `TxnResponse` held.
 pub(crate) fn succeeded(message: &[u8]) -> Result<bool, Malformed> {
     let mut succeeded = false;
@@ -129,14 +175,15 @@ pub(crate) fn succeeded(message: &[u8]) -> Result<bool, Malformed> {
 #[cfg(test)]
 mod tests {
     use metastore_proto::etcdserverpb::{
-        LeaseGrantResponse, LeaseKeepAliveResponse, RangeResponse, ResponseHeader, TxnResponse,
-        WatchResponse,
+        LeaseGrantResponse, LeaseKeepAliveResponse, RangeResponse, ResponseHeader, StatusResponse,
+        TxnResponse, WatchResponse,
     };
     use metastore_proto::mvccpb::{self, KeyValue};
     use prost::Message as _;
 
     use super::{
-        Event, Lease, Malformed, Record, Watched, events, lease, ranged, succeeded, watched,
+        Event, Lease, Malformed, Record, Standing, Watched, events, lease, ranged, revision,
+        standing, succeeded, watched,
     };
 
     fn header() -> Option<ResponseHeader> {
@@ -258,6 +305,28 @@ mod tests {
     }
 
     #[test]
+    fn a_status_tells_the_member_its_leader_and_what_it_applied() {
+        let response = StatusResponse {
+            header: header(),
+            version: "3.5.1".to_owned(),
+            db_size: 1 << 20,
+            leader: u64::MAX - 5,
+            raft_index: 1000,
+            raft_term: 9,
+            raft_applied_index: 999,
+            ..StatusResponse::default()
+        };
+        let bytes = response.encode_to_vec();
+        let expect = Standing {
+            member_id: 7,
+            leader_id: u64::MAX - 5,
+            applied_index: 999,
+        };
+        assert_eq!(standing(&bytes), Ok(expect));
+        assert_eq!(revision(&bytes), Ok(300));
+    }
+
+    #[test]
     fn a_transaction_answers_whether_its_compares_held() {
         for held in [false, true] {
             let response = TxnResponse {
@@ -276,6 +345,8 @@ mod tests {
         assert_eq!(events(torn).next(), Some(Err(Malformed)));
         assert_eq!(lease(torn), Err(Malformed));
         assert_eq!(ranged(torn), Err(Malformed));
+        assert_eq!(standing(torn), Err(Malformed));
+        assert_eq!(revision(torn), Err(Malformed));
         assert_eq!(succeeded(torn), Err(Malformed));
     }
 }

@@ -212,9 +212,12 @@ pub(crate) struct Compare {
     /// Only rows whose name contains this
     #[arg(long)]
     pub(crate) row: Option<String>,
-    /// How many keys the large store holds
+    /// How many keys the large store holds, and a member of a cluster misses before it catches up
     #[arg(long)]
     pub(crate) keys: Option<u64>,
+    /// How often a cluster loses its leader, and transfers its leadership: 100 times, with --quick 10
+    #[arg(long)]
+    pub(crate) trials: Option<usize>,
     /// A further argument for etcd, may be repeated
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) etcd_arg: Vec<String>,
@@ -245,6 +248,8 @@ pub(crate) enum SuiteName {
     Stm,
     /// Watch, lease and stm
     Streams,
+    /// Clusters of three members: puts, reads, failover, transfer, catch-up, memory
+    Cluster,
 }
 
 impl Load {
@@ -260,7 +265,6 @@ impl Load {
             return Err(invalid("without clients nothing is asked"));
         }
         Ok(Plan {
-            site: self.target.reach.site()?,
             connections: self.conns,
             clients: self.clients,
             until: self
@@ -268,6 +272,7 @@ impl Load {
                 .map_or(Until::Total(self.total), Until::Elapsed),
             rate: self.rate,
             warmup: self.warmup,
+            ..Plan::at(self.target.reach.site()?)
         })
     }
 
@@ -360,12 +365,10 @@ impl Fill {
     /// As many transactions as the keys need; the last may put a few keys more.
     pub(crate) fn plan(&self) -> io::Result<Plan> {
         Ok(Plan {
-            site: self.target.reach.site()?,
             connections: FILL_CONNECTIONS,
             clients: self.clients.max(1),
             until: Until::Total(self.target.key_space_size.div_ceil(self.txn_ops.max(1))),
-            rate: None,
-            warmup: Duration::ZERO,
+            ..Plan::at(self.target.reach.site()?)
         })
     }
 

@@ -64,6 +64,19 @@ impl Ask {
         self.finished()
     }
 
+    /// A request without fields, such as `StatusRequest`.
+    pub(crate) fn nothing(&mut self) -> &[u8] {
+        self.begin();
+        self.finished()
+    }
+
+    /// `MoveLeaderRequest` to the member with the id `target`.
+    pub(crate) fn move_leader(&mut self, target: u64) -> &[u8] {
+        self.begin();
+        push_number(&mut self.body, 1, target);
+        self.finished()
+    }
+
     /// `TxnRequest` that puts every key if none was modified since it was read.
     pub(crate) fn put_unless_modified(&mut self, keys: &[Guarded]) -> &[u8] {
         self.begin();
@@ -112,8 +125,8 @@ mod tests {
     use metastore_proto::etcdserverpb::request_op::Request;
     use metastore_proto::etcdserverpb::watch_request::RequestUnion;
     use metastore_proto::etcdserverpb::{
-        LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest, TxnRequest,
-        WatchCreateRequest, WatchRequest,
+        LeaseGrantRequest, LeaseKeepAliveRequest, MoveLeaderRequest, PutRequest, RangeRequest,
+        StatusRequest, TxnRequest, WatchCreateRequest, WatchRequest,
     };
 
     use super::{Ask, Guarded};
@@ -173,6 +186,17 @@ mod tests {
         assert_eq!((grant.ttl, grant.id), (60, 0));
         let keep_alive: LeaseKeepAliveRequest = decoded(ask.keep_alive(7_587_861_231_285));
         assert_eq!(keep_alive.id, 7_587_861_231_285);
+    }
+
+    #[test]
+    fn a_leader_is_moved_to_a_member_and_a_status_asks_for_nothing() {
+        let mut ask = Ask::default();
+        let moved: MoveLeaderRequest = decoded(ask.move_leader(u64::MAX - 1));
+        assert_eq!(moved.target_id, u64::MAX - 1);
+        assert_eq!(
+            decoded::<StatusRequest>(ask.nothing()),
+            StatusRequest::default()
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::arguments::{Compare, Side, SuiteName};
 use crate::conversation::Site;
 use crate::drive::{self, Plan};
-use crate::measurement::Measurement;
+use crate::measurement::{Figure, Measurement};
 use crate::report::shown;
 use crate::schedule::Until;
 use crate::server::{Installation, Server};
@@ -18,6 +18,7 @@ use crate::workload::{Shape, Space, Workload};
 
 use scenarios::Scenario;
 
+mod clusters;
 mod scenarios;
 
 /// Performs the comparison and prints its tables; answers whether no request failed.
@@ -41,6 +42,9 @@ pub(crate) fn compare(options: &Compare) -> io::Result<bool> {
         comparison.large(&rows)?;
     }
     comparison.scenarios(&streams)?;
+    if options.suite == SuiteName::Cluster {
+        comparison.clusters(options, directory.path(), asked)?;
+    }
     print!("{}", comparison.results);
     Ok(comparison.results.failures.is_empty())
 }
@@ -54,6 +58,8 @@ struct Comparison {
     turn: Duration,
     warmup: Duration,
     large_keys: u64,
+    /// How often a cluster loses its leader, or has another one.
+    trials: usize,
     results: Results,
 }
 
@@ -61,22 +67,7 @@ impl Comparison {
     fn new(options: &Compare, directory: &Path) -> io::Result<Self> {
         let mut contestants = Vec::new();
         let mut sides = Vec::new();
-        for side in [Side::Etcd, Side::Metastore] {
-            if options.only.is_some_and(|only| only != side) {
-                continue;
-            }
-            let (binary, arguments, missing) = match side {
-                Side::Etcd => (&options.etcd, &options.etcd_arg, ETCD_MISSING),
-                Side::Metastore => (
-                    &options.metastore,
-                    &options.metastore_arg,
-                    METASTORE_MISSING,
-                ),
-            };
-            let binary = binary
-                .as_deref()
-                .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, missing))?;
-            let name = name(side);
+        for (name, binary, arguments) in programs(options)? {
             contestants.push(Installation::new(binary, arguments, directory.join(name))?);
             sides.push(name);
         }
@@ -96,6 +87,7 @@ impl Comparison {
             large_keys: options
                 .keys
                 .unwrap_or(if quick { 100_000 } else { 1_000_000 }),
+            trials: options.trials.unwrap_or(if quick { 10 } else { 100 }),
             results: Results::new(sides),
         })
     }
@@ -183,12 +175,11 @@ impl Comparison {
             for round in 0..self.rounds {
                 for (side, server) in servers.iter().enumerate() {
                     let plan = Plan {
-                        site: site(server),
                         connections: row.connections,
                         clients: row.clients,
                         until: Until::Elapsed(self.turn),
-                        rate: None,
                         warmup: self.warmup,
+                        ..Plan::at(site(server))
                     };
                     // Both servers see the same keys, each round others.
                     let mut workload = workload(server, row.shape, keys, false, 1 + round as u64)?;
@@ -213,12 +204,10 @@ impl Comparison {
     /// Puts every key once.
     fn fill(&mut self, side: usize, server: &Server, keys: u64) -> io::Result<Measurement> {
         let plan = Plan {
-            site: site(server),
             connections: 4,
             clients: 16,
             until: Until::Total(keys.div_ceil(FILL_OPERATIONS)),
-            rate: None,
-            warmup: Duration::ZERO,
+            ..Plan::at(site(server))
         };
         let shape = Shape::TxnPut {
             operations: FILL_OPERATIONS,
@@ -231,6 +220,21 @@ impl Comparison {
             shown(measurement.elapsed)
         );
         Ok(measurement)
+    }
+
+    /// Takes over the figures of a row.
+    fn note_figures(&mut self, side: usize, row: &str, figures: &[Figure]) {
+        let sides = self.contestants.len();
+        for figure in figures {
+            let name = format!("{row}: {}", figure.name);
+            let gauges = &mut self.results.gauges;
+            let place = gauges.iter().position(|gauge| gauge.name == name);
+            let place = place.unwrap_or_else(|| {
+                gauges.push(Gauge::new(name, figure.unit, sides));
+                gauges.len() - 1
+            });
+            gauges[place].values[side].push(figure.value);
+        }
     }
 
     fn note_failures(&mut self, side: usize, row: &str, measurement: &Measurement) {
@@ -274,15 +278,23 @@ fn notes(options: &Compare, directory: &Path) -> io::Result<Vec<String>> {
     let cores = std::thread::available_parallelism()?;
     let load = std::fs::read_to_string("/proc/loadavg")?;
     let load = load.split_whitespace().next().unwrap_or_default();
+    let members = match options.suite {
+        SuiteName::Cluster => "three members each, all on this machine",
+        _ => "one member each",
+    };
     let mut notes = vec![
-        format!("{cores} cores, shared by server and load generator; load average at the start {load}"),
+        format!(
+            "{cores} cores, shared by server and load generator; load average at the start {load}"
+        ),
         format!(
             "disk of the data directories: 4 KiB and fdatasync take {} at the end of a growing file, \
              {} in a file of fixed length",
             sync_times(directory, 0)?,
             sync_times(directory, SYNC_WRITES * SYNC_BYTES)?,
         ),
-        "medians over the rounds; servers take turns, one member each, default settings but for the quota".to_owned(),
+        format!(
+            "medians over the rounds; servers take turns, {members}, default settings but for the quota"
+        ),
     ];
     if load.parse::<f64>().is_ok_and(|load| load > LOAD_MAX) {
         notes.push(
@@ -322,11 +334,25 @@ fn sync_times(directory: &Path, length: usize) -> io::Result<String> {
     ))
 }
 
-fn name(side: Side) -> &'static str {
-    match side {
-        Side::Etcd => "etcd",
-        Side::Metastore => "metastore",
-    }
+/// The programs to be measured: the name of the side, the program, and its further arguments.
+fn programs(options: &Compare) -> io::Result<Vec<(&'static str, &Path, &[String])>> {
+    let sides = [Side::Etcd, Side::Metastore].into_iter();
+    let programs = sides.filter(|side| options.only.is_none_or(|only| only == *side));
+    let programs = programs.map(|side| {
+        let (name, binary, arguments, missing) = match side {
+            Side::Etcd => ("etcd", &options.etcd, &options.etcd_arg, ETCD_MISSING),
+            Side::Metastore => (
+                "metastore",
+                &options.metastore,
+                &options.metastore_arg,
+                METASTORE_MISSING,
+            ),
+        };
+        let binary = binary.as_deref();
+        let binary = binary.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, missing))?;
+        Ok((name, binary, &arguments[..]))
+    });
+    programs.collect()
 }
 
 fn milliseconds(duration: Duration) -> f64 {

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::conversation::Site;
@@ -16,7 +18,12 @@ use crate::workload::Workload;
 /// How a workload is driven.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    pub(crate) site: Site,
+    /// Where the connections lead, in turns; at least one.
+    pub(crate) endpoints: Vec<SocketAddr>,
+    /// The processes whose consumption is to be read.
+    pub(crate) server_pids: Vec<u32>,
+    /// Without any word of the servers for this long, a run has failed.
+    pub(crate) patience: Duration,
     pub(crate) connections: usize,
     /// Most requests in flight, spread evenly over the connections.
     pub(crate) clients: usize,
@@ -25,6 +32,22 @@ pub(crate) struct Plan {
     pub(crate) rate: Option<f64>,
     /// Load before the measurement begins, not counted.
     pub(crate) warmup: Duration,
+}
+
+impl Plan {
+    /// One request to the server of `site`: where other plans begin.
+    pub(crate) fn at(site: Site) -> Self {
+        Self {
+            endpoints: vec![site.endpoint],
+            server_pids: site.server_pid.into_iter().collect(),
+            patience: site.patience,
+            connections: 1,
+            clients: 1,
+            until: Until::Total(1),
+            rate: None,
+            warmup: Duration::ZERO,
+        }
+    }
 }
 
 /// Connects, warms up, measures.
@@ -39,9 +62,9 @@ pub(crate) fn run(plan: &Plan, workload: &mut Workload) -> io::Result<Measuremen
     let mut tally = Tally::new(Instant::now());
     if !plan.warmup.is_zero() {
         let schedule = Schedule::new(Instant::now(), plan.rate, Until::Elapsed(plan.warmup));
-        driver.work(schedule, workload, &mut tally)?;
+        driver.work(schedule, workload, &mut tally, &GOES_ON)?;
     }
-    let meter = Meter::begin(plan.site.server_pid)?;
+    let meter = Meter::begin(plan.server_pids.iter().copied())?;
     // A failure of the warm-up is a failure: it must not pass unseen.
     let warm_up_failures = std::mem::take(&mut tally.failures);
     tally.restart(meter.start);
@@ -49,11 +72,32 @@ pub(crate) fn run(plan: &Plan, workload: &mut Workload) -> io::Result<Measuremen
         Schedule::new(meter.start, plan.rate, plan.until),
         workload,
         &mut tally,
+        &GOES_ON,
     )?;
     for (failure, count) in warm_up_failures {
         *tally.failures.entry(failure).or_default() += count;
     }
     meter.end(tally, Counts::REQUESTS)
+}
+
+/// Connects and puts on load until `stop` is set or the plan is over; what came of it, with its timeline.
+pub(crate) fn run_until(
+    plan: &Plan,
+    workload: &mut Workload,
+    stop: &AtomicBool,
+) -> io::Result<Tally> {
+    let _yielding = plan
+        .rate
+        .is_none()
+        .then(process::Yielding::begin)
+        .transpose()?;
+    let mut driver = Driver::connect(plan)?;
+    let start = Instant::now();
+    let mut tally = Tally::new(start);
+    tally.timeline = Some(Vec::new());
+    let schedule = Schedule::new(start, plan.rate, plan.until);
+    driver.work(schedule, workload, &mut tally, stop)?;
+    Ok(tally)
 }
 
 /// The connections and what is in flight on them.
@@ -78,12 +122,9 @@ impl Driver {
     fn connect(plan: &Plan) -> io::Result<Self> {
         let connections = plan.connections.clamp(1, plan.clients.max(1));
         let mut replies = Vec::new();
-        let links = Links::connect(
-            plan.site.endpoint,
-            &vec![WINDOW_BYTES_MAX; connections],
-            plan.site.patience,
-            &mut replies,
-        )?;
+        let endpoints = plan.endpoints.iter().cycle().take(connections);
+        let ends: Vec<_> = endpoints.map(|end| (*end, WINDOW_BYTES_MAX)).collect();
+        let links = Links::spread(&ends, plan.patience, &mut replies)?;
         let since = Instant::now();
         let clients = (0..plan.clients).map(|client| Client {
             link: client % connections,
@@ -96,21 +137,25 @@ impl Driver {
             in_flight: 0,
             replies,
             ready: Vec::new(),
-            patience: plan.site.patience,
+            patience: plan.patience,
         })
     }
 
-    /// Sends what the schedule asks for until it is over and every request has ended.
+    /// Sends what the schedule asks for until it is over, or `stop` is set, and every request has ended.
     fn work(
         &mut self,
         mut schedule: Schedule,
         workload: &mut Workload,
         tally: &mut Tally,
+        stop: &AtomicBool,
     ) -> io::Result<()> {
         let mut heard = Instant::now();
         let mut missed_counted = false;
         loop {
             let now = Instant::now();
+            if stop.load(Ordering::Relaxed) {
+                schedule.close(now);
+            }
             let mut due = schedule.due(now);
             while let Due::Now(since) = due {
                 let Some(client) = self.free_client() else {
@@ -224,6 +269,9 @@ impl Driver {
         }
     }
 }
+
+/// The end of runs that only their plan ends.
+static GOES_ON: AtomicBool = AtomicBool::new(false);
 
 #[cfg(test)]
 mod tests;

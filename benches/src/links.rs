@@ -9,7 +9,7 @@ use rustix::fd::OwnedFd;
 
 use crate::http2::{Connection, Receiver};
 
-/// Connections to one server, numbered from 0.
+/// Connections to one server or to several, numbered from 0.
 pub(crate) struct Links {
     epoll: OwnedFd,
     links: Vec<Link>,
@@ -46,14 +46,25 @@ impl Links {
         patience: Duration,
         receiver: &mut R,
     ) -> io::Result<Self> {
+        let ends: Vec<_> = windows.iter().map(|window| (endpoint, *window)).collect();
+        Self::spread(&ends, patience, receiver)
+    }
+
+    /// Opens a connection to each of `ends`, an endpoint with the bytes it may send ahead, otherwise like
+    /// [`connect`](Self::connect).
+    pub(crate) fn spread<R: Receiver>(
+        ends: &[(SocketAddr, u32)],
+        patience: Duration,
+        receiver: &mut R,
+    ) -> io::Result<Self> {
         let mut links = Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            links: Vec::with_capacity(windows.len()),
+            links: Vec::with_capacity(ends.len()),
             losses: Vec::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
         };
-        for (index, window) in windows.iter().enumerate() {
-            let socket = TcpStream::connect_timeout(&endpoint, patience)?;
+        for (index, (endpoint, window)) in ends.iter().enumerate() {
+            let socket = TcpStream::connect_timeout(endpoint, patience)?;
             socket.set_nodelay(true)?;
             socket.set_nonblocking(true)?;
             let data = EventData::new_u64(index as u64);

@@ -6,6 +6,7 @@
 mod answer;
 mod arguments;
 mod ask;
+mod cluster;
 mod compare;
 mod conversation;
 mod drive;
@@ -20,6 +21,7 @@ mod lease;
 mod links;
 mod measurement;
 mod message;
+mod ports;
 mod process;
 mod random;
 mod report;

@@ -22,8 +22,8 @@ pub(crate) struct Measurement {
     pub(crate) elapsed: Duration,
     /// Processor time of this load generator.
     pub(crate) own_cpu: Duration,
-    /// Consumption of the server before and after.
-    pub(crate) server: Option<(Usage, Usage)>,
+    /// Consumption of each server process before and after.
+    pub(crate) servers: Vec<(Usage, Usage)>,
     /// Length of all successful response messages.
     pub(crate) response_bytes: u64,
     /// What else this kind of run found out.
@@ -82,7 +82,12 @@ pub(crate) struct Tally {
     pub(crate) missed: u64,
     pub(crate) response_bytes: u64,
     pub(crate) last_answer: Instant,
+    /// When each success came and how long it took, for who wants to know.
+    pub(crate) timeline: Option<Timeline>,
 }
+
+/// Successes in the order in which they came: the time of each, and how long it took.
+pub(crate) type Timeline = Vec<(Instant, Duration)>;
 
 impl Tally {
     pub(crate) fn new(start: Instant) -> Self {
@@ -93,6 +98,7 @@ impl Tally {
             missed: 0,
             response_bytes: 0,
             last_answer: start,
+            timeline: None,
         }
     }
 
@@ -101,6 +107,9 @@ impl Tally {
         self.succeeded += 1;
         self.latency.record(latency);
         self.last_answer = now;
+        if let Some(timeline) = &mut self.timeline {
+            timeline.push((now, latency));
+        }
     }
 
     pub(crate) fn fail(&mut self, failure: Failure) {
@@ -117,18 +126,19 @@ impl Tally {
 
 /// Takes time and consumption from its beginning.
 pub(crate) struct Meter {
-    server_pid: Option<u32>,
-    server_before: Option<Usage>,
+    server_pids: Vec<u32>,
+    servers_before: Vec<Usage>,
     own_before: Duration,
     pub(crate) start: Instant,
 }
 
 impl Meter {
-    /// Begins to measure; `server_pid` is the process whose consumption is to be read.
-    pub(crate) fn begin(server_pid: Option<u32>) -> io::Result<Self> {
+    /// Begins to measure; `server_pids` are the processes whose consumption is to be read.
+    pub(crate) fn begin(server_pids: impl IntoIterator<Item = u32>) -> io::Result<Self> {
+        let server_pids: Vec<u32> = server_pids.into_iter().collect();
         Ok(Self {
-            server_pid,
-            server_before: server_pid.map(process::usage).transpose()?,
+            servers_before: usages(&server_pids)?,
+            server_pids,
             own_before: process::own_cpu(),
             start: Instant::now(),
         })
@@ -136,7 +146,7 @@ impl Meter {
 
     /// What was counted and used since the beginning.
     pub(crate) fn end(self, tally: Tally, counts: Counts) -> io::Result<Measurement> {
-        let server_after = self.server_pid.map(process::usage).transpose()?;
+        let servers_after = usages(&self.server_pids)?;
         Ok(Measurement {
             counts,
             succeeded: tally.succeeded,
@@ -145,9 +155,13 @@ impl Meter {
             missed: tally.missed,
             elapsed: tally.last_answer.saturating_duration_since(self.start),
             own_cpu: process::own_cpu() - self.own_before,
-            server: self.server_before.zip(server_after),
+            servers: self.servers_before.into_iter().zip(servers_after).collect(),
             response_bytes: tally.response_bytes,
             figures: Vec::new(),
         })
     }
+}
+
+fn usages(pids: &[u32]) -> io::Result<Vec<Usage>> {
+    pids.iter().copied().map(process::usage).collect()
 }

@@ -196,6 +196,8 @@ pub(crate) const GRANT_PATH: &str = "/etcdserverpb.Lease/LeaseGrant";
 pub(crate) const PUT_PATH: &str = "/etcdserverpb.KV/Put";
 pub(crate) const TXN_PATH: &str = "/etcdserverpb.KV/Txn";
 pub(crate) const RANGE_PATH: &str = "/etcdserverpb.KV/Range";
+pub(crate) const STATUS_PATH: &str = "/etcdserverpb.Maintenance/Status";
+pub(crate) const MOVE_LEADER_PATH: &str = "/etcdserverpb.Maintenance/MoveLeader";
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! What a process has used: its processor time and memory as the kernel counts them, and how to end it.
 
 use std::io;
+use std::iter::Sum;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
@@ -17,6 +18,18 @@ pub(crate) struct Usage {
     pub(crate) anonymous_bytes: u64,
     /// The most resident memory there ever was, bytes.
     pub(crate) rss_peak_bytes: u64,
+}
+
+impl Sum for Usage {
+    /// What several processes have used together; the peak is the sum of their peaks, whenever each had its own.
+    fn sum<I: Iterator<Item = Self>>(usages: I) -> Self {
+        usages.fold(Self::default(), |sum, usage| Self {
+            cpu: sum.cpu + usage.cpu,
+            rss_bytes: sum.rss_bytes + usage.rss_bytes,
+            anonymous_bytes: sum.anonymous_bytes + usage.anonymous_bytes,
+            rss_peak_bytes: sum.rss_peak_bytes + usage.rss_peak_bytes,
+        })
+    }
 }
 
 /// Reads the consumption of the process `pid`.

@@ -31,10 +31,20 @@ impl Measurement {
         self.failures.values().sum()
     }
 
-    /// Processor time of the server per successful request, µs.
+    /// Consumption of all server processes together, before and after.
+    fn server(&self) -> Option<(Usage, Usage)> {
+        let sum = |place: fn(&(Usage, Usage)) -> Usage| self.servers.iter().map(place).sum();
+        (!self.servers.is_empty()).then(|| (sum(|usages| usages.0), sum(|usages| usages.1)))
+    }
+
+    /// Processor time of all server processes together per successful request, µs.
     pub(crate) fn server_cpu_us(&self) -> Option<f64> {
-        self.server
-            .map(|(before, after)| self.per_request_us(after.cpu.saturating_sub(before.cpu)))
+        self.server().map(|usages| self.cpu_us(usages))
+    }
+
+    /// Processor time that a server process used, given its consumption before and after, per successful request, µs.
+    pub(crate) fn cpu_us(&self, (before, after): (Usage, Usage)) -> f64 {
+        self.per_request_us(after.cpu.saturating_sub(before.cpu))
     }
 
     /// Processor time of the load generator per successful request, µs.
@@ -94,7 +104,7 @@ impl Report<'_> {
             "response_bytes_mean": run.response_bytes_mean(),
             "own_cpu_us": run.own_cpu_us(),
             "server_cpu_us": run.server_cpu_us(),
-            "server_memory_bytes": run.server.map(|(before, after)| json!({
+            "server_memory_bytes": run.server().map(|(before, after)| json!({
                 "before": memory(before), "after": memory(after),
             })),
             "figures": figures,
@@ -131,7 +141,7 @@ impl fmt::Display for Report<'_> {
             "  generator   {:.2} µs of processor per {each}",
             run.own_cpu_us()
         )?;
-        if let (Some((before, after)), Some(cpu)) = (run.server, run.server_cpu_us()) {
+        if let (Some((before, after)), Some(cpu)) = (run.server(), run.server_cpu_us()) {
             let mib = |bytes: u64| bytes >> 20;
             let (rss, rss_before) = (mib(after.rss_bytes), mib(before.rss_bytes));
             let (anonymous, peak) = (mib(after.anonymous_bytes), mib(after.rss_peak_bytes));
@@ -200,10 +210,11 @@ mod tests {
     fn measurement() -> Measurement {
         let mut latency = Histogram::new();
         (0..1000).for_each(|_| latency.record(Duration::from_micros(100)));
-        let after = Usage {
-            cpu: Duration::from_millis(30),
+        let usage = |cpu| Usage {
+            cpu: Duration::from_millis(cpu),
             ..Usage::default()
         };
+        let (before, after) = (usage(10), usage(30));
         Measurement {
             counts: Counts::REQUESTS,
             succeeded: 1000,
@@ -218,13 +229,7 @@ mod tests {
             missed: 0,
             elapsed: Duration::from_millis(500),
             own_cpu: Duration::from_millis(2),
-            server: Some((
-                Usage {
-                    cpu: Duration::from_millis(10),
-                    ..Usage::default()
-                },
-                after,
-            )),
+            servers: vec![(before, after), (before, before)],
             response_bytes: 33_000,
             figures: vec![Figure::new("things done", "things", 12.5)],
         }

@@ -69,6 +69,16 @@ impl Schedule {
         self.issued += 1;
     }
 
+    /// Ends the run at `now`, if it has not ended before.
+    pub(crate) fn close(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.start);
+        self.until = match self.until {
+            Until::Elapsed(limit) if limit <= elapsed => return,
+            Until::Total(total) if total <= self.issued => return,
+            _ => Until::Elapsed(elapsed),
+        };
+    }
+
     /// The times of requests that were due before the end of the run but found no free client until then.
     ///
     /// Empty but for a rate that the server did not keep up with.
@@ -154,6 +164,18 @@ mod tests {
                 .map(|request| start + request * MS)
                 .collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn a_closed_schedule_is_over_and_misses_what_was_due_before() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start, Some(1000.0), Until::Elapsed(100 * MS));
+        schedule.issue();
+        schedule.close(start + 3 * MS);
+        // A run ends once.
+        schedule.close(start + 50 * MS);
+        assert_eq!(schedule.due(start + 50 * MS), Due::Over);
+        assert_eq!(schedule.missed(start + 50 * MS).count(), 2);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crate::conversation::Site;
 use crate::drive::{self, Plan};
 use crate::message::{Message, RangeOptions};
+use crate::ports;
 use crate::process::{self, Usage};
-use crate::schedule::Until;
 use crate::workload::Workload;
 
 /// A server program with a place for its data and ports of its own; both servers take etcd's flags.
@@ -19,14 +19,18 @@ pub(crate) struct Installation {
     binary: PathBuf,
     arguments: Vec<String>,
     directory: PathBuf,
+    name: String,
     client: SocketAddr,
     peer: SocketAddr,
+    /// Names and peer URLs of all members that found the cluster together.
+    initial_cluster: String,
 }
 
 /// A running server. Ended by force when dropped, gracefully with [`stop`](Self::stop).
 pub(crate) struct Server {
     child: Child,
     endpoint: SocketAddr,
+    log: PathBuf,
     /// From the start of the process to its first successful linearizable answer.
     pub(crate) first_answer: Duration,
 }
@@ -34,6 +38,17 @@ pub(crate) struct Server {
 impl Installation {
     /// Prepares `binary` to keep its data and log below `directory`, with `arguments` besides the usual ones.
     pub(crate) fn new(binary: &Path, arguments: &[String], directory: PathBuf) -> io::Result<Self> {
+        let mut alone = Self::several(binary, arguments, &directory, &["default"])?;
+        Ok(alone.remove(0))
+    }
+
+    /// Like [`new`](Self::new) for members of one cluster, called `names`, each with a directory of its own.
+    pub(crate) fn several(
+        binary: &Path,
+        arguments: &[String],
+        directory: &Path,
+        names: &[&str],
+    ) -> io::Result<Vec<Self>> {
         let mut magic = [0; 4];
         File::open(binary)?.read_exact(&mut magic)?;
         if magic != *b"\x7fELF" {
@@ -44,18 +59,31 @@ impl Installation {
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
-        std::fs::create_dir_all(&directory)?;
-        // Held together, so that they are not the same port.
-        let ports = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
-        let [client, peer] = ports.map(|port| port.and_then(|port| port.local_addr()));
-        let (client, peer) = (client?, peer?);
-        Ok(Self {
-            binary: binary.to_owned(),
-            arguments: arguments.to_vec(),
-            directory,
-            client,
-            peer,
-        })
+        let mut members = Vec::new();
+        for (name, ports) in names
+            .iter()
+            .zip(ports::reserve(2 * names.len())?.chunks_exact(2))
+        {
+            let directory = directory.join(name);
+            std::fs::create_dir_all(&directory)?;
+            members.push(Self {
+                binary: binary.to_owned(),
+                arguments: arguments.to_vec(),
+                directory,
+                name: (*name).to_owned(),
+                client: ports[0].local_addr()?,
+                peer: ports[1].local_addr()?,
+                initial_cluster: String::new(),
+            });
+        }
+        let peers = members
+            .iter()
+            .map(|member| format!("{}=http://{}", member.name, member.peer));
+        let initial_cluster = peers.collect::<Vec<_>>().join(",");
+        for member in &mut members {
+            member.initial_cluster.clone_from(&initial_cluster);
+        }
+        Ok(members)
     }
 
     /// Removes all data, so that the next start is that of a new server.
@@ -68,15 +96,25 @@ impl Installation {
 
     /// Starts the server and returns once it is healthy.
     pub(crate) fn start(&self) -> io::Result<Server> {
+        let start = Instant::now();
+        let mut server = self.spawn()?;
+        server.wait_until("answer", answers)?;
+        server.first_answer = start.elapsed();
+        server.wait_until("be healthy", healthy)?;
+        Ok(server)
+    }
+
+    /// Starts the server and does not wait for it.
+    pub(crate) fn spawn(&self) -> io::Result<Server> {
         let log = File::options().create(true).append(true).open(self.log())?;
         let (client, peer) = (
             format!("http://{}", self.client),
             format!("http://{}", self.peer),
         );
-        let start = Instant::now();
         let child = Command::new(&self.binary)
             .arg("--data-dir")
             .arg(self.data())
+            .args(["--name", &self.name])
             .args([
                 "--listen-client-urls",
                 &client,
@@ -89,22 +127,26 @@ impl Installation {
                 "--initial-advertise-peer-urls",
                 &peer,
             ])
-            .args(["--initial-cluster", &format!("default={peer}")])
+            .args(["--initial-cluster", &self.initial_cluster])
+            .args(["--initial-cluster-token", CLUSTER_TOKEN])
+            .args(["--initial-cluster-state", "new"])
             .args(["--quota-backend-bytes", QUOTA_BYTES])
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        let mut server = Server {
+        Ok(Server {
             child,
             endpoint: self.client,
+            log: self.log(),
             first_answer: Duration::ZERO,
-        };
-        server.wait_until(start, "answer", answers, &self.log())?;
-        server.first_answer = start.elapsed();
-        server.wait_until(start, "be healthy", healthy, &self.log())?;
-        Ok(server)
+        })
+    }
+
+    /// Where clients reach the server.
+    pub(crate) fn endpoint(&self) -> SocketAddr {
+        self.client
     }
 
     /// Length of all files of the data directory.
@@ -156,16 +198,35 @@ impl Server {
         Ok(())
     }
 
+    /// Ends it by force and waits until it is gone.
+    pub(crate) fn kill(mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+
+    /// Waits until it is part of a cluster that answers and says that it is healthy.
+    pub(crate) fn await_health(&mut self) -> io::Result<()> {
+        self.wait_until("answer", answers)?;
+        self.wait_until("be healthy", healthy)
+    }
+
+    /// Fails if it has ended by itself, with what it said last.
+    pub(crate) fn still_runs(&mut self) -> io::Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(self.trouble(&format!("the server ended with {status}"))),
+        }
+    }
+
     fn wait_until(
         &mut self,
-        start: Instant,
         what: &str,
         reached: impl Fn(SocketAddr) -> io::Result<()>,
-        log: &Path,
     ) -> io::Result<()> {
+        let deadline = Instant::now() + START_PATIENCE;
         while let Err(error) = reached(self.endpoint) {
             let ended = self.child.try_wait()?;
-            if ended.is_none() && start.elapsed() < START_PATIENCE {
+            if ended.is_none() && Instant::now() < deadline {
                 std::thread::sleep(POLL);
                 continue;
             }
@@ -173,14 +234,17 @@ impl Server {
                 || "is still running".to_owned(),
                 |status| format!("ended with {status}"),
             );
-            let log = std::fs::read_to_string(log).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().rev().take(20).collect();
-            let tail = lines.into_iter().rev().collect::<Vec<_>>().join("\n");
-            return Err(io::Error::other(format!(
-                "the server did not {what} ({error}) and {how}:\n{tail}"
-            )));
+            return Err(self.trouble(&format!("the server did not {what} ({error}) and {how}")));
         }
         Ok(())
+    }
+
+    /// An error with the end of the log.
+    fn trouble(&self, what: &str) -> io::Error {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().rev().take(20).collect();
+        let tail = lines.into_iter().rev().collect::<Vec<_>>().join("\n");
+        io::Error::other(format!("{what}:\n{tail}"))
     }
 }
 
@@ -196,18 +260,11 @@ impl Drop for Server {
 
 /// Whether the server answers a linearizable range over one key.
 fn answers(endpoint: SocketAddr) -> io::Result<()> {
-    let plan = Plan {
-        site: Site {
-            endpoint,
-            server_pid: None,
-            patience: ANSWER_PATIENCE,
-        },
-        connections: 1,
-        clients: 1,
-        until: Until::Total(1),
-        rate: None,
-        warmup: Duration::ZERO,
-    };
+    let plan = Plan::at(Site {
+        endpoint,
+        server_pid: None,
+        patience: ANSWER_PATIENCE,
+    });
     let message = Message::fixed_range(&endpoint.to_string(), b"0", b"", RangeOptions::default());
     let measurement = drive::run(&plan, &mut Workload::fixed(message))?;
     match measurement.failures.into_keys().next() {
@@ -220,10 +277,9 @@ fn answers(endpoint: SocketAddr) -> io::Result<()> {
 fn healthy(endpoint: SocketAddr) -> io::Result<()> {
     let mut socket = TcpStream::connect(endpoint)?;
     socket.set_read_timeout(Some(ANSWER_PATIENCE))?;
-    write!(
-        socket,
-        "GET /health HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n\r\n"
-    )?;
+    // In one piece: a server may answer, and end the connection, before it has read what follows the first line.
+    let request = format!("GET /health HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes())?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer)?;
     if answer.starts_with("HTTP/1.1 200 ") && answer.contains(r#""health":"true""#) {
@@ -256,6 +312,7 @@ const START_PATIENCE: Duration = Duration::from_secs(120);
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 /// Eight GiB, so that no store of a comparison comes to its end.
 const QUOTA_BYTES: &str = "8589934592";
+const CLUSTER_TOKEN: &str = "metastore-bench";
 
 #[cfg(test)]
 mod tests {

@@ -27,7 +27,11 @@ pub(crate) enum Store {
 pub(crate) fn rows(name: SuiteName) -> &'static [Row] {
     match name {
         SuiteName::Kv => KV,
-        SuiteName::Watch | SuiteName::Lease | SuiteName::Stm | SuiteName::Streams => &[],
+        SuiteName::Watch
+        | SuiteName::Lease
+        | SuiteName::Stm
+        | SuiteName::Streams
+        | SuiteName::Cluster => &[],
     }
 }
 
@@ -35,12 +39,12 @@ pub(crate) const KEY_BYTES: usize = 16;
 pub(crate) const VALUE_BYTES: usize = 256;
 pub(crate) const SMALL_KEYS: u64 = 10_000;
 
-const LINEARIZABLE: RangeOptions = RangeOptions {
+pub(crate) const LINEARIZABLE: RangeOptions = RangeOptions {
     limit: 0,
     serializable: false,
     count_only: false,
 };
-const SERIALIZABLE: RangeOptions = RangeOptions {
+pub(crate) const SERIALIZABLE: RangeOptions = RangeOptions {
     serializable: true,
     ..LINEARIZABLE
 };

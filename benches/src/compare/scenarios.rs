@@ -14,7 +14,7 @@ use crate::report::shown;
 use crate::schedule::Until;
 use crate::server::Server;
 use crate::suite::{KEY_BYTES, VALUE_BYTES};
-use crate::table::{Gauge, Turn};
+use crate::table::Turn;
 use crate::workload::Workload;
 use crate::{stm, watch};
 
@@ -58,7 +58,7 @@ enum Turns {
 /// The scenarios of the suite `name`.
 pub(super) fn of(name: SuiteName) -> Vec<Scenario> {
     match name {
-        SuiteName::Kv => Vec::new(),
+        SuiteName::Kv | SuiteName::Cluster => Vec::new(),
         SuiteName::Watch => WATCH.to_vec(),
         SuiteName::Lease => LEASE.to_vec(),
         SuiteName::Stm => STM.to_vec(),
@@ -244,12 +244,11 @@ impl Scenario {
             } => {
                 let message = Message::lease_grant(&site.endpoint.to_string(), TTL_SECONDS);
                 let plan = drive::Plan {
-                    site,
                     connections,
                     clients,
                     until,
-                    rate: None,
                     warmup,
+                    ..drive::Plan::at(site)
                 };
                 drive::run(&plan, &mut Workload::fixed(message))
             }
@@ -338,17 +337,7 @@ impl Comparison {
             measurement.throughput(),
             shown(measurement.latency.quantile(0.99)),
         );
-        let sides = self.contestants.len();
-        for figure in &measurement.figures {
-            let name = format!("{row}: {}", figure.name);
-            let gauges = &mut self.results.gauges;
-            let place = gauges.iter().position(|gauge| gauge.name == name);
-            let place = place.unwrap_or_else(|| {
-                gauges.push(Gauge::new(name, figure.unit, sides));
-                gauges.len() - 1
-            });
-            gauges[place].values[side].push(figure.value);
-        }
+        self.note_figures(side, row, &measurement.figures);
         Turn::from(measurement)
     }
 }

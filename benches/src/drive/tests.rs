@@ -2,9 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Plan, run};
+use super::{Plan, run, run_until};
 use crate::conversation::Site;
 use crate::frame::{self, Kind};
 use crate::measurement::Measurement;
@@ -104,21 +105,20 @@ fn push(answer: &mut Vec<u8>, kind: Kind, flags: u8, stream: u32, payload: &[u8]
 }
 
 fn plan(endpoint: SocketAddr) -> Plan {
+    let site = Site {
+        endpoint,
+        server_pid: None,
+        patience: Duration::from_millis(300),
+    };
     Plan {
-        site: Site {
-            endpoint,
-            server_pid: None,
-            patience: Duration::from_millis(300),
-        },
         connections: 3,
         clients: 10,
         until: Until::Total(1000),
-        rate: None,
-        warmup: Duration::ZERO,
+        ..Plan::at(site)
     }
 }
 
-fn measured(plan: &Plan) -> Measurement {
+fn puts() -> Workload {
     let space = Space {
         key_bytes: 8,
         value_bytes: 10,
@@ -126,8 +126,11 @@ fn measured(plan: &Plan) -> Measurement {
         sequential: false,
         seed: 1,
     };
-    let mut workload = Workload::new("localhost", Shape::Put, space).expect("a good workload");
-    run(plan, &mut workload).expect("the server is there")
+    Workload::new("localhost", Shape::Put, space).expect("a good workload")
+}
+
+fn measured(plan: &Plan) -> Measurement {
+    run(plan, &mut puts()).expect("the server is there")
 }
 
 fn failures(measurement: Measurement) -> Vec<(Failure, u64)> {
@@ -279,6 +282,42 @@ fn a_stall_is_charged_to_every_request_that_was_due_in_it() {
     // counted from the time they were sent, all but one of them would look fast.
     assert!(measurement.latency.quantile(0.75) > Duration::from_millis(50));
     assert!(measurement.latency.max() >= Duration::from_millis(200));
+}
+
+#[test]
+fn connections_lead_to_all_endpoints_in_turns() {
+    let good = serve(|_, stream| success(stream));
+    let bad = serve(|_, stream| refusal(stream));
+    let measurement = measured(&Plan {
+        endpoints: vec![bad, good],
+        connections: 4,
+        clients: 4,
+        until: Until::Total(4),
+        ..plan(good)
+    });
+    // One request on each connection, and every second connection leads to the server that refuses.
+    assert_eq!((measurement.succeeded, measurement.failed()), (2, 2));
+}
+
+#[test]
+fn a_run_without_end_ends_when_it_is_told_to() {
+    let stop = AtomicBool::new(false);
+    let endless = Plan {
+        rate: Some(1000.0),
+        until: Until::Total(u64::MAX),
+        ..plan(serve(|_, stream| success(stream)))
+    };
+    let tally = std::thread::scope(|scope| {
+        let run = scope.spawn(|| run_until(&endless, &mut puts(), &stop));
+        std::thread::sleep(Duration::from_millis(50));
+        stop.store(true, Ordering::Relaxed);
+        run.join().expect("the run does not panic")
+    })
+    .expect("the server is there");
+    let timeline = tally.timeline.expect("such a run keeps its timeline");
+    assert!(tally.failures.is_empty() && tally.succeeded >= 20);
+    assert_eq!(timeline.len() as u64, tally.succeeded);
+    assert!(timeline.is_sorted_by_key(|(time, _)| *time));
 }
 
 const PREFACE_BYTES: usize = 24;
