@@ -6,41 +6,45 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::{Config, Membership, SnapshotPolicy};
-
-use crate::command::{Command, MemberAttributes, Request};
-use crate::compactor::{AutoCompaction, Compactor};
+use crate::command::{Command, Request};
+use crate::compactor::Compactor;
 use crate::input::Input;
 use crate::lease::lessor::Lessor;
-use crate::mvcc::{Store, Sweep};
-use crate::output::{DiskOp, MemberInfo, Outcome, Output, Published, Refusal};
+use crate::output::{Outcome, Output, Published};
 use crate::pending::{Asker, Pending, PendingProposals, Place};
+use crate::raft::config::config;
 use crate::raft::executor::Executor;
-use crate::raft::following::followed;
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::{BadDescription, Machine, Replica};
-use crate::raft::message::{Body, Forwarded, PeerMessage};
-use crate::raft::network::{Network, Reply, Request as PeerRequest};
-use crate::raft::outbox::{Ended, Outbox, SharedOutbox};
+use crate::raft::network::Network;
+use crate::raft::outbox::{Outbox, SharedOutbox};
+use crate::raft::proposer;
 use crate::raft::receiving::Assembly;
-use crate::raft::reception;
 use crate::raft::retention::SharedRetention;
-use crate::raft::trimmer::{Sight, Trimmer};
+use crate::raft::trimmer::Trimmer;
 use crate::raft::types::{Peer, Raft};
-use crate::raft::{RecoveredLog, proposer};
-use crate::state::StateView;
 
+mod answering;
+mod checkpointing;
 mod compacting;
 mod forwarding;
 mod leasing;
+mod letters;
+mod publishing;
 mod reading;
 mod receiving;
 mod reconfiguring;
+mod settings;
 mod standing;
+mod sweeping;
 mod transferring;
 
-use forwarding::{End, Forwards};
+pub use settings::{Recovered, Settings};
+
+use checkpointing::Checkpoints;
+use forwarding::Forwards;
 use leasing::Asks;
+use publishing::first_published;
 use reading::Barriers;
 use reconfiguring::Changes;
 use standing::Standing;
@@ -86,85 +90,11 @@ pub struct Member {
     now: Duration,
 }
 
-/// What a member is told at its start, for good.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The member's id, unique in the cluster for all time.
-    pub id: u64,
-    /// All first members with their peer URLs, for a cluster that has no log yet; empty to wait to be added.
-    pub initial_members: BTreeMap<u64, Vec<String>>,
-    /// The leader's heartbeat.
-    pub heartbeat: Duration,
-    /// How long a follower waits for a heartbeat; at least five heartbeats.
-    pub election_timeout: Duration,
-    /// Whether a candidate asks first whether it could win.
-    pub pre_vote: bool,
-    /// How long a request may take before it is answered with [`Refusal::TimedOut`].
-    pub request_timeout: Duration,
-    /// Entries between two snapshots in memory, after which the log in memory is cut.
-    pub snapshot_entries: u64,
-    /// Entries kept in memory behind the snapshot, for followers that lag a little.
-    pub catch_up_entries: u64,
-    /// Bytes of log that make a new checkpoint on the disk due.
-    pub checkpoint_log_bytes: u64,
-    /// Entries that make one due, whatever their size; none for no such limit.
-    pub checkpoint_entries: Option<u64>,
-    /// How long a lease runs before what it has left is recorded, so that a new leader counts on from there;
-    /// none to record nothing, and give every lease its full time again.
-    pub lease_record_interval: Option<Duration>,
-    /// What the member compacts by itself while it leads.
-    pub auto_compaction: AutoCompaction,
-    /// Learners that the cluster may have at once.
-    pub learners_max: usize,
-    /// Whether changes of the membership that endanger the quorum are refused.
-    pub strict_reconfiguration: bool,
-    /// How often a leader has the others compare their history with its own; none for never.
-    pub comparison_interval: Option<Duration>,
-    /// Seeds the member's dice (election jitter); different per member and per start.
-    pub seed: u64,
-    /// The number of this start, so that replies to an earlier life are not mistaken.
-    pub incarnation: u32,
-    /// A fault on purpose: a member that led when it stopped leads the same term again.
-    #[cfg(feature = "plant")]
-    pub leader_restore: bool,
-}
-
-/// What the disk held when the member was started.
-#[derive(Default)]
-pub struct Recovered {
-    /// The newest checkpoint: its keys and its description.
-    pub checkpoint: Option<(Store, Vec<u8>)>,
-    /// The log after it.
-    pub log: RecoveredLog,
-}
-
-/// When to write the state to the disk.
-#[derive(Default)]
-struct Checkpoints {
-    /// The index of the one under way that this member takes by itself.
-    running: Option<u64>,
-    /// What the log holds beyond the last one.
-    log_bytes: u64,
-    /// The entry that the last one covers.
-    covered: u64,
-    /// The length of its file.
-    last_bytes: u64,
-}
-
 /// Proposals that may be under way at once; more are refused at once rather than queued.
 pub const PROPOSALS_MAX: usize = 16_384;
 
-/// What a lease counts for in the bytes in use, so that the quota bounds their number.
-const LEASE_BYTES: u64 = 64;
-
 /// How often one step lets happen what came up in it; what is left rings at once.
 const ROUNDS_MAX: usize = 3;
-
-/// Changes looked at in one slice of the sweep after a compaction.
-const SWEEP_CHANGES: usize = 256;
-
-/// The pause between two slices, a few times as long as a slice takes, so that a sweep never has a core for itself.
-const SWEEP_PAUSE: Duration = Duration::from_micros(500);
 
 impl Member {
     /// Starts a member from what its disk held.
@@ -193,7 +123,7 @@ impl Member {
         let machine = Machine::new(Rc::clone(&replica), Rc::clone(&outbox));
         let patience = settings.election_timeout;
         let network = Network::new(Rc::clone(&outbox), patience, retention);
-        let config = Arc::new(consensus_config(&settings));
+        let config = Arc::new(config(&settings));
         let id = settings.id;
         let started = executor.block_on(Raft::new(id, config, network, log, machine));
         let raft =
@@ -220,11 +150,7 @@ impl Member {
             outputs: VecDeque::new(),
             until_swept: Vec::new(),
             sweep_at: None,
-            checkpoints: Checkpoints {
-                log_bytes,
-                covered,
-                ..Checkpoints::default()
-            },
+            checkpoints: Checkpoints::new(log_bytes, covered),
             trimmer,
             published: first_published(state),
             outbox,
@@ -359,89 +285,6 @@ impl Member {
         self.executor.enter(|| self.proposer.push(number, command));
     }
 
-    fn receive(&mut self, from: u64, message: PeerMessage) {
-        match message.body {
-            Body::Reply(reply) => {
-                if matches!(reply, Reply::Removed) {
-                    self.standing.tell_removed();
-                }
-                self.executor.enter(|| {
-                    self.outbox
-                        .borrow_mut()
-                        .finish_call(message.call, Ok(reply))
-                });
-            }
-            Body::Request(_) if self.is_stranger(from) => self.refuse_stranger(from, message.call),
-            Body::Request(PeerRequest::Chunk(chunk)) => {
-                self.receive_chunk(from, message.call, chunk)
-            }
-            Body::Request(PeerRequest::Compare(marks)) => self.compare(from, &marks),
-            Body::Request(PeerRequest::Farewell) => {
-                self.standing.tell_removed();
-                let mut outbox = self.outbox.borrow_mut();
-                outbox.reply(from, message.call, Reply::Taken);
-            }
-            Body::Request(request) => {
-                let (raft, outbox, call) =
-                    (self.raft.clone(), Rc::clone(&self.outbox), message.call);
-                drop(self.executor.spawn(async move {
-                    let reply = reception::serve(&raft, request).await;
-                    outbox.borrow_mut().reply(from, call, reply);
-                }));
-            }
-            Body::Forwarded(_) if self.is_stranger(from) => {
-                self.refuse_stranger(from, message.call)
-            }
-            Body::Forwarded(forwarded) => self.receive_forwarded(from, message.call, forwarded),
-        }
-    }
-
-    fn receive_forwarded(&mut self, from: u64, call: u64, forwarded: Forwarded) {
-        match forwarded {
-            Forwarded::Proposals { term, proposals } => {
-                self.take_proposals(from, call, term, proposals);
-            }
-            Forwarded::Ended(ends) => self.take_ends(from, ends),
-            Forwarded::AskReadIndex => self.serve_read_index(from, call),
-            Forwarded::ReadIndex { term, index } => {
-                self.take_read_index(from, call, Some((term, index)));
-            }
-            Forwarded::NoReadIndex => self.take_read_index(from, call, None),
-            Forwarded::AskLeases(queries) => self.serve_leases(from, queries),
-            Forwarded::LeaseAnswers(answers) => self.take_lease_answers(answers),
-        }
-    }
-
-    /// A message may not have arrived, though it may have. Forwarded proposals are not sent again, since they must not
-    /// be proposed twice; questions are, after a while.
-    fn undelivered(&mut self, message: PeerMessage, reason: String) {
-        match message.body {
-            Body::Request(_) => self.executor.enter(|| {
-                self.outbox
-                    .borrow_mut()
-                    .finish_call(message.call, Err(reason));
-            }),
-            Body::Forwarded(Forwarded::AskReadIndex) => self.read_index_lost(message.call),
-            Body::Reply(_) | Body::Forwarded(_) => {}
-        }
-    }
-
-    fn checkpointed(&mut self, index: u64, result: Result<u64, String>) {
-        self.checkpoints.running.take_if(|at| *at == index);
-        let confirmed = result.as_ref().map(|_| ()).map_err(Clone::clone);
-        self.executor.enter(|| {
-            self.outbox
-                .borrow_mut()
-                .confirm_checkpoint(index, &confirmed)
-        });
-        if let Ok(bytes) = result {
-            self.checkpoints.last_bytes = bytes;
-            self.checkpoints.covered = self.checkpoints.covered.max(index);
-            self.outputs
-                .push_back(Output::Disk(DiskOp::DropCovered { index }));
-        }
-    }
-
     /// Lets everything that can happen at this time happen, and collects what came of it.
     fn turn(&mut self, now: Duration) {
         for _ in 0..ROUNDS_MAX {
@@ -486,296 +329,6 @@ impl Member {
         self.expire();
         self.send_ends();
     }
-
-    fn collect_messages(&mut self) {
-        loop {
-            let disk = self.outbox.borrow_mut().next_disk();
-            let Some(op) = disk else { break };
-            if let DiskOp::Write { records, .. } = &op {
-                self.checkpoints.log_bytes +=
-                    records.iter().map(|r| r.encoded_len() as u64).sum::<u64>();
-            }
-            self.outputs.push_back(Output::Disk(op));
-        }
-        while let Some(letter) = { self.outbox.borrow_mut().next_letter() } {
-            self.outputs.push_back(Output::Send {
-                to: letter.to,
-                message: letter.message,
-            });
-        }
-    }
-
-    fn collect_ended(&mut self) -> Vec<End> {
-        let mut ends = Vec::new();
-        loop {
-            let next = self.outbox.borrow_mut().next_ended();
-            let Some((number, ended)) = next else {
-                return ends;
-            };
-            let (index, result) = match ended {
-                // What the member does by itself is not tried again: it must keep its order.
-                Ended::TooEarly if self.try_again(number, true) => continue,
-                Ended::TooEarly => (0, Err(Refusal::NotLeader { leader: None })),
-                Ended::Refused(Refusal::NotLeader { .. }) if self.try_again(number, false) => {
-                    continue;
-                }
-                Ended::Refused(refusal) => (0, Err(refusal)),
-                Ended::Applied(index, result) => {
-                    self.forwards.leader_is_ready();
-                    (index, result.map_err(Refusal::from))
-                }
-            };
-            // A proposal that is not pending any more has been answered as timed out.
-            if let Some(Pending { asker, .. }) = self.pending.remove(number) {
-                ends.push(End {
-                    asker,
-                    index,
-                    result,
-                });
-            }
-        }
-    }
-
-    fn answer(&mut self, ended: Vec<End>) {
-        for End {
-            asker,
-            index,
-            result: answer,
-        } in ended
-        {
-            let token = match asker {
-                Asker::Client(token) => token,
-                Asker::Peer {
-                    member,
-                    letter,
-                    number,
-                } => {
-                    self.return_end(member, (letter, number), index, answer);
-                    continue;
-                }
-                Asker::Lessor(act) => {
-                    self.asks.ended.push((act, answer.err()));
-                    continue;
-                }
-                Asker::Compactor => {
-                    self.compaction_ended(&answer);
-                    continue;
-                }
-            };
-            // One that came back from a leader may find the sweep here over.
-            let sweeps = self.sweep_at.is_some();
-            if sweeps && matches!(answer, Ok(Outcome::Compact { physical: true, .. })) {
-                self.until_swept
-                    .extend(answer.ok().map(|outcome| (token, outcome)));
-                continue;
-            }
-            self.outputs.push_back(Output::Answer { token, answer });
-        }
-    }
-
-    fn sweep(&mut self) {
-        match self.replica.borrow_mut().state.sweep(SWEEP_CHANGES) {
-            Sweep::More => self.sweep_at = Some(self.now + SWEEP_PAUSE),
-            Sweep::Done => {
-                self.sweep_at = None;
-                let revision = self.published.view.compact_revision();
-                self.outputs.push_back(Output::Compacted { revision });
-                for (token, outcome) in self.until_swept.drain(..) {
-                    self.outputs.push_back(Output::Answer {
-                        token,
-                        answer: Ok(outcome),
-                    });
-                }
-            }
-        }
-    }
-
-    fn expire(&mut self) {
-        while let Some(pending) = self.pending.take_expired(self.now) {
-            // Another member's client has a deadline there.
-            if !matches!(pending.asker, Asker::Peer { .. }) {
-                self.answer(vec![End {
-                    asker: pending.asker,
-                    index: 0,
-                    result: Err(Refusal::TimedOut),
-                }]);
-            }
-        }
-    }
-
-    /// Publishes what has changed since the last time.
-    fn publish(&mut self) {
-        let metrics = self.raft.metrics();
-        let metrics = openraft::async_runtime::watch::WatchReceiver::borrow_watched(&metrics);
-        let replica = self.replica.borrow();
-        let applied = replica.last_applied.map_or(0, |id| id.index());
-        let sight = Sight {
-            applied,
-            snapshot: metrics.snapshot.map(|id| id.index()),
-            followed: followed(&metrics, self.now, 2 * self.settings.election_timeout),
-            state_bytes: replica.state.kv().bytes_in_use(),
-        };
-        self.trimmer.look(&self.executor, &self.raft, sight);
-        let term = metrics.current_term;
-        let leader = metrics.current_leader;
-        let committed = metrics
-            .local_committed
-            .map_or(0, |id| id.index())
-            .max(applied);
-        let membership = metrics.membership_config.membership();
-        let only_voter = {
-            let mut voters = membership.voter_ids();
-            voters.next() == Some(self.id) && voters.next().is_none()
-        };
-        let caught_up = replica
-            .last_applied
-            .is_some_and(|id| id.committed_leader_id().term == term);
-        let reads_need_no_quorum =
-            only_voter && leader == Some(self.id) && caught_up && !self.standing.is_corrupt();
-        let old = &self.published;
-        if replica.state.kv().compact_revision() != old.view.compact_revision() {
-            self.sweep_at = Some(self.now);
-        }
-        let revision_moved = replica.state.kv().revision() != old.view.revision()
-            || replica.state.kv().compact_revision() != old.view.compact_revision();
-        // What a sweep has freed counts against no quota any more.
-        let bytes_in_use = counted_bytes(replica.state.kv());
-        let swept = self.sweep_at.is_none() && bytes_in_use != old.bytes_in_use;
-        if !revision_moved
-            && !swept
-            && (applied, committed, term, leader, reads_need_no_quorum)
-                == (
-                    old.applied,
-                    old.committed,
-                    old.term,
-                    old.leader,
-                    old.reads_need_no_quorum,
-                )
-        {
-            return;
-        }
-        let view = replica.state.view();
-        let members = list_members(membership, &view.members);
-        let members = if *members == *old.members {
-            Arc::clone(&old.members)
-        } else {
-            members.into()
-        };
-        self.published = Published {
-            view: view.kv,
-            bytes_in_use,
-            applied,
-            committed,
-            term,
-            leader,
-            reads_need_no_quorum,
-            members,
-        };
-        self.outputs
-            .push_back(Output::Publish(Arc::new(self.published.clone())));
-    }
-
-    fn consider_checkpoint(&mut self) {
-        let checkpoints = &self.checkpoints;
-        let entries = self.published.applied.saturating_sub(checkpoints.covered);
-        let bytes_due = self
-            .settings
-            .checkpoint_log_bytes
-            .max(checkpoints.last_bytes / 4);
-        let due = checkpoints.log_bytes >= bytes_due
-            || self
-                .settings
-                .checkpoint_entries
-                .is_some_and(|due| entries >= due);
-        // A snapshot that is being installed is a checkpoint, and a newer one.
-        if checkpoints.running.is_some() || !due || self.outbox.borrow().awaits_checkpoint() {
-            return;
-        }
-        if let Some(checkpoint) = self.replica.borrow().checkpoint() {
-            self.checkpoints.running = Some(checkpoint.index);
-            self.checkpoints.log_bytes = 0;
-            self.checkpoints.covered = checkpoint.index;
-            self.outputs
-                .push_back(Output::Disk(DiskOp::Checkpoint(checkpoint)));
-        }
-    }
-}
-
-/// What counts against the quota.
-fn counted_bytes(kv: &Store) -> u64 {
-    kv.bytes_in_use() + LEASE_BYTES * kv.leases().len() as u64
-}
-
-/// What readers see before consensus has said anything.
-fn first_published(state: StateView) -> Published {
-    Published {
-        view: state.kv,
-        bytes_in_use: state.bytes_in_use,
-        applied: 0,
-        committed: 0,
-        term: 0,
-        leader: None,
-        reads_need_no_quorum: false,
-        members: Arc::new([]),
-    }
-}
-
-/// The members with what they published of themselves, by id.
-fn list_members(
-    membership: &Membership<u64, Peer>,
-    published: &BTreeMap<u64, MemberAttributes>,
-) -> Vec<MemberInfo> {
-    membership
-        .nodes()
-        .map(|(id, peer)| {
-            let attributes = published.get(id);
-            MemberInfo {
-                id: *id,
-                name: attributes.map(|a| a.name.clone()).unwrap_or_default(),
-                peer_urls: peer.urls.clone(),
-                client_urls: attributes
-                    .map(|a| a.client_urls.clone())
-                    .unwrap_or_default(),
-                is_learner: !peer.joins && !membership.voter_ids().any(|voter| voter == *id),
-            }
-        })
-        .collect()
-}
-
-#[cfg(feature = "plant")]
-fn leader_restore(settings: &Settings) -> bool {
-    settings.leader_restore
-}
-
-#[cfg(not(feature = "plant"))]
-fn leader_restore(_: &Settings) -> bool {
-    false
-}
-
-fn consensus_config(settings: &Settings) -> Config {
-    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-    let election = millis(settings.election_timeout);
-    let config = Config {
-        cluster_name: "metastore".into(),
-        heartbeat_interval: millis(settings.heartbeat),
-        election_timeout_min: election,
-        election_timeout_max: election * 2,
-        install_snapshot_timeout: 60_000,
-        max_payload_entries: 4096,
-        replication_lag_threshold: settings.snapshot_entries.max(1) + settings.catch_up_entries,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(settings.snapshot_entries.max(1)),
-        // The trimmer alone decides what goes.
-        max_in_snapshot_log_to_keep: u64::MAX,
-        enable_pre_vote: Some(settings.pre_vote),
-        backoff: "50ms,100ms,200ms".into(),
-        // A leader that lost its unsynced tail in a crash would come back as leader of the same term and
-        // write other entries at the indexes its followers already hold.
-        enable_leader_restore: Some(leader_restore(settings)),
-        ..Config::default()
-    };
-    config
-        .validate()
-        .expect("the settings were checked by whoever made them")
 }
 
 #[cfg(test)]

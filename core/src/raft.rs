@@ -7,6 +7,7 @@
 
 mod append_stream;
 pub(crate) mod call;
+pub(crate) mod config;
 pub mod executor;
 pub(crate) mod following;
 pub mod log_store;

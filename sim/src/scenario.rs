@@ -6,6 +6,7 @@ use crate::world::{Options, World};
 mod a_checkpoint_ahead_of_the_log_is_no_gap;
 mod a_failed_checkpoint_does_not_end_consensus;
 mod a_forwarded_proposal_is_executed_once;
+mod a_lost_last_chunk_of_a_snapshot_is_made_up_for;
 mod a_lost_message_does_not_stop_replication;
 
 /// One fact, and the worlds in which it is tried.
@@ -21,10 +22,11 @@ pub(crate) struct Scenario {
 }
 
 /// Every scenario.
-pub(crate) const ALL: [Scenario; 4] = [
+pub(crate) const ALL: [Scenario; 5] = [
     a_checkpoint_ahead_of_the_log_is_no_gap::SCENARIO,
     a_failed_checkpoint_does_not_end_consensus::SCENARIO,
     a_forwarded_proposal_is_executed_once::SCENARIO,
+    a_lost_last_chunk_of_a_snapshot_is_made_up_for::SCENARIO,
     a_lost_message_does_not_stop_replication::SCENARIO,
 ];
 

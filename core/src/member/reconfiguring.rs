@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Member, list_members};
+use super::Member;
+use super::publishing::list_members;
 use crate::membership::{self, MembershipChange, Rules, Sight};
 use crate::output::{MemberInfo, Output, Refusal};
 use crate::raft::following::{self, Following};

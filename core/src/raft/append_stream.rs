@@ -143,7 +143,7 @@ where
             first.prev != Some(last) && retention.has_given_up(last.index())
         });
         let reply = match Pin::new(&mut first.call).poll(cx) {
-            Poll::Ready(reply) => reply,
+            Poll::Ready(reply) => reply.map_err(|unanswered| unanswered.to_string()),
             Poll::Pending if behind => Err("the peer is too far behind the log in memory".into()),
             Poll::Pending => return Poll::Pending,
         };

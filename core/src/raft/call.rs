@@ -1,5 +1,6 @@
 //! One request to a peer under way, with the time it has.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,6 +23,14 @@ pub(super) struct Call {
     late: Sleep,
 }
 
+/// Why a call has no reply.
+pub(super) enum Unanswered {
+    /// The request or its reply may be lost: it may be sent again.
+    Lost(String),
+    /// The peer could not serve it, or this member stops.
+    Failed(String),
+}
+
 impl Call {
     /// Sends a request whose reply is awaited for `time`; within a task of the executor.
     pub(super) fn start(outbox: &SharedOutbox, to: u64, request: Request, time: Duration) -> Self {
@@ -36,18 +45,26 @@ impl Call {
 }
 
 impl Future for Call {
-    type Output = Result<Reply, String>;
+    type Output = Result<Reply, Unanswered>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Poll::Ready(reply) = Pin::new(&mut self.reply).poll(cx) {
             return Poll::Ready(match reply {
-                Ok(Ok(Reply::Failed(reason)) | Err(reason)) => Err(reason),
+                Ok(Ok(Reply::Failed(reason))) => Err(Unanswered::Failed(reason)),
                 Ok(Ok(reply)) => Ok(reply),
-                Err(_) => Err("the member is stopping".into()),
+                Ok(Err(reason)) => Err(Unanswered::Lost(reason)),
+                Err(_) => Err(Unanswered::Failed("the member is stopping".into())),
             });
         }
         let late = Pin::new(&mut self.late).poll(cx);
-        late.map(|()| Err("the peer is silent".into()))
+        late.map(|()| Err(Unanswered::Lost("the peer is silent".into())))
+    }
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Lost(reason) | Self::Failed(reason)) = self;
+        f.write_str(reason)
     }
 }
 

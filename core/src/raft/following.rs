@@ -1,13 +1,14 @@
 //! What consensus knows of the members: who leads, what the others hold, when they were last heard of.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::RaftMetrics;
 use openraft::async_runtime::watch::WatchReceiver;
 
 use super::machine::Replica;
-use super::types::{LogId, Raft, TypeConfig, Vote};
+use super::types::{LogId, Raft, StoredMembership, TypeConfig, Vote};
 
 /// What a leader knows of all members; empty where this one does not lead.
 pub(crate) struct Following {
@@ -35,18 +36,34 @@ impl Following {
     }
 }
 
-/// The last entry that all followers hold who were heard of within `time`; none if there are none.
-pub(crate) fn followed(
-    metrics: &RaftMetrics<TypeConfig>,
-    now: Duration,
-    time: Duration,
-) -> Option<u64> {
-    let replication = metrics.replication.as_ref()?;
-    heard_within(metrics, now, time)
-        .filter(|id| *id != metrics.id)
-        .filter_map(|id| replication.get(&id).copied().flatten())
-        .map(|at: LogId| at.index())
-        .min()
+/// What consensus knows of itself and of those that follow it.
+pub(crate) struct Look {
+    pub(crate) term: u64,
+    pub(crate) leader: Option<u64>,
+    /// The last entry known to be committed.
+    pub(crate) committed: u64,
+    /// The index that the newest snapshot in memory has reached.
+    pub(crate) snapshot: Option<u64>,
+    /// The last entry that all followers hold who were heard of lately; none if there are none.
+    pub(crate) followed: Option<u64>,
+    /// The newest membership, which need not be committed.
+    pub(crate) membership: Arc<StoredMembership>,
+}
+
+impl Look {
+    /// What is known `now`; lately is within `time`.
+    pub(crate) fn at(raft: &Raft, now: Duration, time: Duration) -> Self {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        Self {
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            committed: metrics.local_committed.map_or(0, |id| id.index()),
+            snapshot: metrics.snapshot.map(|id| id.index()),
+            followed: followed(&metrics, now, time),
+            membership: Arc::clone(&metrics.membership_config),
+        }
+    }
 }
 
 /// Whether this member leads. One that was removed no longer does once it has stepped down, though it may still be
@@ -70,6 +87,15 @@ pub(crate) fn membership_is_settled(raft: &Raft, replica: &Replica) -> bool {
     caught_up
         && metrics.membership_config == metrics.committed_membership_config
         && replica.membership.log_id() == metrics.membership_config.log_id()
+}
+
+fn followed(metrics: &RaftMetrics<TypeConfig>, now: Duration, time: Duration) -> Option<u64> {
+    let replication = metrics.replication.as_ref()?;
+    heard_within(metrics, now, time)
+        .filter(|id| *id != metrics.id)
+        .filter_map(|id| replication.get(&id).copied().flatten())
+        .map(|at: LogId| at.index())
+        .min()
 }
 
 fn heard_within(

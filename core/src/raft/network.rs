@@ -9,7 +9,7 @@ use openraft::AsyncRuntime;
 use openraft::OptionalSend;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::RPCOption;
+use openraft::network::{Backoff, RPCOption};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -23,6 +23,10 @@ use super::outbox::SharedOutbox;
 use super::retention::{self, SharedRetention};
 use super::sending::{self, Chunk};
 use super::types::{Peer, Snapshot, TypeConfig, Vote};
+
+/// The longest pause before a peer that cannot be reached is tried again: so late, at most, replication begins once it
+/// can.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// What one member asks of another.
 #[derive(Clone)]
@@ -208,6 +212,14 @@ impl RaftNetworkV2<TypeConfig> for Link {
             install_patience: option.hard_ttl(),
         };
         sending::send(&way, vote, snapshot, cancel).await
+    }
+
+    /// Consensus counts all failures since the last success, and pauses half a second once a series has ended: so this
+    /// one never does.
+    fn backoff(&self) -> Option<Backoff> {
+        let first = PAUSE_MAX / 4;
+        let pauses = [first, first * 2].into_iter();
+        Some(Backoff::new(pauses.chain(std::iter::repeat(PAUSE_MAX))))
     }
 
     async fn transfer_leader(

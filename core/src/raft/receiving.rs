@@ -1,6 +1,11 @@
 //! A snapshot as it arrives: chunks become a store, in memory bounded by what arrived.
+//!
+//! A chunk that comes again is acknowledged again. The last one, once all are there, asks for the end of the
+//! installation: its newest call is answered when there is one, and from then on each is at once.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use openraft::raft::SnapshotResponse;
@@ -14,12 +19,22 @@ use crate::snapshot::Decoder;
 /// How long a transfer may be silent before what came of it is dropped.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// The transfer that this member takes in, if there is one. A newer one replaces it.
+/// The transfer that this member takes in, or took in last. A newer one replaces it.
 #[derive(Default)]
 pub(crate) struct Assembly {
-    current: Option<Incoming>,
+    stage: Stage,
     /// The newest transfer seen: those before it are late copies, or of a leader of the past.
     newest: Option<(u64, u64)>,
+}
+
+#[derive(Default)]
+enum Stage {
+    /// Nothing is there, or what was there is given up.
+    #[default]
+    Idle,
+    Arriving(Box<Incoming>),
+    /// All is there: consensus installs it, or has.
+    Whole(SharedInstallation),
 }
 
 struct Incoming {
@@ -28,25 +43,36 @@ struct Incoming {
     next: u64,
     /// Chunks that overtook it.
     early: BTreeMap<u64, Chunk>,
-    /// The call that the end of the transfer answers.
-    last_call: Option<u64>,
     silent_since: Duration,
+}
+
+/// An installation, shared by the assembly and whoever installs.
+pub(crate) type SharedInstallation = Rc<RefCell<Installation>>;
+
+/// What is known of an installation.
+#[derive(Default)]
+pub(crate) struct Installation {
+    /// The newest call that asks for the end.
+    asked: Option<u64>,
+    end: Option<Reply>,
 }
 
 /// What becomes of a chunk.
 pub(crate) enum Taken {
     /// It is to be acknowledged.
     Acknowledged,
-    /// It was the last and came early: its call is answered when the others are there.
-    Waiting,
-    /// The snapshot is whole; this call awaits its end.
+    /// It asks for the end of the installation, which is to be awaited.
+    Awaited,
+    /// It asks for the end of the installation, which is this.
+    Ended(Reply),
+    /// It is to be acknowledged, and the snapshot is whole.
     Whole {
-        /// The call of the last chunk.
-        call: u64,
         /// The leader that sent it.
         vote: Vote,
         /// What to install.
         snapshot: Box<Snapshot>,
+        /// Where to tell the end.
+        installation: SharedInstallation,
     },
     /// The transfer is given up, for this reason.
     Refused(String),
@@ -57,112 +83,125 @@ pub(crate) fn outvoted(own: Vote) -> Reply {
     Reply::Snapshot(SnapshotResponse::new(own))
 }
 
+impl Installation {
+    /// It has ended so. Gives the call that asks for this, if there is one.
+    pub(crate) fn end(&mut self, reply: Reply) -> Option<u64> {
+        self.end = Some(reply);
+        self.asked.take()
+    }
+
+    fn ask(&mut self, call: u64) -> Taken {
+        match &self.end {
+            Some(reply) => Taken::Ended(reply.clone()),
+            None => {
+                self.asked = self.asked.max(Some(call));
+                Taken::Awaited
+            }
+        }
+    }
+}
+
 impl Assembly {
     /// Takes in a chunk that came as this call.
     pub(crate) fn take(&mut self, call: u64, chunk: Chunk, now: Duration) -> Taken {
         let transfer = (chunk.vote.leader_id.term, chunk.transfer);
         if self.newest < Some(transfer) {
             self.newest = Some(transfer);
-            self.current = Some(Incoming {
+            self.stage = Stage::Arriving(Box::new(Incoming {
                 decoder: Decoder::new(),
                 next: 0,
                 early: BTreeMap::new(),
-                last_call: None,
                 silent_since: now,
-            });
+            }));
         }
-        let Some(incoming) = self
-            .current
-            .as_mut()
-            .filter(|_| self.newest == Some(transfer))
-        else {
+        if self.newest > Some(transfer) {
             return Taken::Refused("this transfer is over".into());
+        }
+        let incoming = match &mut self.stage {
+            Stage::Idle => return Taken::Refused("this transfer is over".into()),
+            Stage::Whole(installation) if chunk.last => return installation.borrow_mut().ask(call),
+            Stage::Whole(_) => return Taken::Acknowledged,
+            Stage::Arriving(incoming) => incoming,
         };
         incoming.silent_since = now;
-        let taken = incoming.take(call, chunk);
-        match taken {
-            Ok(None) => Taken::Acknowledged,
-            Ok(Some(End::Awaited)) => Taken::Waiting,
-            Ok(Some(End::Reached { call, vote })) => {
-                let whole = self.current.take().map(|incoming| incoming.decoder);
-                whole.map_or_else(
-                    || Taken::Refused("this transfer is over".into()),
-                    |decoder| finish(decoder, call, vote),
-                )
-            }
-            Err(reason) => {
-                self.current = None;
-                Taken::Refused(reason)
-            }
+        let vote = chunk.vote;
+        match incoming.take(chunk) {
+            Ok(false) => Taken::Acknowledged,
+            Ok(true) => self.finish(vote),
+            Err(reason) => self.give_up(reason),
         }
+    }
+
+    fn finish(&mut self, vote: Vote) -> Taken {
+        let Stage::Arriving(incoming) = std::mem::take(&mut self.stage) else {
+            return self.give_up("nothing arrived".into());
+        };
+        match decode(incoming.decoder) {
+            Ok(snapshot) => {
+                let installation = SharedInstallation::default();
+                self.stage = Stage::Whole(Rc::clone(&installation));
+                Taken::Whole {
+                    vote,
+                    snapshot: Box::new(snapshot),
+                    installation,
+                }
+            }
+            Err(reason) => self.give_up(reason),
+        }
+    }
+
+    fn give_up(&mut self, reason: String) -> Taken {
+        self.stage = Stage::Idle;
+        Taken::Refused(reason)
     }
 
     /// Drops a transfer that nothing has been heard of for long.
     pub(crate) fn drop_silent(&mut self, now: Duration) {
         if self.alarm().is_some_and(|at| at <= now) {
-            self.current = None;
+            self.stage = Stage::Idle;
         }
     }
 
     /// When the transfer under way has been silent for too long.
     pub(crate) fn alarm(&self) -> Option<Duration> {
-        let current = self.current.as_ref()?;
-        Some(current.silent_since + SILENCE_MAX)
+        match &self.stage {
+            Stage::Arriving(incoming) => Some(incoming.silent_since + SILENCE_MAX),
+            Stage::Idle | Stage::Whole(_) => None,
+        }
     }
 
     /// Whether a transfer is under way.
     #[cfg(test)]
     pub(crate) fn is_busy(&self) -> bool {
-        self.current.is_some()
+        matches!(self.stage, Stage::Arriving(_))
     }
 }
 
-/// How far the last chunk is.
-enum End {
-    /// It is here, others are missing.
-    Awaited,
-    /// All are decoded.
-    Reached { call: u64, vote: Vote },
-}
-
 impl Incoming {
-    fn take(&mut self, call: u64, chunk: Chunk) -> Result<Option<End>, String> {
+    /// Takes in a chunk; tells whether the last one is decoded.
+    fn take(&mut self, chunk: Chunk) -> Result<bool, String> {
         if chunk.number < self.next {
-            return Ok(None);
+            return Ok(false);
         }
         if chunk.number >= self.next + CHUNKS_MAX as u64 {
             return Err(format!("chunk {} came far too early", chunk.number));
-        }
-        let is_last = chunk.last;
-        if is_last {
-            self.last_call = Some(call);
         }
         self.early.insert(chunk.number, chunk);
         while let Some(chunk) = self.early.remove(&self.next) {
             let pushed = self.decoder.push(&chunk.frame);
             pushed.map_err(|error| error.to_string())?;
             self.next += 1;
-            if let (true, Some(call)) = (chunk.last, self.last_call) {
-                let vote = chunk.vote;
-                return Ok(Some(End::Reached { call, vote }));
+            if chunk.last {
+                return Ok(true);
             }
         }
-        Ok(is_last.then_some(End::Awaited))
+        Ok(false)
     }
 }
 
-fn finish(decoder: Decoder, call: u64, vote: Vote) -> Taken {
-    let decoded = decoder.finish().map_err(|error| error.to_string());
-    let snapshot = decoded
-        .and_then(|(store, about)| snapshot_from(store, &about).map_err(|error| error.to_string()));
-    match snapshot {
-        Ok(snapshot) => Taken::Whole {
-            call,
-            vote,
-            snapshot: Box::new(snapshot),
-        },
-        Err(reason) => Taken::Refused(reason),
-    }
+fn decode(decoder: Decoder) -> Result<Snapshot, String> {
+    let (store, about) = decoder.finish().map_err(|error| error.to_string())?;
+    snapshot_from(store, &about).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

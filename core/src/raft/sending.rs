@@ -1,4 +1,8 @@
 //! A snapshot on its way to a peer: a few bounded chunks under way at once, each acknowledged.
+//!
+//! The last chunk is acknowledged when it arrives, like every other; installing what has arrived takes its own time. So
+//! once the peer has everything, the sender asks what came of it by sending the last chunk again, which is a few bytes:
+//! the peer answers that when it has an end to tell. A chunk that may be lost, or the answer to it, is sent again.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -7,10 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use openraft::AsyncRuntime;
 use openraft::errors::{ReplicationClosed, StreamingError};
 use openraft::raft::SnapshotResponse;
+use openraft::rt::Instant as _;
 
-use super::call::Call;
+use super::call::{Call, Unanswered};
+use super::executor::{Instant, Stepped};
 use super::machine::describe;
 use super::network::{Reply, Request, mismatched, unreachable_peer};
 use super::outbox::SharedOutbox;
@@ -22,6 +29,12 @@ pub(crate) const CHUNKS_MAX: usize = 4;
 
 /// How many times longer than a small request a chunk may take: it is half a megabyte, and the peer decodes it.
 const CHUNK_PATIENCE: u32 = 5;
+
+/// How many such times a chunk is tried for before the transfer is given up.
+const CHUNK_TRIES: u32 = 3;
+
+/// The pause before a chunk that is known to be lost is sent again.
+const LOSS_PAUSE: Duration = Duration::from_millis(100);
 
 /// A piece of a snapshot.
 #[derive(Clone)]
@@ -43,6 +56,12 @@ impl Chunk {
     pub(crate) fn vote(&self) -> Vote {
         self.vote
     }
+
+    /// Whether it is the last.
+    #[cfg(test)]
+    pub(crate) fn is_last(&self) -> bool {
+        self.last
+    }
 }
 
 /// The way to a peer.
@@ -62,48 +81,91 @@ pub(super) async fn send(
     snapshot: Snapshot,
     cancel: impl Future<Output = ReplicationClosed>,
 ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-    let mut cancel = pin!(cancel);
-    let transfer = way.outbox.borrow_mut().number();
-    let index = snapshot.meta.last_log_id.map_or(0, |id| id.index());
-    let checkpoint = describe(&snapshot.meta, *snapshot.snapshot.view, index);
-    let about = checkpoint.description.encode();
-    let mut frames = Encoder::new(checkpoint.view, &about).peekable();
-    let mut under_way = VecDeque::new();
-    let mut number = 0;
-    loop {
-        while under_way.len() < CHUNKS_MAX
-            && let Some(frame) = frames.next()
-        {
-            let last = frames.peek().is_none();
-            let time = match last {
-                true => way.install_patience,
-                false => way.patience * CHUNK_PATIENCE,
+    let transfer = pin!(way.transfer(vote, snapshot));
+    match select(transfer, pin!(cancel)).await {
+        Either::Left((Ok(Reply::Snapshot(response)), _)) => Ok(response),
+        Either::Left((Ok(_), _)) => Err(mismatched().into()),
+        Either::Left((Err(reason), _)) => Err(unreachable_peer(reason).into()),
+        Either::Right((closed, _)) => Err(closed.into()),
+    }
+}
+
+impl Way {
+    /// Sends all chunks, then asks for the end; gives the first reply that is no acknowledgement.
+    async fn transfer(&self, vote: Vote, snapshot: Snapshot) -> Result<Reply, String> {
+        let transfer = self.outbox.borrow_mut().number();
+        let index = snapshot.meta.last_log_id.map_or(0, |id| id.index());
+        let checkpoint = describe(&snapshot.meta, *snapshot.snapshot.view, index);
+        let about = checkpoint.description.encode();
+        let mut frames = Encoder::new(checkpoint.view, &about).peekable();
+        let mut under_way = VecDeque::new();
+        let mut number = 0;
+        loop {
+            while under_way.len() < CHUNKS_MAX
+                && let Some(frame) = frames.next()
+            {
+                let chunk = Chunk {
+                    vote,
+                    transfer,
+                    number,
+                    last: frames.peek().is_none(),
+                    frame: frame.into(),
+                };
+                number += 1;
+                let call = self.start(&chunk, self.patience * CHUNK_PATIENCE);
+                under_way.push_back((chunk, call));
+            }
+            let Some((chunk, call)) = under_way.pop_front() else {
+                return Err("a snapshot without chunks".into());
             };
-            let chunk = Chunk {
-                vote,
-                transfer,
-                number,
-                last,
-                frame: frame.into(),
-            };
-            number += 1;
-            let request = Request::Chunk(chunk);
-            under_way.push_back(Call::start(&way.outbox, way.target, request, time));
+            match self.deliver(&chunk, call).await? {
+                Reply::Taken if chunk.last => return self.ask_for_end(&chunk).await,
+                Reply::Taken => {}
+                other => return Ok(other),
+            }
         }
-        let Some(first) = under_way.pop_front() else {
-            return Err(
-                unreachable_peer("the peer took a snapshot and installed none".into()).into(),
-            );
-        };
-        let reply = match select(first, cancel.as_mut()).await {
-            Either::Left((reply, _)) => reply,
-            Either::Right((closed, _)) => return Err(closed.into()),
-        };
-        match reply {
-            Ok(Reply::Taken) => {}
-            Ok(Reply::Snapshot(response)) => return Ok(response),
-            Ok(_) => return Err(mismatched().into()),
-            Err(reason) => return Err(unreachable_peer(reason).into()),
+    }
+
+    fn start(&self, chunk: &Chunk, time: Duration) -> Call {
+        let request = Request::Chunk(chunk.clone());
+        Call::start(&self.outbox, self.target, request, time)
+    }
+
+    /// Waits for the reply to a chunk, and sends it again if it may be lost.
+    async fn deliver(&self, chunk: &Chunk, call: Call) -> Result<Reply, String> {
+        let time = self.patience * CHUNK_PATIENCE;
+        self.insist(chunk, call, time, time * CHUNK_TRIES).await
+    }
+
+    /// Asks what came of the snapshot, which is all there.
+    async fn ask_for_end(&self, last: &Chunk) -> Result<Reply, String> {
+        let call = self.start(last, self.patience);
+        let reply = self.insist(last, call, self.patience, self.install_patience);
+        match reply.await? {
+            // It is another life of the peer, which has the last chunk and nothing else.
+            Reply::Taken => Err("the peer took a snapshot and has it no more".into()),
+            other => Ok(other),
+        }
+    }
+
+    /// Sends a chunk again each time that no reply came within `time`, until `limit` is over.
+    async fn insist(
+        &self,
+        chunk: &Chunk,
+        mut call: Call,
+        time: Duration,
+        limit: Duration,
+    ) -> Result<Reply, String> {
+        let end = Instant::now() + limit;
+        loop {
+            match call.await {
+                Ok(reply) => return Ok(reply),
+                Err(Unanswered::Lost(_)) if Instant::now() < end => {
+                    Stepped::sleep(LOSS_PAUSE).await;
+                    call = self.start(chunk, time);
+                }
+                Err(unanswered) => return Err(unanswered.to_string()),
+            }
         }
     }
 }

@@ -38,7 +38,7 @@ const BANS: &[Ban] = &[
     },
     Ban {
         inside: &[""],
-        except: &["core/src/raft.rs", "core/src/raft/", "core/src/member.rs"],
+        except: &["core/src/raft.rs", "core/src/raft/"],
         paths: &["openraft", "openraft_rt"],
         why: "openraft ends at core/src/raft",
     },

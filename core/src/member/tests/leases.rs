@@ -4,6 +4,7 @@ use metastore_proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, Range
 
 use super::*;
 use crate::lease::{LeaseError, LeaseQuery, LeaseQuestion};
+use crate::member::publishing::LEASE_BYTES;
 
 impl World {
     fn propose(&mut self, at: u64, token: u64, request: Request) {

@@ -82,6 +82,7 @@ fn a_member_far_behind_catches_up_by_chunks_while_clients_write() {
             break;
         }
     }
+    world.deliver_chunk();
     world.pass(Duration::from_secs(1));
     assert_eq!(world.leader(), Some(leader), "heartbeats went on");
     assert_eq!(
@@ -89,13 +90,15 @@ fn a_member_far_behind_catches_up_by_chunks_while_clients_write() {
         1,
         "the log after it was kept meanwhile"
     );
-    let chunks = world.snapshots.values().next().expect("one transfer");
-    assert!(chunks.len() > 20, "{} chunks", chunks.len());
-    assert!(
-        chunks.iter().copied().eq(0..chunks.len() as u64),
-        "each once"
-    );
     world.assert_equal(behind, leader);
+    let mut chunks = world.snapshots.into_values().next().expect("one transfer");
+    assert!(chunks.len() > 20, "{} chunks", chunks.len());
+    chunks.sort();
+    let last = chunks.len() as u64 - 2;
+    assert!(
+        chunks.iter().copied().eq((0..=last).chain([last])),
+        "each once, and the last to ask for the end: {chunks:?}"
+    );
     for token in (0..100_000).chain(1_000_000..token) {
         assert!(matches!(world.answers.get(&token), Some(Ok(_))), "{token}");
     }
@@ -154,7 +157,7 @@ fn a_restart_after_an_installed_snapshot_has_it() {
 }
 
 #[test]
-fn a_lost_chunk_is_made_up_for_by_another_transfer() {
+fn a_lost_chunk_is_sent_again() {
     let (mut world, leader, behind) = one_behind();
     world.leave_behind(leader, 0..20_000);
     world.slow = true;
@@ -166,7 +169,73 @@ fn a_lost_chunk_is_made_up_for_by_another_transfer() {
     while !world.waiting_chunks.is_empty() {
         world.deliver_chunk();
     }
+    world.pass(Duration::from_secs(6));
+    assert_eq!(world.snapshots.len(), 1);
+    world.assert_equal(behind, leader);
+}
+
+#[test]
+fn a_lost_last_chunk_is_sent_again() {
+    let (mut world, leader, behind) = one_behind();
+    world.leave_behind(leader, 0..20_000);
+    world.slow = true;
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(1));
+    let last = |(_, _, message): &(u64, u64, PeerMessage)| match &message.body {
+        Body::Request(PeerRequest::Chunk(chunk)) => chunk.is_last(),
+        _ => false,
+    };
+    while let Some(letter) = world.waiting_chunks.pop_front() {
+        if last(&letter) {
+            break;
+        }
+        world.wire.push_back(letter);
+        world.settle();
+    }
+    assert!(world.waiting_chunks.is_empty(), "all others have arrived");
+    world.slow = false;
+    world.pass(Duration::from_secs(6));
+    assert_eq!(world.snapshots.len(), 1);
+    world.assert_equal(behind, leader);
+}
+
+#[test]
+fn a_leader_asks_for_the_end_of_a_slow_installation_until_there_is_one() {
+    let (mut world, leader, behind) = one_behind();
+    world.leave_behind(leader, 0..2_000);
+    world.slow_checkpoints = Some(behind);
+    world.cut_off.clear();
     world.pass(Duration::from_secs(20));
-    assert!(world.snapshots.len() > 1);
+    let installed = world.unconfirmed.pop().expect("it installs a snapshot");
+    let before = world.members[&behind].published().applied;
+    assert!(before < installed);
+    world.slow_checkpoints = None;
+    // The first answers are lost without a word.
+    world.lost_ends = 2;
+    let (index, result) = (installed, Ok(1));
+    world.handle(behind, Input::Checkpointed { index, result });
+    assert!(world.members[&behind].published().applied >= installed);
+    world.put(leader, 3_000_000, "after");
+    world.pass(Duration::from_secs(4));
+    assert_eq!(world.lost_ends, 0);
+    assert_eq!(world.snapshots.len(), 1);
+    world.assert_equal(behind, leader);
+}
+
+#[test]
+fn a_peer_that_restarts_while_it_installs_is_sent_the_state_anew() {
+    let (mut world, leader, behind) = one_behind();
+    world.leave_behind(leader, 0..2_000);
+    world.slow_checkpoints = Some(behind);
+    let disk = world.disks[&behind].clone();
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(3));
+    assert!(world.unconfirmed.pop().is_some(), "it installs a snapshot");
+    world.slow_checkpoints = None;
+    world.members.remove(&behind);
+    world.disks.insert(behind, disk);
+    world.start(behind, 3, 1);
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.snapshots.len(), 2);
     world.assert_equal(behind, leader);
 }

@@ -52,14 +52,24 @@ fn take_all(assembly: &mut Assembly, chunks: impl IntoIterator<Item = Chunk>) ->
     taken
 }
 
-fn assert_whole(taken: Taken, state: &State) -> u64 {
-    let Taken::Whole { call, snapshot, .. } = taken else {
+fn assert_whole(taken: Taken, state: &State) -> SharedInstallation {
+    let Taken::Whole {
+        snapshot,
+        installation,
+        ..
+    } = taken
+    else {
         panic!("not all is there");
     };
     let copy = State::from_view(&snapshot.snapshot.view, 0);
     copy.validate();
     assert_eq!(copy.hash(), state.hash());
-    call
+    installation
+}
+
+/// What the leader hears at the end.
+fn installed() -> Reply {
+    outvoted(Vote::new_committed(1, 1))
 }
 
 #[test]
@@ -67,9 +77,8 @@ fn chunks_in_order_are_a_snapshot_again() {
     let state = state();
     let chunks = chunks(&state, 1, 1);
     assert!(chunks.len() > 6);
-    let last = chunks.len() as u64 - 1;
     let mut assembly = Assembly::default();
-    assert_eq!(assert_whole(take_all(&mut assembly, chunks), &state), last);
+    assert_whole(take_all(&mut assembly, chunks), &state);
     assert!(!assembly.is_busy());
 }
 
@@ -77,7 +86,6 @@ fn chunks_in_order_are_a_snapshot_again() {
 fn chunks_that_overtake_one_another_or_come_twice_are_a_snapshot_again() {
     let state = state();
     let mut chunks = chunks(&state, 1, 1);
-    let last = chunks.len() as u64 - 1;
     let count = chunks.len();
     for at in (0..count - 1).step_by(2) {
         chunks.swap(at, at + 1);
@@ -85,7 +93,41 @@ fn chunks_that_overtake_one_another_or_come_twice_are_a_snapshot_again() {
     chunks.insert(3, chunks[1].clone());
     chunks.swap(count, count - 1);
     let mut assembly = Assembly::default();
-    assert_eq!(assert_whole(take_all(&mut assembly, chunks), &state), last);
+    assert_whole(take_all(&mut assembly, chunks), &state);
+}
+
+#[test]
+fn the_newest_question_for_the_end_is_answered_and_repeats_of_it_are_answered_alike() {
+    let state = state();
+    let chunks = chunks(&state, 1, 1);
+    let last = chunks[chunks.len() - 1].clone();
+    let mut assembly = Assembly::default();
+    let installation = assert_whole(take_all(&mut assembly, chunks.clone()), &state);
+    for call in [100, 102, 101] {
+        let asked = assembly.take(call, last.clone(), NOW);
+        assert!(matches!(asked, Taken::Awaited));
+    }
+    let early = assembly.take(103, chunks[0].clone(), NOW);
+    assert!(matches!(early, Taken::Acknowledged), "it came twice");
+    assert_eq!(installation.borrow_mut().end(installed()), Some(102));
+    for call in [102, 104] {
+        let asked = assembly.take(call, last.clone(), NOW + SILENCE_MAX * 2);
+        assert!(matches!(asked, Taken::Ended(Reply::Snapshot(_))));
+    }
+    assert_eq!(assembly.alarm(), None);
+}
+
+#[test]
+fn a_last_chunk_that_comes_alone_is_no_question() {
+    let state = state();
+    let mut few = chunks(&state, 1, 1);
+    few.truncate(2);
+    few[1].last = true;
+    let mut assembly = Assembly::default();
+    for call in 0..3 {
+        let taken = assembly.take(call, few[1].clone(), NOW);
+        assert!(matches!(taken, Taken::Acknowledged));
+    }
 }
 
 #[test]
@@ -98,7 +140,7 @@ fn a_newer_transfer_replaces_an_older_one_and_late_chunks_of_that_change_nothing
     let late = take_all(&mut assembly, old[3..].iter().cloned());
     assert!(matches!(late, Taken::Refused(_)));
     assert_whole(take_all(&mut assembly, new[3..].iter().cloned()), &state);
-    let again = take_all(&mut assembly, new.iter().cloned());
+    let again = take_all(&mut assembly, old.iter().cloned());
     assert!(matches!(again, Taken::Refused(_)), "it is over");
     assert!(!assembly.is_busy());
 }

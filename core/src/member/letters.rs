@@ -1,0 +1,94 @@
+//! What other members say, and what is to be said to them and to the disk.
+
+use std::rc::Rc;
+
+use super::Member;
+use crate::output::{DiskOp, Output};
+use crate::raft::message::{Body, Forwarded, PeerMessage};
+use crate::raft::network::{Reply, Request};
+use crate::raft::reception;
+
+impl Member {
+    pub(super) fn receive(&mut self, from: u64, message: PeerMessage) {
+        match message.body {
+            Body::Reply(reply) => {
+                if matches!(reply, Reply::Removed) {
+                    self.standing.tell_removed();
+                }
+                self.executor.enter(|| {
+                    self.outbox
+                        .borrow_mut()
+                        .finish_call(message.call, Ok(reply))
+                });
+            }
+            Body::Request(_) if self.is_stranger(from) => self.refuse_stranger(from, message.call),
+            Body::Request(Request::Chunk(chunk)) => self.receive_chunk(from, message.call, chunk),
+            Body::Request(Request::Compare(marks)) => self.compare(from, &marks),
+            Body::Request(Request::Farewell) => {
+                self.standing.tell_removed();
+                let mut outbox = self.outbox.borrow_mut();
+                outbox.reply(from, message.call, Reply::Taken);
+            }
+            Body::Request(request) => {
+                let (raft, outbox, call) =
+                    (self.raft.clone(), Rc::clone(&self.outbox), message.call);
+                drop(self.executor.spawn(async move {
+                    let reply = reception::serve(&raft, request).await;
+                    outbox.borrow_mut().reply(from, call, reply);
+                }));
+            }
+            Body::Forwarded(_) if self.is_stranger(from) => {
+                self.refuse_stranger(from, message.call)
+            }
+            Body::Forwarded(forwarded) => self.receive_forwarded(from, message.call, forwarded),
+        }
+    }
+
+    fn receive_forwarded(&mut self, from: u64, call: u64, forwarded: Forwarded) {
+        match forwarded {
+            Forwarded::Proposals { term, proposals } => {
+                self.take_proposals(from, call, term, proposals);
+            }
+            Forwarded::Ended(ends) => self.take_ends(from, ends),
+            Forwarded::AskReadIndex => self.serve_read_index(from, call),
+            Forwarded::ReadIndex { term, index } => {
+                self.take_read_index(from, call, Some((term, index)));
+            }
+            Forwarded::NoReadIndex => self.take_read_index(from, call, None),
+            Forwarded::AskLeases(queries) => self.serve_leases(from, queries),
+            Forwarded::LeaseAnswers(answers) => self.take_lease_answers(answers),
+        }
+    }
+
+    /// A message may not have arrived, though it may have. Forwarded proposals are not sent again, since they must not
+    /// be proposed twice; questions are, after a while.
+    pub(super) fn undelivered(&mut self, message: PeerMessage, reason: String) {
+        match message.body {
+            Body::Request(_) => self.executor.enter(|| {
+                self.outbox
+                    .borrow_mut()
+                    .finish_call(message.call, Err(reason));
+            }),
+            Body::Forwarded(Forwarded::AskReadIndex) => self.read_index_lost(message.call),
+            Body::Reply(_) | Body::Forwarded(_) => {}
+        }
+    }
+
+    pub(super) fn collect_messages(&mut self) {
+        loop {
+            let disk = self.outbox.borrow_mut().next_disk();
+            let Some(op) = disk else { break };
+            if let DiskOp::Write { records, .. } = &op {
+                let bytes = records.iter().map(|r| r.encoded_len() as u64).sum();
+                self.checkpoints.log_grows(bytes);
+            }
+            self.outputs.push_back(Output::Disk(op));
+        }
+        while let Some(letter) = { self.outbox.borrow_mut().next_letter() } {
+            self.outputs.push_back(Output::Send {
+                to: letter.to,
+                message: letter.message,
+            });
+        }
+    }
+}

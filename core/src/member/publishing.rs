@@ -1,0 +1,148 @@
+//! What readers see, and when they are to see something else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Member;
+use crate::command::MemberAttributes;
+use crate::mvcc::Store;
+use crate::output::{MemberInfo, Output, Published};
+use crate::raft::following::Look;
+use crate::raft::machine::Replica;
+use crate::raft::reconfiguration::Roster;
+use crate::raft::trimmer::Sight;
+use crate::state::StateView;
+
+/// What a lease counts for in the bytes in use, so that the quota bounds their number.
+pub(super) const LEASE_BYTES: u64 = 64;
+
+/// Where the member stands, apart from its state.
+#[derive(PartialEq, Eq)]
+struct Place {
+    applied: u64,
+    committed: u64,
+    term: u64,
+    leader: Option<u64>,
+    reads_need_no_quorum: bool,
+}
+
+impl Place {
+    fn of(published: &Published) -> Self {
+        Self {
+            applied: published.applied,
+            committed: published.committed,
+            term: published.term,
+            leader: published.leader,
+            reads_need_no_quorum: published.reads_need_no_quorum,
+        }
+    }
+}
+
+impl Member {
+    /// Publishes what has changed since the last time.
+    pub(super) fn publish(&mut self) {
+        let in_touch = 2 * self.settings.election_timeout;
+        let look = Look::at(&self.raft, self.now, in_touch);
+        let replica = self.replica.borrow();
+        let place = self.place(&look, &replica);
+        let sight = Sight {
+            applied: place.applied,
+            snapshot: look.snapshot,
+            followed: look.followed,
+            state_bytes: replica.state.kv().bytes_in_use(),
+        };
+        self.trimmer.look(&self.executor, &self.raft, sight);
+        let (kv, old) = (replica.state.kv(), &self.published);
+        let compacted = kv.compact_revision() != old.view.compact_revision();
+        if compacted {
+            self.sweep_at = Some(self.now);
+        }
+        let revision_moved = compacted || kv.revision() != old.view.revision();
+        // What a sweep has freed counts against no quota any more.
+        let bytes_in_use = counted_bytes(kv);
+        let swept = self.sweep_at.is_none() && bytes_in_use != old.bytes_in_use;
+        if !revision_moved && !swept && place == Place::of(old) {
+            return;
+        }
+        let view = replica.state.view();
+        let members = list_members(look.membership.membership(), &view.members);
+        let members = if *members == *old.members {
+            Arc::clone(&old.members)
+        } else {
+            members.into()
+        };
+        self.published = Published {
+            view: view.kv,
+            bytes_in_use,
+            applied: place.applied,
+            committed: place.committed,
+            term: place.term,
+            leader: place.leader,
+            reads_need_no_quorum: place.reads_need_no_quorum,
+            members,
+        };
+        self.outputs
+            .push_back(Output::Publish(Arc::new(self.published.clone())));
+    }
+
+    fn place(&self, look: &Look, replica: &Replica) -> Place {
+        let applied = replica.last_applied.map_or(0, |id| id.index());
+        let Look { term, leader, .. } = *look;
+        let mut voters = look.membership.membership().voter_ids();
+        let only_voter = voters.next() == Some(self.id) && voters.next().is_none();
+        let caught_up = replica
+            .last_applied
+            .is_some_and(|id| id.committed_leader_id().term == term);
+        Place {
+            applied,
+            committed: look.committed.max(applied),
+            term,
+            leader,
+            reads_need_no_quorum: only_voter
+                && leader == Some(self.id)
+                && caught_up
+                && !self.standing.is_corrupt(),
+        }
+    }
+}
+
+/// What counts against the quota.
+fn counted_bytes(kv: &Store) -> u64 {
+    kv.bytes_in_use() + LEASE_BYTES * kv.leases().len() as u64
+}
+
+/// What readers see before consensus has said anything.
+pub(super) fn first_published(state: StateView) -> Published {
+    Published {
+        view: state.kv,
+        bytes_in_use: state.bytes_in_use,
+        applied: 0,
+        committed: 0,
+        term: 0,
+        leader: None,
+        reads_need_no_quorum: false,
+        members: Arc::new([]),
+    }
+}
+
+/// The members with what they published of themselves, by id.
+pub(super) fn list_members(
+    roster: &Roster,
+    published: &BTreeMap<u64, MemberAttributes>,
+) -> Vec<MemberInfo> {
+    roster
+        .nodes()
+        .map(|(id, peer)| {
+            let attributes = published.get(id);
+            MemberInfo {
+                id: *id,
+                name: attributes.map(|a| a.name.clone()).unwrap_or_default(),
+                peer_urls: peer.urls.clone(),
+                client_urls: attributes
+                    .map(|a| a.client_urls.clone())
+                    .unwrap_or_default(),
+                is_learner: !peer.joins && !roster.voter_ids().any(|voter| voter == *id),
+            }
+        })
+        .collect()
+}

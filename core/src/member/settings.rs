@@ -1,0 +1,60 @@
+//! What a member is started with.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::compactor::AutoCompaction;
+use crate::mvcc::Store;
+use crate::raft::RecoveredLog;
+
+/// What a member is told at its start, for good.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The member's id, unique in the cluster for all time.
+    pub id: u64,
+    /// All first members with their peer URLs, for a cluster that has no log yet; empty to wait to be added.
+    pub initial_members: BTreeMap<u64, Vec<String>>,
+    /// The leader's heartbeat.
+    pub heartbeat: Duration,
+    /// How long a follower waits for a heartbeat; at least five heartbeats.
+    pub election_timeout: Duration,
+    /// Whether a candidate asks first whether it could win.
+    pub pre_vote: bool,
+    /// How long a request may take before it is answered with [`crate::output::Refusal::TimedOut`].
+    pub request_timeout: Duration,
+    /// Entries between two snapshots in memory, after which the log in memory is cut.
+    pub snapshot_entries: u64,
+    /// Entries kept in memory behind the snapshot, for followers that lag a little.
+    pub catch_up_entries: u64,
+    /// Bytes of log that make a new checkpoint on the disk due.
+    pub checkpoint_log_bytes: u64,
+    /// Entries that make one due, whatever their size; none for no such limit.
+    pub checkpoint_entries: Option<u64>,
+    /// How long a lease runs before what it has left is recorded, so that a new leader counts on from there;
+    /// none to record nothing, and give every lease its full time again.
+    pub lease_record_interval: Option<Duration>,
+    /// What the member compacts by itself while it leads.
+    pub auto_compaction: AutoCompaction,
+    /// Learners that the cluster may have at once.
+    pub learners_max: usize,
+    /// Whether changes of the membership that endanger the quorum are refused.
+    pub strict_reconfiguration: bool,
+    /// How often a leader has the others compare their history with its own; none for never.
+    pub comparison_interval: Option<Duration>,
+    /// Seeds the member's dice (election jitter); different per member and per start.
+    pub seed: u64,
+    /// The number of this start, so that replies to an earlier life are not mistaken.
+    pub incarnation: u32,
+    /// A fault on purpose: a member that led when it stopped leads the same term again.
+    #[cfg(feature = "plant")]
+    pub leader_restore: bool,
+}
+
+/// What the disk held when the member was started.
+#[derive(Default)]
+pub struct Recovered {
+    /// The newest checkpoint: its keys and its description.
+    pub checkpoint: Option<(Store, Vec<u8>)>,
+    /// The log after it.
+    pub log: RecoveredLog,
+}

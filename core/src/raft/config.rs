@@ -1,0 +1,43 @@
+//! How consensus is set up.
+
+use std::time::Duration;
+
+use openraft::{Config, SnapshotPolicy};
+
+use crate::member::Settings;
+
+#[cfg(feature = "plant")]
+fn leader_restore(settings: &Settings) -> bool {
+    settings.leader_restore
+}
+
+#[cfg(not(feature = "plant"))]
+fn leader_restore(_: &Settings) -> bool {
+    false
+}
+
+/// Consensus' own settings.
+pub(crate) fn config(settings: &Settings) -> Config {
+    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let election = millis(settings.election_timeout);
+    let config = Config {
+        cluster_name: "metastore".into(),
+        heartbeat_interval: millis(settings.heartbeat),
+        election_timeout_min: election,
+        election_timeout_max: election * 2,
+        install_snapshot_timeout: 60_000,
+        max_payload_entries: 4096,
+        replication_lag_threshold: settings.snapshot_entries.max(1) + settings.catch_up_entries,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(settings.snapshot_entries.max(1)),
+        // The trimmer alone decides what goes.
+        max_in_snapshot_log_to_keep: u64::MAX,
+        enable_pre_vote: Some(settings.pre_vote),
+        // A leader that lost its unsynced tail in a crash would come back as leader of the same term and
+        // write other entries at the indexes its followers already hold.
+        enable_leader_restore: Some(leader_restore(settings)),
+        ..Config::default()
+    };
+    config
+        .validate()
+        .expect("the settings were checked by whoever made them")
+}
