@@ -16,6 +16,7 @@ pub(crate) fn measure(cluster: &mut Cluster, trials: usize) -> io::Result<Findin
     let mut findings = Findings::default();
     let (mut gaps, mut returns) = (Vec::new(), Vec::new());
     for trial in 1..=trials {
+        std::thread::sleep(SETTLE);
         let leader = cluster.leader()?;
         let before = Instant::now();
         if rovers
@@ -62,6 +63,8 @@ const HABITS: Habits = Habits {
     pace: Duration::from_millis(30),
     patience: Duration::from_millis(300),
 };
+/// Before each kill, so that it meets a cluster that has found its routine again.
+const SETTLE: Duration = Duration::from_secs(1);
 const GOAL: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(60);
 const RESUMED: Names = Names {
