@@ -4,15 +4,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use metastore_judges::Failure;
+use metastore_judges::history::Ending;
+use metastore_judges::model::Op;
 use metastore_proto::etcdserverpb::{
     Member, MemberAddRequest, MemberListRequest, MemberRemoveRequest, MoveLeaderRequest,
     StatusRequest,
 };
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::error::Elapsed;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 
+use super::client::Client;
 use super::links::Condition;
 use super::plan::{Fault, Plan, Planned, Target};
 use super::run::Run;
@@ -199,7 +202,7 @@ async fn members_known(connection: &mut Connection) -> Option<Vec<Member>> {
 
 /// Its disk is lost: the others remove it, and a new one takes its place. Whatever the cluster refuses because of the
 /// other faults is asked for again; in the end the member must be back.
-async fn replace(run: &Run, place: usize) {
+async fn replace(run: &Rc<Run>, place: usize) {
     run.members.kill(place);
     let mut removed = false;
     for number in 0..REPLACE_TRIES {
@@ -207,6 +210,7 @@ async fn replace(run: &Run, place: usize) {
         let step = replace_by(run, place, other, &mut removed).await;
         if let Some(true) = step {
             run.members.start(place);
+            until_it_votes(run, place).await;
             return;
         }
         sleep(Duration::from_millis(100)).await;
@@ -218,6 +222,26 @@ async fn replace(run: &Run, place: usize) {
         run.say("never removed: it comes back as if it had only been down");
         run.members.start(place);
     }
+}
+
+/// Waits until a new member serves, and so has caught up; from then on it votes. Before that another member's disk must
+/// not be lost: two of three would be.
+async fn until_it_votes(run: &Rc<Run>, place: usize) {
+    // A number of its own, so that no value is written twice.
+    let number = PROBES + run.moment().ordinal;
+    let mut probe = Client::new(Rc::clone(run), number);
+    let deadline = Instant::now() + JOIN_LIMIT;
+    while Instant::now() < deadline {
+        probe.turn_to(place);
+        let write = Op::put(b"k00".to_vec(), probe.value());
+        if let Some(Ending::Wrote(_)) = probe.perform(write).await {
+            sleep(Duration::from_secs(1)).await;
+            return;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    let story = format!("the new member in place {place} serves nothing after {JOIN_LIMIT:?}");
+    run.fail(Failure::new("liveness", story));
 }
 
 /// The next step, asked of another member. Whether the new member can start; none where nobody answered.
@@ -261,6 +285,10 @@ fn outcome<T>(asked: Result<Result<T, Status>, Elapsed>) -> String {
     }
 }
 
+/// The first number of the clients that ask whether a new member serves.
+const PROBES: u64 = 10_000;
+/// With other faults in its way meanwhile.
+const JOIN_LIMIT: Duration = Duration::from_secs(90);
 const GLANCE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(8);
 const POWER_CUT_MAX: Duration = Duration::from_millis(500);
