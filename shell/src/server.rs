@@ -353,9 +353,12 @@ fn open_data(config: &Config) -> Result<(DataDir, Bootstrap, Opened), StartError
         cluster_id: me.cluster_id,
         member_id: me.member_id,
     };
-    let opened = recovery::open(&directories, identity, wal_options(config), fresh)?;
+    let mut opened = recovery::open(&directories, identity, wal_options(config), fresh)?;
     if fresh {
         data.claim(me.clone())?;
+    } else if config.force_new_cluster {
+        let urls = config.initial_advertise_peer_urls.iter();
+        opened.go_on_alone(me.member_id, urls.map(Url::to_string).collect())?;
     }
     Ok((data, bootstrap, opened))
 }
@@ -429,6 +432,7 @@ fn limits(config: &Config) -> RequestLimits {
         },
         quota_bytes: config.quota_backend_bytes,
         lease_ttl_seconds_min: lease_ttl_seconds_min(config.election_timeout),
+        auto_promote_learners: config.auto_promote_learners,
         election_timeout: config.election_timeout,
     }
 }

@@ -47,6 +47,7 @@ pub(super) fn assemble(
         initial_cluster_token: settings.text("initial-cluster-token"),
         strict_reconfig_check: settings.bool("strict-reconfig-check"),
         force_new_cluster: settings.bool("force-new-cluster"),
+        auto_promote_learners: settings.bool("auto-promote-learners"),
         max_learners: settings.unsigned_32("max-learners"),
         heartbeat_interval,
         election_timeout,
