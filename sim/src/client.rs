@@ -57,7 +57,12 @@ impl Client {
             true => self.standstills.between(1000, STANDSTILL_MS_MAX),
             false => 0,
         };
-        sleep(Duration::from_millis(pause + still)).await;
+        sleep(Duration::from_millis(pause)).await;
+        // One that came back after everything is at rest would disturb those who look at that.
+        let end = now() + Duration::from_millis(still);
+        while self.goes_on() && now() < end {
+            sleep(STANDSTILL_STEP).await;
+        }
     }
 
     /// Writes one key until it is acknowledged; answers whether it was within so many tries.
@@ -157,5 +162,6 @@ impl Client {
 
 /// Longer than a member lets any request wait.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Longer than any lease lives without its holder.
+/// Longer than any lease lives without its holder, and how often such a client looks whether faults go on.
+const STANDSTILL_STEP: Duration = Duration::from_millis(50);
 const STANDSTILL_MS_MAX: u64 = 9000;
