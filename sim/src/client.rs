@@ -58,10 +58,9 @@ impl Client {
             false => 0,
         };
         sleep(Duration::from_millis(pause)).await;
-        // One that came back after everything is at rest would disturb those who look at that.
-        let end = now() + Duration::from_millis(still);
-        while self.goes_on() && now() < end {
-            sleep(STANDSTILL_STEP).await;
+        let over = now() + Duration::from_millis(still);
+        while now() < over && self.goes_on() {
+            sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -162,6 +161,5 @@ impl Client {
 
 /// Longer than a member lets any request wait.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Longer than any lease lives without its holder, and how often such a client looks whether faults go on.
-const STANDSTILL_STEP: Duration = Duration::from_millis(50);
+/// Longer than any lease lives without its holder.
 const STANDSTILL_MS_MAX: u64 = 9000;
