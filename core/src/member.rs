@@ -186,6 +186,7 @@ impl Member {
             Input::AskLeases(queries) => self.ask_leases(queries),
             Input::ChangeMembership { token, change } => self.change_membership(token, change),
             Input::TransferLeader { token, to } => self.transfer_leader(token, to),
+            Input::StepDown { token } => self.step_down(token),
             Input::Peer { from, message } => self.receive(from, message),
             Input::PeerUnreachable { message, reason } => self.undelivered(message, reason),
             Input::Written { up_to, result } => {
@@ -223,6 +224,11 @@ impl Member {
             .chain(self.assembly.alarm())
             .chain(self.standing.alarm())
             .min()
+    }
+
+    /// The member's id.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// What readers see now.
