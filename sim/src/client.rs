@@ -57,7 +57,11 @@ impl Client {
             true => self.standstills.between(1000, STANDSTILL_MS_MAX),
             false => 0,
         };
-        sleep(Duration::from_millis(pause + still)).await;
+        sleep(Duration::from_millis(pause)).await;
+        let over = now() + Duration::from_millis(still);
+        while now() < over && self.goes_on() {
+            sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Writes one key until it is acknowledged; answers whether it was within so many tries.

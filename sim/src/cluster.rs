@@ -96,6 +96,8 @@ pub(crate) struct Life {
     pub(crate) published: RefCell<Arc<Published>>,
     pub(crate) shown: RefCell<Shown>,
     pub(crate) seen: Cell<Seen>,
+    /// The entry of the newest membership that was applied before the last input.
+    pub(crate) applied_before: Cell<u64>,
     /// The newest membership in its log.
     pub(crate) newest: RefCell<Option<Configuration>>,
     /// Who waits for which token.
@@ -229,6 +231,21 @@ impl Cluster {
         }
     }
 
+    /// A member is about to vote; the judge of memberships looks for whom.
+    pub(crate) fn votes(&self, life: &Life, vote: &Vote) {
+        let (candidate, applied) = (vote.leader_id.voted_for, life.applied_before.get());
+        let granted = match vote.committed {
+            true => Ok(()),
+            false => {
+                let judges = self.judges.borrow();
+                judges.memberships.grants(life.id, candidate, applied)
+            }
+        };
+        if let Err(failure) = granted {
+            self.fail(failure);
+        }
+    }
+
     fn run(self: &Rc<Self>, id: u64, incarnation: u32, recovered: Recovered) {
         let mut dice = Dice::new(self.world.seed, &format!("member {id} {incarnation}"));
         let seed = dice.roll();
@@ -247,6 +264,7 @@ impl Cluster {
             published: RefCell::new(Arc::new(member.published().clone())),
             shown: RefCell::default(),
             seen: Cell::default(),
+            applied_before: Cell::default(),
             newest: RefCell::default(),
             waiting: RefCell::default(),
             log: Mailbox::new(),

@@ -13,7 +13,7 @@ use metastore_core::raft::PeerMessage;
 use crate::cluster::{Cluster, Life, Waiting};
 use crate::mailbox::Mailbox;
 use crate::plant::Plant;
-use crate::storage::LogOp;
+use crate::storage::{LogOp, vote};
 use crate::trace::now;
 use metastore_judges::bounds::Load;
 use metastore_judges::history::Ending;
@@ -55,8 +55,11 @@ pub(crate) struct Examined {
 pub(crate) async fn drive(cluster: Rc<Cluster>, life: Rc<Life>, mut member: Member) {
     let mut next_token = 0;
     look(&cluster, &life, &member);
-    perform(&cluster, &life, &mut member);
+    let mut removed = perform(&cluster, &life, &mut member);
     loop {
+        if removed {
+            return cluster.leave(&life);
+        }
         let alarm = member.poll_timeout().map(|at| life.clock.when(at));
         let first = life.inbox.recv_until(alarm).await;
         let mut calls: Vec<Call> = first.into_iter().collect();
@@ -68,12 +71,11 @@ pub(crate) async fn drive(cluster: Rc<Cluster>, life: Rc<Life>, mut member: Memb
         }
         calls.extend(life.inbox.take_all());
         for input in inputs(&cluster, &life, &member, calls, &mut next_token) {
+            let applied = life.seen.get().applied();
+            life.applied_before.set(applied);
             member.handle(life.clock.at(now()), input);
             look(&cluster, &life, &member);
-            perform(&cluster, &life, &mut member);
-            if !life.alive.get() {
-                return;
-            }
+            removed |= perform(&cluster, &life, &mut member);
         }
         let load = Load {
             log_bytes: member.log_bytes(),
@@ -219,7 +221,8 @@ fn read(life: &Life, op: &Op) -> Ending {
     Ending::Read(life.published.borrow().view.range(&range))
 }
 
-fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) {
+/// Does what the member asks for; answers whether it was removed.
+fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool {
     let mut removed = false;
     while let Some(output) = member.poll_output() {
         match output {
@@ -227,11 +230,15 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) {
                 ticket,
                 records,
                 sync,
-            }) => life.log.push(LogOp::Write {
-                ticket,
-                records,
-                sync,
-            }),
+            }) => {
+                let votes = records.iter().filter_map(vote);
+                votes.for_each(|vote| cluster.votes(life, &vote));
+                life.log.push(LogOp::Write {
+                    ticket,
+                    records,
+                    sync,
+                });
+            }
             Output::Disk(DiskOp::DropCovered { index }) => {
                 life.log.push(LogOp::DropCovered { index })
             }
@@ -280,9 +287,7 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) {
             }
         }
     }
-    if removed {
-        cluster.leave(life);
-    }
+    removed
 }
 
 /// Shows the judges what a member knows of the membership, where that has changed.

@@ -18,6 +18,11 @@ use metastore_judges::model::Op;
 /// then the newest voter must be able to lead.
 pub(crate) async fn mend_membership(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     let mut client = Client::new(Rc::clone(cluster), MENDER);
+    // What others asked for comes to its end first, and what leaders still do about it.
+    while cluster.changing.under_way.get() > 0 || cluster.changing.replacing.get() {
+        sleep(PAUSE).await;
+    }
+    sleep(SETTLE).await;
     for _ in 0..TRIES {
         if let Ending::Listed(list) = client
             .perform(Op::List {
@@ -131,3 +136,5 @@ fn still_there(cluster: &Cluster) -> Vec<u64> {
 const MENDER: u64 = 1001;
 const TRIES: u64 = 300;
 const PAUSE: Duration = Duration::from_millis(200);
+/// Longer than a leader works on a change for a client.
+const SETTLE: Duration = Duration::from_secs(4);

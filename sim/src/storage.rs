@@ -6,6 +6,7 @@ use std::time::Duration;
 use madsim::time::sleep;
 use metastore_core::codec;
 use metastore_core::output::Checkpoint;
+use metastore_core::raft::types::Vote;
 use metastore_core::snapshot::Encoder;
 use metastore_core::wal::Record;
 
@@ -141,11 +142,15 @@ async fn commit(cluster: &Rc<Cluster>, life: &Rc<Life>, batch: Batch) -> Option<
 
 /// Tells the judges whose election has become durable here.
 fn note_votes(cluster: &Cluster, id: u64, records: &[Record]) {
-    for record in records {
-        if let Record::Vote(bytes) = record {
-            let vote = codec::decode(bytes).expect("the core wrote a vote");
-            cluster.voted(id, &vote);
-        }
+    let votes = records.iter().filter_map(vote);
+    votes.for_each(|vote| cluster.voted(id, &vote));
+}
+
+/// The vote that a record is.
+pub(crate) fn vote(record: &Record) -> Option<Vote> {
+    match record {
+        Record::Vote(bytes) => Some(codec::decode(bytes).expect("the core wrote a vote")),
+        _ => None,
     }
 }
 

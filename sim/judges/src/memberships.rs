@@ -135,13 +135,18 @@ pub struct Look<'a> {
 #[derive(Default)]
 pub struct Memberships {
     agreed: BTreeMap<u64, Agreed>,
-    /// Who ever left.
-    left: BTreeSet<u64>,
+    /// Who ever left, and the entry with which.
+    left: BTreeMap<u64, u64>,
     /// Whose durable votes a candidate had in a term.
     votes: BTreeMap<(u64, u64), BTreeSet<u64>>,
 }
 
 impl Seen {
+    /// The entry of the newest membership that was applied; 0 without any.
+    pub fn applied(&self) -> u64 {
+        self.applied.map_or(0, |at| at.index())
+    }
+
     /// Whether there is something to look at.
     pub fn is_old(&self, at: (Option<LogId>, Option<LogId>), term: u64, leads: bool) -> bool {
         (self.applied, self.newest) == at && (!leads || self.led == Some(term))
@@ -167,12 +172,28 @@ impl Memberships {
         votes.insert(member);
     }
 
+    /// A member votes for a candidate. `applied` is the entry of the newest membership that it had applied before.
+    ///
+    /// # Errors
+    /// When it knew that the candidate has left.
+    pub fn grants(&self, member: u64, candidate: u64, applied: u64) -> Result<(), Failure> {
+        match self.left.get(&candidate) {
+            Some(left) if *left <= applied && member != candidate => {
+                let story = format!(
+                    "m{member} votes for m{candidate}, which left at {left}, and it has applied {applied}"
+                );
+                Err(Failure::new("membership", story))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A member says that it was removed.
     ///
     /// # Errors
     /// When nobody removed it.
     pub fn told(&self, id: u64) -> Result<(), Failure> {
-        if self.left.contains(&id) {
+        if self.left.contains_key(&id) {
             return Ok(());
         }
         let story = format!("m{id} was told that it was removed, and nobody removed it");
@@ -254,12 +275,12 @@ impl Memberships {
         if let Some(id) = configuration
             .members
             .keys()
-            .find(|id| self.left.contains(id))
+            .find(|id| self.left.contains_key(id))
         {
             return broken(format!("m{id} has left"));
         }
         if let Act::Removed { id } = act {
-            self.left.insert(id);
+            self.left.insert(id, configuration.index);
         }
         let agreed = Agreed {
             act,
@@ -278,7 +299,9 @@ impl Memberships {
         let votes = self.votes.get(&(term, id)).unwrap_or(&none);
         let earlier = self.agreed().rev().find(|agreed| agreed.term < term);
         let stale = earlier.filter(|it| it.configuration.index > newest.index);
-        let why = if !newest.is_voter(id) {
+        // That it leaves may be in its log, and not in force: then it can still be needed.
+        let is_agreed = self.agreed.contains_key(&newest.index);
+        let why = if !newest.is_voter(id) && is_agreed {
             "it is no voter".to_owned()
         } else if !newest.is_quorum(votes) {
             format!("only {votes:?} voted for it")

@@ -66,6 +66,8 @@ fn a_member_goes_and_another_comes_one_step_at_a_time() {
     assert_eq!(acts[4], &Act::Promoted { id: 4 });
     assert_eq!(acts[5], &Act::ByItself);
     assert!(memberships.told(3).is_ok() && memberships.told(2).is_err());
+    // It left at 6, and whoever has not applied that may still vote for it.
+    assert!(memberships.grants(1, 3, 5).is_ok() && memberships.grants(1, 3, 6).is_err());
 }
 
 #[test]
