@@ -5,6 +5,7 @@
 //! is told; [`log_store`] and [`machine`] hold the log and the state; [`network`] writes letters. So the
 //! whole of consensus is a machine like the others: put something in, run until idle, take things out.
 
+mod alone;
 mod append_stream;
 pub(crate) mod call;
 pub(crate) mod config;
@@ -25,6 +26,7 @@ pub(crate) mod trimmer;
 pub mod types;
 mod wire;
 
+pub use alone::end_alone;
 pub use log_store::RecoveredLog;
 pub use message::PeerMessage;
 pub use wire::PEER_PROTOCOL;

@@ -77,9 +77,10 @@ impl Member {
                 }
             }
         }
-        // A leader that was removed hands over first.
-        let removed = self.standing.told || removed.contains(&self.id);
-        if removed && !leads && !self.standing.removed {
+        // A leader that finds itself removed hands over first. One that is told by others, who do not follow it any
+        // more, has nothing left to hand over.
+        let removed = self.standing.told || removed.contains(&self.id) && !leads;
+        if removed && !self.standing.removed {
             self.leave();
         }
         self.send_marks(leads) || sent

@@ -409,6 +409,7 @@ impl World {
     }
 }
 
+mod alone;
 mod checkpoints;
 mod comparison;
 mod forwarding;
