@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::Path};
 
 use protox::prost::Message;
 
-/// The roots of the import graph; together they reach every file of `PROTO_DIR`.
+/// The roots of the API's import graph; together they reach every file of `PROTO_DIR` but the next.
 const ROOTS: [&str; 6] = [
     "kv.proto",
     "auth.proto",
@@ -13,6 +13,8 @@ const ROOTS: [&str; 6] = [
     "election.proto",
     "health.proto",
 ];
+/// What members say to each other, which is no part of the API.
+const PEER: &str = "peer.proto";
 const PROTO_DIR: &str = "proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -21,15 +23,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={PROTO_DIR}");
 
     let mut descriptors = protox::compile(ROOTS, [PROTO_DIR])?;
-    tonic_prost_build::configure()
-        .build_server(true)
-        .build_client(true)
-        .build_transport(false)
-        .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
-        .client_mod_attribute(".", "#[cfg(feature = \"client\")]")
-        // An ordered map encodes equal messages to equal bytes.
-        .btree_map(".")
-        .compile_fds(descriptors.clone())?;
+    let peer = protox::compile([PEER], [PROTO_DIR])?;
+    for descriptors in [descriptors.clone(), peer] {
+        tonic_prost_build::configure()
+            .build_server(true)
+            .build_client(true)
+            .build_transport(false)
+            .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
+            .client_mod_attribute(".", "#[cfg(feature = \"client\")]")
+            // An ordered map encodes equal messages to equal bytes.
+            .btree_map(".")
+            // A letter is read where it arrived, and nothing of it is kept.
+            .bytes(".metastore.peer.v1.Letters")
+            .compile_fds(descriptors)?;
+    }
 
     // Comments and positions became Rust docs above; at run time nobody asks for them.
     for file in &mut descriptors.file {

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use bincode::enc::write::Writer;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// The longest value that may be decoded, in bytes: above every log entry and peer message.
@@ -46,10 +47,90 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     }
 }
 
+/// A value as bytes at the end of others.
+///
+/// # Panics
+/// As [`encode`].
+pub(crate) fn encode_into<T: Serialize>(value: &T, bytes: &mut Vec<u8>) {
+    struct End<'a>(&'a mut Vec<u8>);
+    impl Writer for End<'_> {
+        fn write(&mut self, part: &[u8]) -> Result<(), bincode::error::EncodeError> {
+            self.0.extend_from_slice(part);
+            Ok(())
+        }
+    }
+    let config = bincode::config::standard();
+    bincode::serde::encode_into_writer(value, End(bytes), config)
+        .expect("consensus types hold no maps of unknown length and no unsupported kinds");
+}
+
+/// How a field that is a protobuf message is written among consensus values.
+pub(crate) mod protobuf {
+    use std::fmt;
+    use std::marker::PhantomData;
+
+    use prost::Message;
+    use serde::{Deserializer, Serializer, de};
+
+    pub(crate) fn serialize<M: Message, S: Serializer>(
+        message: &M,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&message.encode_to_vec())
+    }
+
+    pub(crate) fn deserialize<'de, M: Message + Default, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<M, D::Error> {
+        struct Bytes<M>(PhantomData<M>);
+        impl<M: Message + Default> de::Visitor<'_> for Bytes<M> {
+            type Value = M;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an encoded message")
+            }
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<M, E> {
+                M::decode(bytes).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_bytes(Bytes(PhantomData))
+    }
+}
+
+/// How a field of shared bytes is written.
+pub(crate) mod shared_bytes {
+    use std::fmt;
+    use std::sync::Arc;
+
+    use serde::{Deserializer, Serializer, de};
+
+    pub(crate) fn serialize<S: Serializer>(
+        bytes: &Arc<[u8]>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<[u8]>, D::Error> {
+        struct Bytes;
+        impl de::Visitor<'_> for Bytes {
+            type Value = Arc<[u8]>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Arc<[u8]>, E> {
+                Ok(bytes.into())
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
 fn decode_within<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T, DecodeError> {
     let config = bincode::config::standard().with_limit::<LIMIT>();
-    let (value, used) =
-        bincode::serde::decode_from_slice(bytes, config).map_err(|e| DecodeError(e.to_string()))?;
+    let (value, used) = bincode::serde::borrow_decode_from_slice(bytes, config)
+        .map_err(|e| DecodeError(e.to_string()))?;
     match bytes.len() - used {
         0 => Ok(value),
         rest => Err(DecodeError(format!("{rest} bytes left over"))),

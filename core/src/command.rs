@@ -196,11 +196,8 @@ impl<'de> Deserialize<'de> for Command {
             fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Command, E> {
                 Command::decode(bytes).map_err(E::custom)
             }
-            fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Command, E> {
-                self.visit_bytes(&bytes)
-            }
         }
-        deserializer.deserialize_byte_buf(Bytes)
+        deserializer.deserialize_bytes(Bytes)
     }
 }
 

@@ -32,6 +32,12 @@ pub enum Input {
         /// Who is to lead.
         to: u64,
     },
+    /// This member is about to stop: if it leads, leadership goes to the voter that lacks least of the log. Answered
+    /// as a transfer, also where there is nothing to hand over.
+    StepDown {
+        /// Chosen by the caller, unique among those not yet answered.
+        token: u64,
+    },
     /// A message from another member.
     Peer {
         /// The sender.

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Why a key-value request was refused.
 ///
 /// `Display` is the exact text of the wire: clients turn it back into a typed error by looking the text up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum KvError {
     /// A request, operation or compare has an empty key.
     EmptyKey,

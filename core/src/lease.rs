@@ -9,6 +9,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::command::Request;
 
 pub(crate) mod lessor;
@@ -22,7 +24,7 @@ pub const TTL_SECONDS_MAX: i64 = 9_000_000_000;
 /// Why a request about a lease was refused.
 ///
 /// `Display` is the exact text of the wire: clients turn it back into a typed error by looking the text up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LeaseError {
     /// There is no lease with this id.
     NotFound,
@@ -104,7 +106,7 @@ pub(crate) enum LeaseAsker {
 }
 
 /// A question to the lessor, and the token its answer will carry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseQuery {
     /// Chosen by the caller, unique among those not yet answered.
     pub token: u64,
@@ -113,7 +115,7 @@ pub struct LeaseQuery {
 }
 
 /// What one may ask the lessor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LeaseQuestion {
     /// Give the lease its full time again.
     Renew(i64),
@@ -124,7 +126,7 @@ pub enum LeaseQuestion {
 }
 
 /// What the lessor says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LeaseAnswer {
     /// The lease has this many seconds from now on; 0 when there is no such lease, or not any more.
     Renewed {
@@ -138,7 +140,7 @@ pub enum LeaseAnswer {
 }
 
 /// How a lease stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseStatus {
     /// What it was granted for.
     pub ttl_seconds: i64,

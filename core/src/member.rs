@@ -28,6 +28,7 @@ mod answering;
 mod checkpointing;
 mod compacting;
 mod forwarding;
+mod leadership;
 mod leasing;
 mod letters;
 mod memberships;
@@ -44,6 +45,7 @@ pub use settings::{Recovered, Settings};
 
 use checkpointing::Checkpoints;
 use forwarding::Forwards;
+use leadership::Leadership;
 use leasing::Asks;
 use publishing::first_published;
 use reading::Barriers;
@@ -73,6 +75,7 @@ pub struct Member {
     pending: PendingProposals,
     forwards: Forwards,
     barriers: Barriers,
+    leadership: Leadership,
     lessor: Lessor,
     asks: Asks,
     compactor: Compactor,
@@ -141,6 +144,7 @@ impl Member {
             pending: PendingProposals::new(settings.incarnation),
             forwards: Forwards::new(settings.incarnation),
             barriers: Barriers::new(settings.incarnation),
+            leadership: Leadership::default(),
             lessor: Lessor::new(settings.election_timeout, settings.lease_record_interval),
             asks: Asks::new(settings.incarnation),
             compactor: Compactor::new(settings.auto_compaction, now),
@@ -182,6 +186,7 @@ impl Member {
             Input::AskLeases(queries) => self.ask_leases(queries),
             Input::ChangeMembership { token, change } => self.change_membership(token, change),
             Input::TransferLeader { token, to } => self.transfer_leader(token, to),
+            Input::StepDown { token } => self.step_down(token),
             Input::Peer { from, message } => self.receive(from, message),
             Input::PeerUnreachable { message, reason } => self.undelivered(message, reason),
             Input::Written { up_to, result } => {
@@ -208,6 +213,7 @@ impl Member {
         raft.into_iter()
             .chain(at_once)
             .chain(self.pending.deadline())
+            .chain(self.leadership.alarm())
             .chain(self.forwards_alarm())
             .chain(self.barriers_alarm())
             .chain(self.sweep_at)
@@ -218,6 +224,11 @@ impl Member {
             .chain(self.assembly.alarm())
             .chain(self.standing.alarm())
             .min()
+    }
+
+    /// The member's id.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// What readers see now.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::output::MemberInfo;
 
 /// One change of the membership; ids are chosen by whoever proposes it.
@@ -39,7 +41,7 @@ pub enum MembershipChange {
 /// Why a change of the membership was refused.
 ///
 /// `Display` is the exact text of the wire: clients turn it back into a typed error by looking the text up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MembershipError {
     /// There is a member with this id.
     IdExists,

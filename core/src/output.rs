@@ -8,8 +8,10 @@ use metastore_proto::etcdserverpb::{
     TxnResponse,
 };
 use prost::Message;
+use serde::{Deserialize, Serialize};
 
 use crate::apply_error::ApplyError;
+use crate::codec::protobuf;
 use crate::kv_error::KvError;
 use crate::lease::{LeaseAnswer, LeaseError};
 use crate::membership::MembershipError;
@@ -127,7 +129,8 @@ pub struct Published {
     pub committed: u64,
     /// The current term.
     pub term: u64,
-    /// The leader, as far as this member knows.
+    /// The leader, as far as this member knows. It knows of none when it has heard nothing from it for an election
+    /// timeout, or when it leads itself and no quorum has answered for as long.
     pub leader: Option<u64>,
     /// Whether this view is itself a linearizable read: this member is the only voter and leads, so no
     /// write can be acknowledged anywhere before it is in a view published here.
@@ -156,17 +159,18 @@ pub struct MemberInfo {
 }
 
 /// What a committed command answered.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Of a put.
-    Put(PutResponse),
+    Put(#[serde(with = "protobuf")] PutResponse),
     /// Of a delete.
-    DeleteRange(DeleteRangeResponse),
+    DeleteRange(#[serde(with = "protobuf")] DeleteRangeResponse),
     /// Of a transaction.
-    Txn(TxnResponse),
+    Txn(#[serde(with = "protobuf")] TxnResponse),
     /// Of a compaction.
     Compact {
         /// The answer.
+        #[serde(with = "protobuf")]
         response: CompactionResponse,
         /// Whether the caller also waits for the old records to be gone.
         physical: bool,
@@ -174,9 +178,9 @@ pub enum Outcome {
     /// Of a member's publication of itself.
     Published,
     /// Of a grant.
-    LeaseGranted(LeaseGrantResponse),
+    LeaseGranted(#[serde(with = "protobuf")] LeaseGrantResponse),
     /// Of the end of a lease, asked for or because its time was over.
-    LeaseRevoked(LeaseRevokeResponse),
+    LeaseRevoked(#[serde(with = "protobuf")] LeaseRevokeResponse),
     /// Of a record of what leases have left.
     LeaseRemainingRecorded,
 }
@@ -197,7 +201,7 @@ impl Outcome {
 }
 
 /// Why a proposal or a barrier did not succeed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// The command was applied and refused by the state; nothing changed.
     Kv(KvError),

@@ -5,6 +5,7 @@
 //! is told; [`log_store`] and [`machine`] hold the log and the state; [`network`] writes letters. So the
 //! whole of consensus is a machine like the others: put something in, run until idle, take things out.
 
+mod alone;
 mod append_stream;
 pub(crate) mod call;
 pub(crate) mod config;
@@ -23,9 +24,12 @@ pub(crate) mod retention;
 pub(crate) mod sending;
 pub(crate) mod trimmer;
 pub mod types;
+mod wire;
 
+pub use alone::end_alone;
 pub use log_store::RecoveredLog;
 pub use message::PeerMessage;
+pub use wire::PEER_PROTOCOL;
 
 /// The log position that a checkpoint's description names: where the log after it begins.
 pub fn position_of(description: &[u8]) -> Result<Option<types::LogId>, machine::BadDescription> {

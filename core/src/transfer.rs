@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Why a leader transfer was refused or did not happen.
 ///
 /// `Display` is the exact text of the wire: clients turn it back into a typed error by looking the text up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TransferError {
     /// Only the leader can hand over.
     NotLeader,

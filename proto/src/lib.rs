@@ -2,7 +2,8 @@
 //!
 //! Everything here is generated from the `.proto` files of this crate. Message and field numbers
 //! are the contract with every existing client and never change. Keys, values and other `bytes`
-//! fields are `Vec<u8>`: a message owns what it holds and pins no receive buffer.
+//! fields are `Vec<u8>`: a message owns what it holds and pins no receive buffer. What members say
+//! to each other is not part of that API; [`peer`] has it.
 //!
 //! The feature `server` adds a `<service>_server` module for each service, `client` a
 //! `<service>_client` module.
@@ -45,6 +46,12 @@ pub mod health {
     include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
 }
 
-/// An encoded `google.protobuf.FileDescriptorSet` of every package above, imports before their
+/// What members say to each other.
+#[allow(missing_docs, clippy::all, clippy::clone_on_ref_ptr)]
+pub mod peer {
+    include!(concat!(env!("OUT_DIR"), "/metastore.peer.v1.rs"));
+}
+
+/// An encoded `google.protobuf.FileDescriptorSet` of every package of the API, imports before their
 /// users, without source positions. It holds the exact field names that JSON needs.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

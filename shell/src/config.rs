@@ -391,12 +391,24 @@ pub fn parse(
 }
 
 impl Config {
-    /// Checks that `initial_cluster` lists this member with the URLs it advertises. Only a member without data asks:
+    /// Checks that `initial_cluster` lists this member with the URLs it advertises, and no URL twice. Only a member without data asks:
     /// with data, the settings of the first start have no meaning any more.
     ///
     /// # Errors
-    /// [`ConfigError::NotInInitialCluster`] and [`ConfigError::PeerUrlsDiffer`].
+    /// [`ConfigError::NotInInitialCluster`], [`ConfigError::PeerUrlsDiffer`] and [`ConfigError::SharedPeerUrl`].
     pub fn check_bootstrap(&self) -> Result<(), ConfigError> {
+        let mut owners: BTreeMap<&Url, &String> = BTreeMap::new();
+        for (name, urls) in &self.initial_cluster {
+            for url in urls {
+                if let Some(first) = owners.insert(url, name).filter(|first| *first != name) {
+                    return Err(ConfigError::SharedPeerUrl {
+                        url: url.clone(),
+                        first: first.clone(),
+                        second: name.clone(),
+                    });
+                }
+            }
+        }
         let listed = self
             .initial_cluster
             .get(&self.name)

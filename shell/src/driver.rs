@@ -9,17 +9,19 @@ use metastore_core::command::Command;
 use metastore_core::input::{Input, Proposal};
 use metastore_core::lease::LeaseQuery;
 use metastore_core::member::Member;
-use metastore_core::output::{Checkpoint, DiskOp, Outcome, Output, Published, Refusal};
+use metastore_core::output::{Checkpoint, DiskOp, MemberInfo, Outcome, Output, Published, Refusal};
 use metastore_core::raft::machine::BadDescription;
 
 use crate::disk::log_thread::LogOp;
 use crate::feed::Feed;
 use crate::inbox;
 use crate::node::Call;
+use crate::peers::{Letter, Post};
 use crate::waiting::{Answer, Mailbox, Token};
 
-/// The token of the announcement; no connection thread has it.
+/// The tokens of the announcement and of stepping down; no connection thread has them.
 const ANNOUNCEMENT: u64 = u64::MAX;
+const STEP_DOWN: u64 = u64::MAX - 1;
 
 /// Everything the member thread owns or sends to.
 pub(crate) struct Driver {
@@ -33,6 +35,14 @@ pub(crate) struct Driver {
     pub(crate) mailboxes: Vec<Mailbox>,
     /// Where published views go for the watchers of each connection thread.
     pub(crate) feeds: Vec<Feed>,
+    /// Where letters to other members go, those not handed over yet, and the members the post knows of.
+    pub(crate) post: Post,
+    pub(crate) letters: Vec<Letter>,
+    pub(crate) members: Arc<[MemberInfo]>,
+    /// Who waits until leadership is handed over.
+    pub(crate) stepping_down: Option<Sender<()>>,
+    /// Whether this member was removed from the cluster.
+    pub(crate) removed: bool,
     /// The last write that must be synced, and the last one that is.
     pub(crate) syncing_to: u64,
     pub(crate) synced_to: u64,
@@ -49,7 +59,7 @@ pub(crate) struct Announcement {
     ready: Option<Ready>,
 }
 
-/// Gets the place where views are published, or why there will be none.
+/// Gets the place where views are published, or why there will be none; and again when the announcement is committed.
 pub(crate) type Ready = SyncSender<Result<Arc<ArcSwap<Published>>, BadDescription>>;
 
 impl Announcement {
@@ -69,6 +79,8 @@ pub(crate) enum Ended {
     Stopped,
     /// The log cannot be written any more: nothing more can be acknowledged.
     LogFailed(String),
+    /// The member was removed from the cluster: it takes no part any more.
+    Removed,
 }
 
 /// What one step collected from the channel.
@@ -78,6 +90,9 @@ struct Step {
     barriers: Vec<u64>,
     questions: Vec<LeaseQuery>,
     confirmations: Vec<Input>,
+    letters: Vec<Input>,
+    orders: Vec<Input>,
+    stepping_down: Option<Sender<()>>,
     synced_to: Option<u64>,
     stop: bool,
 }
@@ -90,7 +105,10 @@ impl Driver {
         self.perform(&mut outgoing);
         loop {
             self.announce(&mut outgoing);
-            let step = self.wait();
+            let mut step = self.wait();
+            if let Some(done) = step.stepping_down.take() {
+                self.stepping_down = Some(done);
+            }
             self.synced_to = step.synced_to.unwrap_or(self.synced_to);
             if let Some(reason) = step.log_failure() {
                 return Ended::LogFailed(reason);
@@ -101,6 +119,9 @@ impl Driver {
             for input in step.into_inputs() {
                 self.member.handle(self.origin.elapsed(), input);
                 self.perform(&mut outgoing);
+            }
+            if self.removed {
+                return Ended::Removed;
             }
         }
     }
@@ -153,10 +174,12 @@ impl Driver {
             match output {
                 Output::Disk(op) => self.perform_disk(op),
                 Output::Publish(published) => {
+                    self.note_leader(&published);
                     let replaced = self.published.swap(Arc::clone(&published));
                     self.feeds.iter().for_each(|feed| feed.put(&published));
                     // Without the dropping thread (at the very end) it is dropped here.
                     let _ = self.replaced.send(replaced);
+                    self.follow(&published.members);
                 }
                 Output::Answer {
                     token: ANNOUNCEMENT,
@@ -178,22 +201,75 @@ impl Driver {
                         outgoing[token.thread()].push((token, Answer::Barrier(result.clone())));
                     }
                 }
-                Output::Send { to, .. } => {
-                    unreachable!("a cluster of one has no peer {to:x} to send to");
+                Output::Send { to, message } => self.letters.push(Letter { to, message }),
+                Output::MembershipAnswer { token, answer } => {
+                    let token = Token::from_raw(token);
+                    outgoing[token.thread()].push((token, Answer::Membership(answer)));
                 }
-                Output::MembershipAnswer { token, .. } | Output::TransferAnswer { token, .. } => {
-                    unreachable!("nobody here asks for another cluster, and {token} is answered");
+                Output::TransferAnswer {
+                    token: STEP_DOWN,
+                    answer,
+                } => self.stepped_down(&answer),
+                Output::TransferAnswer { token, answer } => {
+                    let token = Token::from_raw(token);
+                    outgoing[token.thread()].push((token, Answer::Transfer(answer)));
                 }
-                Output::Removed | Output::Corrupt { .. } => {
-                    unreachable!("a cluster of one has nobody who removes or contradicts it");
-                }
+                Output::Removed => self.removed = true,
+                Output::Corrupt { index } => tracing::error!(
+                    index,
+                    "this member's data differ from the leader's; it refuses writes and linearizable reads. \
+                     Remove it from the cluster, delete its data directory, and add it anew"
+                ),
             }
         }
+        self.post.deliver(&mut self.letters);
         self.feeds.iter().for_each(Feed::wake);
         for (mailbox, batch) in self.mailboxes.iter().zip(outgoing) {
             if !batch.is_empty() {
                 mailbox.deliver(batch);
             }
+        }
+    }
+
+    fn stepped_down(&mut self, answer: &Result<(), Refusal>) {
+        if let Err(refusal) = answer {
+            tracing::warn!(error = %refusal, "cannot hand over leadership before stopping");
+        }
+        if let Some(done) = self.stepping_down.take() {
+            // Whoever waited may have lost patience.
+            let _ = done.send(());
+        }
+    }
+
+    /// Says who leads from now on, in the words that tools look for.
+    fn note_leader(&mut self, published: &Published) {
+        let before = self.published.load();
+        if before.leader == published.leader {
+            return;
+        }
+        let (id, term) = (self.member.id(), published.term);
+        match (published.leader, before.leader) {
+            (Some(leader), _) if leader == id => {
+                tracing::info!("raft.node: {id:x} became leader at term {term}");
+            }
+            (Some(leader), None) => {
+                tracing::info!("raft.node: {id:x} elected leader {leader:x} at term {term}");
+            }
+            (Some(leader), Some(old)) => tracing::info!(
+                "raft.node: {id:x} changed leader from {old:x} to {leader:x} at term {term}"
+            ),
+            (None, Some(old)) => {
+                tracing::warn!("raft.node: {id:x} lost leader {old:x} at term {term}");
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// The connections to other members follow the membership.
+    fn follow(&mut self, members: &Arc<[MemberInfo]>) {
+        if !Arc::ptr_eq(members, &self.members) && !members.is_empty() {
+            self.members = Arc::clone(members);
+            self.post.follow(Arc::clone(members));
         }
     }
 
@@ -238,6 +314,28 @@ impl Step {
                 token: token.raw(),
                 question,
             }),
+            Call::ChangeMembership(token, change) => {
+                let token = token.raw();
+                self.orders.push(Input::ChangeMembership { token, change });
+            }
+            Call::TransferLeader(token, to) => {
+                let token = token.raw();
+                self.orders.push(Input::TransferLeader { token, to });
+            }
+            Call::StepDown(done) => {
+                self.stepping_down = Some(done);
+                self.orders.push(Input::StepDown { token: STEP_DOWN });
+            }
+            Call::Letters { from, letters } => self.letters.extend(
+                letters
+                    .into_iter()
+                    .map(|message| Input::Peer { from, message }),
+            ),
+            Call::Undelivered(letters) => self.letters.extend(
+                letters
+                    .into_iter()
+                    .map(|(message, reason)| Input::PeerUnreachable { message, reason }),
+            ),
             Call::Written { up_to, result } => {
                 self.synced_to = Some(up_to);
                 self.confirmations.push(Input::Written { up_to, result });
@@ -262,6 +360,7 @@ impl Step {
     /// Confirmations first: they release answers. Nothing at all means that an alarm rang.
     fn into_inputs(self) -> Vec<Input> {
         let mut inputs = self.confirmations;
+        inputs.extend(self.letters);
         if !self.proposals.is_empty() {
             inputs.push(Input::Propose(self.proposals));
         }
@@ -273,6 +372,7 @@ impl Step {
                 tokens: self.barriers,
             });
         }
+        inputs.extend(self.orders);
         if inputs.is_empty() {
             inputs.push(Input::Tick);
         }

@@ -6,10 +6,12 @@ mod health;
 mod kv;
 mod lease;
 mod maintenance;
+mod needing_leader;
 mod watch;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
@@ -55,7 +57,22 @@ pub(crate) struct RequestLimits {
     pub(crate) quota_bytes: Option<u64>,
     /// No lease is granted for less, in seconds.
     pub(crate) lease_ttl_seconds_min: i64,
+    /// How long a leader may be silent.
+    pub(crate) election_timeout: Duration,
 }
+
+/// What learners serve; of ranges only the serializable ones.
+const LEARNERS_SERVE: [&str; 3] = [
+    "/etcdserverpb.KV/Range",
+    "/etcdserverpb.Maintenance/Status",
+    "/etcdserverpb.Maintenance/Snapshot",
+];
+
+/// Calls whose answers go on for as long as the client likes.
+const ENDLESS: [&str; 2] = [
+    "/etcdserverpb.Watch/Watch",
+    "/etcdserverpb.Lease/LeaseKeepAlive",
+];
 
 /// What the gRPC layer takes on top of `request_bytes_max` before it refuses a frame unread.
 pub(crate) const FRAME_OVERHEAD_BYTES: u64 = 512 * 1024;
@@ -109,6 +126,24 @@ impl Context {
             .map_err(|refusal| status::from_refusal(&refusal))
     }
 
+    /// Whether this member only learns: it does not vote, and serves next to nothing.
+    pub(crate) fn is_learner(&self) -> bool {
+        let published = self.node.published();
+        let mut members = published.agreed_members.iter();
+        members.any(|member| member.id == self.identity.member_id && member.is_learner)
+    }
+
+    /// Why a request is not served here and now, whatever it asks in detail.
+    fn refusal(&self, path: &str, wants_leader: bool) -> Option<Status> {
+        if self.is_learner() && !LEARNERS_SERVE.contains(&path) {
+            return Some(status::not_on_learner());
+        }
+        if wants_leader && self.published().leader.is_none() {
+            return Some(status::no_leader());
+        }
+        None
+    }
+
     pub(crate) fn published(&self) -> arc_swap::Guard<Arc<Published>> {
         self.node.published()
     }
@@ -125,6 +160,7 @@ struct Table {
     maintenance: MaintenanceServer<maintenance::MaintenanceService>,
     health: HealthServer<health::HealthService>,
     watch: watch::WatchService,
+    context: Context,
 }
 
 impl Services {
@@ -145,12 +181,19 @@ impl Services {
             )),
             health: HealthServer::new(health::HealthService),
             watch: watch::WatchService::new(context.clone(), frame_max),
+            context: context.clone(),
         }))
     }
 
     /// Serves one call; a service that is not built yet answers UNIMPLEMENTED.
     pub(crate) async fn call(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
+        let context = &self.0.context;
+        let wants_leader = needing_leader::is_asked(request.headers());
+        if let Some(refusal) = context.refusal(path, wants_leader) {
+            return refusal.into_http();
+        }
+        let bound = wants_leader && ENDLESS.contains(&path);
         let service = path
             .get(1..)
             .and_then(|path| path.split('/').next())
@@ -166,7 +209,10 @@ impl Services {
         };
         let mut response = response.unwrap_or_else(|never: Infallible| match never {});
         rename_oversized(response.headers_mut());
-        response
+        match bound {
+            true => needing_leader::bind(response, context),
+            false => response,
+        }
     }
 }
 

@@ -36,6 +36,12 @@ fn member_id(urls: &[Url], token: &str) -> u64 {
     head(format!("{}{token}", urls.concat()).as_bytes())
 }
 
+/// The id of a member that is added at this time, in seconds since 1970: as above, with the time for the token.
+/// The URLs are sorted.
+pub(crate) fn of_added_member(urls: &[String], seconds: u64) -> u64 {
+    head(format!("{}{seconds}", urls.concat()).as_bytes())
+}
+
 fn head(bytes: &[u8]) -> u64 {
     let digest = Sha1::digest(bytes);
     u64::from_be_bytes(std::array::from_fn(|i| digest[i]))

@@ -7,6 +7,7 @@ pub mod disk;
 pub mod logging;
 pub mod server;
 
+mod bootstrap;
 mod breathing;
 mod checkpointing;
 mod coalesced;
@@ -18,6 +19,7 @@ mod http;
 mod identity;
 mod inbox;
 mod node;
+mod peers;
 mod recovery;
 mod status;
 mod version;

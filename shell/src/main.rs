@@ -67,6 +67,8 @@ fn serve(config: &Config, warnings: &[String]) -> ExitCode {
             }
             ExitCode::SUCCESS
         }
+        // As etcd does: whoever removed it wanted it to end.
+        Stopped::Removed => ExitCode::SUCCESS,
         Stopped::DiskFailed(reason) => {
             complain(&format!("the disk failed: {reason}"));
             ExitCode::FAILURE

@@ -1,11 +1,14 @@
 //! A handler's way to the member: propose, pass a barrier, see what is published.
 
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use arc_swap::{ArcSwap, Guard};
 use metastore_core::command::Command;
 use metastore_core::lease::{LeaseAnswer, LeaseQuestion};
-use metastore_core::output::{Outcome, Published, Refusal};
+use metastore_core::membership::MembershipChange;
+use metastore_core::output::{MemberInfo, Outcome, Published, Refusal};
+use metastore_core::raft::PeerMessage;
 
 use crate::inbox::{Inbox, Rejected};
 use crate::waiting::{Answer, Token, Wait};
@@ -18,6 +21,21 @@ pub(crate) enum Call {
     Barrier(Token),
     /// Ask the lessor.
     AskLease(Token, LeaseQuestion),
+    /// Change the membership.
+    ChangeMembership(Token, MembershipChange),
+    /// Hand leadership to this member.
+    TransferLeader(Token, u64),
+    /// Hand leadership to whoever can take it, because this process is about to end; then say so here.
+    StepDown(Sender<()>),
+    /// Another member's letters have come.
+    Letters {
+        /// The sender.
+        from: u64,
+        /// In their order.
+        letters: Vec<PeerMessage>,
+    },
+    /// Letters did not leave, or may not have arrived; each with the reason.
+    Undelivered(Vec<(PeerMessage, String)>),
     /// The log thread confirms writes.
     Written {
         /// The last ticket confirmed.
@@ -80,6 +98,28 @@ impl Node {
         match self.send(|token| Call::AskLease(token, question))?.await {
             Answer::Lease(result) => result,
             other => unreachable!("a question is answered as one: {other:?}"),
+        }
+    }
+
+    /// Changes the membership and returns all members after the change.
+    pub(crate) async fn change_membership(
+        &self,
+        change: MembershipChange,
+    ) -> Result<Arc<[MemberInfo]>, Refusal> {
+        match self
+            .send(|token| Call::ChangeMembership(token, change))?
+            .await
+        {
+            Answer::Membership(result) => result,
+            other => unreachable!("a change of the membership is answered as one: {other:?}"),
+        }
+    }
+
+    /// Hands leadership to another member and returns when it leads.
+    pub(crate) async fn transfer_leader(&self, to: u64) -> Result<(), Refusal> {
+        match self.send(|token| Call::TransferLeader(token, to))?.await {
+            Answer::Transfer(result) => result,
+            other => unreachable!("a transfer is answered as one: {other:?}"),
         }
     }
 

@@ -9,7 +9,8 @@
 //! | `wal` | the log's writes, see [`crate::disk::log_thread`] |
 //! | `checkpoint` | writes the state beside the log, see `checkpointing.rs` |
 //! | `drop` | frees replaced views |
-//! | `conn-N` | connections, see `connections.rs` |
+//! | `conn-N` | connections of clients, see `connections.rs` |
+//! | `peers` | connections from and to other members, see `peers.rs` |
 //! | `signals` | turns signals into messages |
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -29,8 +30,9 @@ use metastore_core::member::{Member, Settings};
 use metastore_core::raft::machine::BadDescription;
 use metastore_core::wal::LogIdentity;
 
+use crate::bootstrap::{self, Bootstrap};
 use crate::checkpointing;
-use crate::config::{self, Config, ConfigError, Url};
+use crate::config::{self, Config, Url};
 use crate::connections::{Connections, Lane, Serves, Transport};
 use crate::disk::data_dir::{DataDir, DataDirError, MemberIdentity};
 use crate::disk::log_stats::LogStats;
@@ -38,9 +40,9 @@ use crate::disk::log_thread::{LogLimits, LogThread};
 use crate::disk::wal_file::WalOptions;
 use crate::driver::{Announcement, Driver, Ended, Ready};
 use crate::grpc::{Context, FRAME_OVERHEAD_BYTES, Identity, RequestLimits};
-use crate::identity;
 use crate::inbox::{self, Inbox};
 use crate::node::{Call, Node};
+use crate::peers::{Me, Peers, Post};
 use crate::recovery::{self, Directories, Opened, RecoveryError};
 
 /// Why a server cannot start. Each text is one line that says what to change.
@@ -56,9 +58,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
-    /// The configuration does not describe a cluster that can be started.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
+    /// The configuration does not describe a cluster that can be founded or joined.
+    #[error("{0}")]
+    Bootstrap(String),
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -89,11 +91,14 @@ pub enum Stopped {
     Signal(i32),
     /// The disk failed; nothing more could be acknowledged.
     DiskFailed(String),
+    /// The member was removed from its cluster.
+    Removed,
 }
 
 /// A running member.
 pub struct Server {
     connections: Connections,
+    peers: Peers,
     calls: Inbox,
     member: JoinHandle<()>,
     log: LogThread,
@@ -126,6 +131,12 @@ const COMPARISON_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a lease runs before what it has left is recorded: a restart gives it at most this much more.
 const LEASE_RECORD_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long a start waits until a leader has taken this member's announcement.
+const READY_MAX: Duration = Duration::from_secs(5);
+
+/// How long a stop waits until another member leads.
+const STEP_DOWN_MAX: Duration = Duration::from_secs(1);
+
 /// What a request may take beyond two election timeouts.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
@@ -136,12 +147,20 @@ impl Server {
     /// Listening comes first, so that a port in use leaves the data untouched.
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let listeners = listen(config)?;
+        let peer_listeners = listen_for_peers(config)?;
         let origin = Instant::now();
-        let (data, me, opened) = open_data(config)?;
+        let (data, bootstrap, opened) = open_data(config)?;
+        let me = bootstrap.identity;
         let member_id = me.member_id;
-        let settings = settings(config, member_id);
+        let settings = settings(config, member_id, bootstrap.founders);
 
         let (calls, inbox) = inbox::new();
+        let peers = Peers::start(
+            introduce(config, &me),
+            peer_listeners,
+            calls.clone(),
+            bootstrap.first,
+        )?;
         let (ended, ends) = channel();
         let written = calls.clone();
         let log = LogThread::spawn(opened.wal, LOG_LIMITS, move |done| {
@@ -157,7 +176,7 @@ impl Server {
         let replaced = spawn_dropper()?;
 
         let lanes: Vec<Lane> = (0..connection_threads()).map(|_| Lane::default()).collect();
-        let (ready, readiness) = sync_channel(1);
+        let (ready, readiness) = sync_channel(2);
         let start = MemberStart {
             settings,
             recovered: opened.recovered,
@@ -167,14 +186,23 @@ impl Server {
             checkpoints,
             replaced,
             lanes: lanes.clone(),
+            post: peers.post(),
             announcement: announcement(config, member_id),
             ready,
         };
         let member = spawn_member(start, ended.clone())?;
-        let published = match readiness.recv() {
-            Ok(published) => published?,
-            Err(_) => return Err(StartError::Data(first_end(&ends))),
+        let Ok(published) = readiness.recv() else {
+            return Err(StartError::Data(first_end(&ends)));
         };
+        let published = published?;
+        match readiness.recv_timeout(READY_MAX) {
+            Ok(_) => {}
+            Err(RecvTimeoutError::Timeout) => tracing::warn!(
+                waited = ?READY_MAX,
+                "cannot reach a leader yet; serving what needs none, such as serializable reads"
+            ),
+            Err(RecvTimeoutError::Disconnected) => return Err(StartError::Data(first_end(&ends))),
+        }
         let node = Node::new(calls.clone(), published);
         let context = Context {
             node,
@@ -194,6 +222,7 @@ impl Server {
         spawn_signals(ended)?;
         Ok(Self {
             connections,
+            peers,
             calls,
             member,
             log,
@@ -211,6 +240,7 @@ impl Server {
             .unwrap_or_else(|_| Stopped::DiskFailed("the member thread ended".into()));
         if let Stopped::Signal(signal) = stopped {
             tracing::info!(signal, "received signal; shutting down");
+            self.step_down();
         }
         self.connections.stop();
         // The member has ended already when the log failed.
@@ -218,11 +248,22 @@ impl Server {
         if self.member.join().is_err() {
             tracing::error!("the member thread panicked");
         }
+        self.peers.stop();
         let written = self.log.stats();
         self.log.stop();
         report(&written);
         tracing::info!("closed the server");
         stopped
+    }
+
+    /// Hands leadership over if this member has it: the others then need not wait for an election.
+    fn step_down(&self) {
+        let (done, stepped_down) = channel();
+        if self.calls.tell(Call::StepDown(done)).is_ok()
+            && stepped_down.recv_timeout(STEP_DOWN_MAX).is_err()
+        {
+            tracing::warn!(waited = ?STEP_DOWN_MAX, "nobody took over leadership; stopping nevertheless");
+        }
     }
 }
 
@@ -243,9 +284,14 @@ fn report(written: &LogStats) {
     );
 }
 
+/// What is said of a member that was removed.
+const REMOVED: &str = "the member has been permanently removed from the cluster; remove its data directory and add it anew \
+                       to bring it back";
+
 fn first_end(ends: &Receiver<Stopped>) -> String {
     match ends.recv() {
         Ok(Stopped::DiskFailed(reason)) => reason,
+        Ok(Stopped::Removed) => REMOVED.into(),
         _ => "the member thread ended before it was ready".into(),
     }
 }
@@ -268,27 +314,36 @@ fn listen(config: &Config) -> Result<Vec<(TcpListener, Serves)>, StartError> {
     clients
         .chain(http)
         .chain(metrics)
-        .map(|(url, serves, flag)| {
-            let refused = |source| StartError::Listen {
-                url: url.to_string(),
-                flag,
-                source,
-            };
-            let address = url
-                .socket_address()
-                .ok_or_else(|| refused(io::ErrorKind::AddrNotAvailable.into()))?;
-            let listener = TcpListener::bind(address).map_err(refused)?;
-            listener.set_nonblocking(true).map_err(refused)?;
-            Ok((listener, serves))
-        })
+        .map(|(url, serves, flag)| Ok((bind(url, flag)?, serves)))
         .collect()
 }
 
+fn listen_for_peers(config: &Config) -> Result<Vec<TcpListener>, StartError> {
+    let urls = config.listen_peer_urls.iter();
+    urls.map(|url| bind(url, "--listen-peer-urls")).collect()
+}
+
+fn bind(url: &Url, flag: &'static str) -> Result<TcpListener, StartError> {
+    let refused = |source| StartError::Listen {
+        url: url.to_string(),
+        flag,
+        source,
+    };
+    let address = url
+        .socket_address()
+        .ok_or_else(|| refused(io::ErrorKind::AddrNotAvailable.into()))?;
+    let listener = TcpListener::bind(address).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    Ok(listener)
+}
+
 /// Opens the data directory and what is in it; a new one gets this member's identity last of all.
-fn open_data(config: &Config) -> Result<(DataDir, MemberIdentity, Opened), StartError> {
+fn open_data(config: &Config) -> Result<(DataDir, Bootstrap, Opened), StartError> {
     let mut data = DataDir::open(&config.data_dir)?;
     let fresh = data.identity().is_none();
-    let me = whoami(config, &data)?;
+    let bootstrap = bootstrap::find_out(config, data.identity())
+        .map_err(|error| StartError::Bootstrap(error.to_string()))?;
+    let me = &bootstrap.identity;
     let wal = config.wal_dir.clone().unwrap_or_else(|| data.wal_dir());
     let directories = Directories {
         wal,
@@ -302,27 +357,17 @@ fn open_data(config: &Config) -> Result<(DataDir, MemberIdentity, Opened), Start
     if fresh {
         data.claim(me.clone())?;
     }
-    Ok((data, me, opened))
+    Ok((data, bootstrap, opened))
 }
 
-/// Who this member is: as its data says, or, without data, as the configuration says.
-fn whoami(config: &Config, data: &DataDir) -> Result<MemberIdentity, StartError> {
-    if let Some(found) = data.identity() {
-        return Ok(found.clone());
+fn introduce(config: &Config, me: &MemberIdentity) -> Me {
+    let urls = config.initial_advertise_peer_urls.iter();
+    Me {
+        cluster_id: me.cluster_id,
+        member_id: me.member_id,
+        peer_urls: urls.map(Url::to_string).collect(),
+        election_timeout: config.election_timeout,
     }
-    config.check_bootstrap()?;
-    let ids = identity::of_first_members(&config.initial_cluster, &config.initial_cluster_token);
-    let member_id = ids.members.get(&config.name).copied().ok_or_else(|| {
-        StartError::Data(format!(
-            "--initial-cluster does not name this member, {:?}; add it or change --name",
-            config.name
-        ))
-    })?;
-    Ok(MemberIdentity {
-        cluster_id: ids.cluster_id,
-        member_id,
-        name: config.name.clone(),
-    })
 }
 
 fn wal_options(config: &Config) -> WalOptions {
@@ -334,16 +379,11 @@ fn wal_options(config: &Config) -> WalOptions {
     }
 }
 
-fn settings(config: &Config, member_id: u64) -> Settings {
-    let urls: Vec<String> = config
-        .initial_advertise_peer_urls
-        .iter()
-        .map(Url::to_string)
-        .collect();
+fn settings(config: &Config, member_id: u64, founders: BTreeMap<u64, Vec<String>>) -> Settings {
     let dice = RandomState::new();
     Settings {
         id: member_id,
-        initial_members: BTreeMap::from([(member_id, urls)]),
+        initial_members: founders,
         heartbeat: config.heartbeat_interval,
         election_timeout: config.election_timeout,
         pre_vote: config.pre_vote,
@@ -389,6 +429,7 @@ fn limits(config: &Config) -> RequestLimits {
         },
         quota_bytes: config.quota_backend_bytes,
         lease_ttl_seconds_min: lease_ttl_seconds_min(config.election_timeout),
+        election_timeout: config.election_timeout,
     }
 }
 
@@ -430,24 +471,34 @@ struct MemberStart {
     checkpoints: SyncSender<metastore_core::output::Checkpoint>,
     replaced: Sender<Arc<metastore_core::output::Published>>,
     lanes: Vec<Lane>,
+    post: Post,
     announcement: Command,
     ready: Ready,
 }
 
 fn spawn_member(start: MemberStart, ended: Sender<Stopped>) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("member".into()).spawn(move || {
-        let MemberStart { settings, recovered, origin, inbox, log, checkpoints, replaced, lanes, announcement, ready } = start;
+        let MemberStart { settings, recovered, origin, inbox, log, checkpoints, replaced, lanes, post, announcement, ready } = start;
         let member = match Member::new(settings, recovered, origin.elapsed()) {
             Ok(member) => member,
             Err(error) => return drop(ready.send(Err(error))),
         };
         let published = Arc::new(ArcSwap::from_pointee(member.published().clone()));
+        // Whoever started this member may have given up.
+        let _ = ready.send(Ok(Arc::clone(&published)));
         let announcement = Announcement::new(announcement, ready);
         let (mailboxes, feeds) = lanes.into_iter().map(|lane| (lane.mailbox, lane.feed)).unzip();
-        let driver = Driver { member, calls: inbox, log, checkpoints, published, replaced, mailboxes, feeds, origin, announcement, syncing_to: 0, synced_to: 0 };
-        if let Ended::LogFailed(reason) = driver.run() {
-            tracing::error!(error = %reason, "the log cannot be written; stopping before anything is acknowledged that is not durable");
-            let _ = ended.send(Stopped::DiskFailed(reason));
+        let driver = Driver { member, calls: inbox, log, checkpoints, published, replaced, mailboxes, feeds, post, letters: Vec::new(), members: Arc::new([]), stepping_down: None, removed: false, origin, announcement, syncing_to: 0, synced_to: 0 };
+        match driver.run() {
+            Ended::Stopped => {}
+            Ended::LogFailed(reason) => {
+                tracing::error!(error = %reason, "the log cannot be written; stopping before anything is acknowledged that is not durable");
+                let _ = ended.send(Stopped::DiskFailed(reason));
+            }
+            Ended::Removed => {
+                tracing::warn!("{REMOVED}");
+                let _ = ended.send(Stopped::Removed);
+            }
         }
     })
 }

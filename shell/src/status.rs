@@ -17,6 +17,16 @@ pub(crate) fn space_exceeded() -> Status {
     Status::resource_exhausted("etcdserver: mvcc: database space exceeded")
 }
 
+/// Peer URLs of a member that are none.
+pub(crate) fn bad_member_urls() -> Status {
+    Status::invalid_argument("etcdserver: given member URLs are invalid")
+}
+
+/// This member does not vote.
+pub(crate) fn not_on_learner() -> Status {
+    Status::failed_precondition("etcdserver: rpc not supported for learner")
+}
+
 /// This member knows of no leader.
 pub(crate) fn no_leader() -> Status {
     Status::unavailable("etcdserver: no leader")

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use metastore_core::lease::LeaseAnswer;
-use metastore_core::output::{Outcome, Refusal};
+use metastore_core::output::{MemberInfo, Outcome, Refusal};
 use slab::Slab;
 
 /// How a wait ended.
@@ -24,6 +24,10 @@ pub(crate) enum Answer {
     Barrier(Result<(), Refusal>),
     /// Of a question to the lessor.
     Lease(Result<LeaseAnswer, Refusal>),
+    /// Of a change of the membership.
+    Membership(Result<Arc<[MemberInfo]>, Refusal>),
+    /// Of a leader transfer.
+    Transfer(Result<(), Refusal>),
 }
 
 /// Which handler an answer is for: its connection thread and its slot there, packed for the core.

@@ -1,6 +1,7 @@
 //! The table of leases: who exists, for how long it was granted, and which keys hang on it.
 
 use im::{OrdMap, OrdSet};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{LeaseError, LeaseExpiry, LeaseTerms, RemainingTime, TTL_SECONDS_MAX};
 use crate::key::Key;
@@ -45,6 +46,25 @@ impl Keys {
     /// Whether this key does.
     pub fn contains(&self, key: &[u8]) -> bool {
         self.0.contains(key)
+    }
+}
+
+impl Serialize for Keys {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let keys = Vec::<Vec<u8>>::deserialize(deserializer)?;
+        Ok(keys.iter().map(Vec::as_slice).collect())
+    }
+}
+
+impl<'a> FromIterator<&'a [u8]> for Keys {
+    fn from_iter<I: IntoIterator<Item = &'a [u8]>>(keys: I) -> Self {
+        Self(keys.into_iter().map(Key::from).collect())
     }
 }
 

@@ -240,13 +240,13 @@ impl Member {
         let mut replica = self.replica.borrow_mut();
         let touched = std::mem::take(&mut replica.leases_touched);
         let leases = replica.state.kv().leases();
-        let term = self.published.term;
         // Entries of earlier terms may bring leases and records of them: the countdown begins after those.
-        let caught_up = replica
-            .last_applied
-            .is_some_and(|id| id.committed_leader_id().term == term);
-        let leads = caught_up && self.published.leader == Some(self.id);
-        self.lessor.lead(leads.then_some(term), leases, self.now);
+        let applied = replica.last_applied.map(|id| id.committed_leader_id().term);
+        let leads = self
+            .leadership
+            .leads()
+            .filter(|term| applied == Some(*term));
+        self.lessor.lead(leads, leases, self.now);
         for id in touched {
             self.lessor.touch(id, leases, self.now);
         }

@@ -30,6 +30,9 @@ impl Member {
                 outbox.reply(from, message.call, Reply::Taken);
             }
             Body::Request(request) => {
+                if let Request::Append(append) = &request {
+                    self.hear_of_leader(append.vote);
+                }
                 let (raft, outbox, call) =
                     (self.raft.clone(), Rc::clone(&self.outbox), message.call);
                 drop(self.executor.spawn(async move {

@@ -44,8 +44,9 @@ impl Member {
     pub(super) fn publish(&mut self) {
         let in_touch = 2 * self.settings.election_timeout;
         let look = Look::at(&self.raft, self.now, in_touch);
+        let leader = self.believed_leader(&look);
         let replica = self.replica.borrow();
-        let place = self.place(&look, &replica);
+        let place = self.place(&look, leader, &replica);
         let sight = Sight {
             applied: place.applied,
             snapshot: look.snapshot,
@@ -91,11 +92,9 @@ impl Member {
             .push_back(Output::Publish(Arc::new(self.published.clone())));
     }
 
-    fn place(&self, look: &Look, replica: &Replica) -> Place {
+    fn place(&self, look: &Look, leader: Option<u64>, replica: &Replica) -> Place {
         let applied = replica.last_applied.map_or(0, |id| id.index());
-        let Look { term, leader, .. } = *look;
-        let mut voters = look.membership.membership().voter_ids();
-        let only_voter = voters.next() == Some(self.id) && voters.next().is_none();
+        let term = look.term;
         let caught_up = replica
             .last_applied
             .is_some_and(|id| id.committed_leader_id().term == term);
@@ -104,7 +103,7 @@ impl Member {
             committed: look.committed.max(applied),
             term,
             leader,
-            reads_need_no_quorum: only_voter
+            reads_need_no_quorum: look.is_only_voter(self.id)
                 && leader == Some(self.id)
                 && caught_up
                 && !self.standing.is_corrupt(),

@@ -16,6 +16,7 @@ impl Member {
         if own > chunk.vote() {
             return self.outbox.borrow_mut().reply(from, call, outvoted(own));
         }
+        self.hear_of_leader(chunk.vote());
         let reply = match self.assembly.take(call, chunk, self.now) {
             Taken::Acknowledged => Reply::Taken,
             Taken::Awaited => return,

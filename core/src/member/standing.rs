@@ -77,9 +77,10 @@ impl Member {
                 }
             }
         }
-        // A leader that was removed hands over first.
-        let removed = self.standing.told || removed.contains(&self.id);
-        if removed && !leads && !self.standing.removed {
+        // A leader that finds itself removed hands over first. One that is told by others, who do not follow it any
+        // more, has nothing left to hand over.
+        let removed = self.standing.told || removed.contains(&self.id) && !leads;
+        if removed && !self.standing.removed {
             self.leave();
         }
         self.send_marks(leads) || sent
@@ -152,7 +153,7 @@ impl Member {
                     answer: Err(Refusal::Stopped),
                 });
             }
-            Input::TransferLeader { token, .. } => {
+            Input::TransferLeader { token, .. } | Input::StepDown { token } => {
                 self.outputs.push_back(Output::TransferAnswer {
                     token,
                     answer: Err(Refusal::Stopped),
@@ -179,7 +180,8 @@ impl Member {
     /// Whether requests of this sender are refused because it was removed. The leader that this member follows hands
     /// over before it goes.
     pub(super) fn is_stranger(&self, from: u64) -> bool {
-        self.published.leader != Some(from) && self.replica.borrow().state.removed().contains(&from)
+        following::leader(&self.raft) != Some(from)
+            && self.replica.borrow().state.removed().contains(&from)
     }
 
     /// Sends the newest marks of this leader's history to all others, from time to time.

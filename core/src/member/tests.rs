@@ -79,6 +79,10 @@ struct World {
     answers: BTreeMap<u64, Result<Outcome, Refusal>>,
     /// The revision that each member shows last.
     shown: BTreeMap<u64, i64>,
+    /// How often each member has published.
+    publications: BTreeMap<u64, usize>,
+    /// The leaders that each member named one after the other: when, the term, whom.
+    leaders: BTreeMap<u64, Vec<(Duration, u64, Option<u64>)>>,
     /// The revision that a member showed at its answer to a proposal or a barrier.
     visible_when_answered: BTreeMap<u64, i64>,
     barriers: BTreeMap<u64, Result<(), Refusal>>,
@@ -139,6 +143,8 @@ impl World {
             unconfirmed: Vec::new(),
             answers: BTreeMap::new(),
             shown: BTreeMap::new(),
+            publications: BTreeMap::new(),
+            leaders: BTreeMap::new(),
             visible_when_answered: BTreeMap::new(),
             barriers: BTreeMap::new(),
             lease_answers: BTreeMap::new(),
@@ -278,6 +284,12 @@ impl World {
                 Output::Disk(DiskOp::DropCovered { .. }) | Output::Compacted { .. } => {}
                 Output::Publish(published) => {
                     self.shown.insert(id, published.view.revision());
+                    *self.publications.entry(id).or_default() += 1;
+                    let (term, leader) = (published.term, published.leader);
+                    let named = self.leaders.entry(id).or_default();
+                    if named.last().is_none_or(|it| (it.1, it.2) != (term, leader)) {
+                        named.push((self.now, term, leader));
+                    }
                 }
                 Output::Send { to, message } => self.send(id, to, message),
                 answer => self.answered(id, answer),
@@ -403,9 +415,11 @@ impl World {
     }
 }
 
+mod alone;
 mod checkpoints;
 mod comparison;
 mod forwarding;
+mod leadership;
 mod leases;
 mod membership;
 mod reading;

@@ -58,6 +58,26 @@ impl Member {
         self.transfers.waiting.push(transfer);
     }
 
+    /// Hands leadership to whoever can take it soonest, if this member has it and anybody can.
+    pub(super) fn step_down(&mut self, token: u64) {
+        let leads = self.published.leader == Some(self.id);
+        match self.successor().filter(|_| leads) {
+            Some(to) => self.transfer_leader(token, to),
+            None => self.answer_transfer(token, Ok(())),
+        }
+    }
+
+    /// The other voter in touch that lacks least of the log; of several the one with the lowest id.
+    fn successor(&self) -> Option<u64> {
+        let following = Following::of(&self.raft, self.now, self.settings.election_timeout);
+        let others = self.raft.voter_ids().filter(|id| *id != self.id);
+        let others = others.filter(|id| following.active.contains(id));
+        others
+            .filter_map(|id| Some((*following.matched.get(&id)?, std::cmp::Reverse(id))))
+            .max()
+            .map(|(_, std::cmp::Reverse(id))| id)
+    }
+
     /// Answers what has ended and hands over if it is time; tells whether it did.
     pub(super) fn tend_transfers(&mut self) -> bool {
         if self.transfers.waiting.is_empty() {

@@ -40,6 +40,8 @@ impl Following {
 pub(crate) struct Look {
     pub(crate) term: u64,
     pub(crate) leader: Option<u64>,
+    /// When this leader sent what a quorum has answered last; none where it does not lead or no quorum has yet.
+    pub(crate) quorum_answered: Option<Duration>,
     /// The last entry known to be committed.
     pub(crate) committed: u64,
     /// The index that the newest snapshot in memory has reached.
@@ -58,11 +60,18 @@ impl Look {
         Self {
             term: metrics.current_term,
             leader: metrics.current_leader,
+            quorum_answered: metrics.last_quorum_acked.map(|at| at.to_epoch()),
             committed: metrics.local_committed.map_or(0, |id| id.index()),
             snapshot: metrics.snapshot.map(|id| id.index()),
             followed: followed(&metrics, now, time),
             membership: Arc::clone(&metrics.membership_config),
         }
+    }
+
+    /// Whether this member is the only one that votes.
+    pub(crate) fn is_only_voter(&self, id: u64) -> bool {
+        let mut voters = self.membership.membership().voter_ids();
+        voters.next() == Some(id) && voters.next().is_none()
     }
 }
 
@@ -70,6 +79,11 @@ impl Look {
 /// the last leader that it knows of.
 pub(crate) fn leads(raft: &Raft) -> bool {
     raft.metrics().borrow_watched().state.is_leader()
+}
+
+/// Whom this member follows, or whether it leads itself, as consensus has it.
+pub(crate) fn leader(raft: &Raft) -> Option<u64> {
+    raft.metrics().borrow_watched().current_leader
 }
 
 /// The vote that this member last made durable.

@@ -13,6 +13,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::type_config::TypeConfigExt;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use prost::Message;
+use serde::{Deserialize, Serialize};
 
 use super::outbox::SharedOutbox;
 use super::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
@@ -102,7 +103,7 @@ const MARK_EVERY: u64 = 256;
 const MARKS_MAX: usize = 64;
 
 /// What all entries up to some index did, in short, for comparison with other members.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mark {
     pub(crate) index: u64,
     pub(crate) digest: u32,

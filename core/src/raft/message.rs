@@ -2,19 +2,21 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::network::{Reply, Request};
 use crate::command::Command;
 use crate::lease::{LeaseAnswer, LeaseQuery};
 use crate::output::{Outcome, Refusal};
 
 /// A request to a peer or a reply to one, with the number that ties the two together.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct PeerMessage {
     pub(crate) call: u64,
     pub(crate) body: Body,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum Body {
     Request(Request),
     Reply(Reply),
@@ -22,7 +24,7 @@ pub(crate) enum Body {
 }
 
 /// What members ask of the leader for their clients, and what it says. Consensus knows nothing of these.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum Forwarded {
     /// Clients' proposals under the sender's numbers, to be taken by the leader of this term alone.
     Proposals {
@@ -47,7 +49,7 @@ pub(crate) enum Forwarded {
 pub(crate) type LeaseAnswers = Vec<(u64, Result<LeaseAnswer, Refusal>)>;
 
 /// How a forwarded proposal ended.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct ForwardedEnd {
     /// The letter it came in: an answer to an earlier one says nothing about a later one.
     pub(crate) letter: u64,

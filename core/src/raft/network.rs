@@ -15,6 +15,7 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, RaftNetworkFactory, RaftNetworkV2};
+use serde::{Deserialize, Serialize};
 
 use super::append_stream::AppendStream;
 use super::executor::Stepped;
@@ -29,7 +30,7 @@ use super::types::{Peer, Snapshot, TypeConfig, Vote};
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// What one member asks of another.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum Request {
     Append(AppendEntriesRequest<TypeConfig>),
     Vote(VoteRequest<TypeConfig>),
@@ -43,7 +44,7 @@ pub(crate) enum Request {
 }
 
 /// What the other answers.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum Reply {
     Append(AppendEntriesResponse<TypeConfig>),
     Vote(VoteResponse<TypeConfig>),

@@ -15,6 +15,7 @@ use openraft::AsyncRuntime;
 use openraft::errors::{ReplicationClosed, StreamingError};
 use openraft::raft::SnapshotResponse;
 use openraft::rt::Instant as _;
+use serde::{Deserialize, Serialize};
 
 use super::call::{Call, Unanswered};
 use super::executor::{Instant, Stepped};
@@ -37,7 +38,7 @@ const CHUNK_TRIES: u32 = 3;
 const LOSS_PAUSE: Duration = Duration::from_millis(100);
 
 /// A piece of a snapshot.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Chunk {
     /// The leader that sends it.
     pub(super) vote: Vote,
@@ -48,13 +49,36 @@ pub(crate) struct Chunk {
     /// Whether it is the last.
     pub(super) last: bool,
     /// One frame of the snapshot.
+    #[serde(with = "crate::codec::shared_bytes")]
     pub(super) frame: Arc<[u8]>,
 }
 
 impl Chunk {
+    /// A piece of this transfer.
+    pub(crate) fn new(
+        vote: Vote,
+        transfer: u64,
+        number: u64,
+        last: bool,
+        frame: Arc<[u8]>,
+    ) -> Self {
+        Self {
+            vote,
+            transfer,
+            number,
+            last,
+            frame,
+        }
+    }
+
     /// The leader that sends it.
     pub(crate) fn vote(&self) -> Vote {
         self.vote
+    }
+
+    /// Bytes of its frame.
+    pub(super) fn bytes(&self) -> usize {
+        self.frame.len()
     }
 
     /// Whether it is the last.
@@ -104,13 +128,8 @@ impl Way {
             while under_way.len() < CHUNKS_MAX
                 && let Some(frame) = frames.next()
             {
-                let chunk = Chunk {
-                    vote,
-                    transfer,
-                    number,
-                    last: frames.peek().is_none(),
-                    frame: frame.into(),
-                };
+                let last = frames.peek().is_none();
+                let chunk = Chunk::new(vote, transfer, number, last, frame.into());
                 number += 1;
                 let call = self.start(&chunk, self.patience * CHUNK_PATIENCE);
                 under_way.push_back((chunk, call));

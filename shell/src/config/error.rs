@@ -143,6 +143,18 @@ pub enum ConfigError {
         /// From `--initial-advertise-peer-urls`, comma-separated.
         advertised: String,
     },
+    /// Two of the first members have a URL in common.
+    #[error(
+        "--initial-cluster gives {url} to both {first:?} and {second:?}; give each member its own peer URLs"
+    )]
+    SharedPeerUrl {
+        /// The URL.
+        url: Url,
+        /// One of the members.
+        first: String,
+        /// The other.
+        second: String,
+    },
     /// The configuration file could not be read.
     #[error("cannot read the configuration file {}: {error}", path.display())]
     FileUnreadable {

@@ -114,13 +114,11 @@ const TLS: Support = Refused(
     "TLS is not built yet and traffic would be in plain text; unset it and keep the ports on a trusted network",
 );
 const DISCOVERY: Support =
-    Refused("discovery of other members is not built; unset it and run a single member");
+    Refused("discovery of other members is not built; list them in --initial-cluster");
 const WEB_ACCESS: Support = Refused(
     "limiting access by browsers is not built; leave it at \"*\" and limit access in front of the server",
 );
 const RECOVERY: Support = Refused("rewriting the membership is not built; unset it");
-const EXISTING: Support =
-    Refused("joining a running cluster is not built; use --initial-cluster-state=new");
 const JWT: Support = Refused("JSON web tokens are not built; use --auth-token=simple");
 
 /// The sections of the flag list with their flags.
@@ -130,7 +128,7 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
         flag("name", Text, "default", Supported, "Name of this member; its key in --initial-cluster."),
         flag("data-dir", Text, "", Supported, "Data directory; <name>.etcd if not set."),
         flag("wal-dir", Text, "", Supported, "Separate directory for the log; inside the data directory if not set."),
-        flag("listen-peer-urls", ListenUrls, "http://localhost:2380", Inert, "URLs to listen on for other members."),
+        flag("listen-peer-urls", ListenUrls, "http://localhost:2380", Supported, "URLs to listen on for other members."),
         flag("listen-client-urls", ListenUrls, "http://localhost:2379", Supported, "URLs to listen on for clients, gRPC and HTTP."),
         flag("listen-client-http-urls", ListenUrls, "", Supported, "URLs only for HTTP clients; takes HTTP off --listen-client-urls."),
         flag("listen-metrics-urls", ListenUrls, "", Supported, "Further URLs that serve only health (metrics are not there yet)."),
@@ -161,10 +159,10 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
     ("Cluster", &[
         flag("initial-advertise-peer-urls", AdvertiseUrls, "http://localhost:2380", Supported, "This member's URLs as other members are told."),
         flag("initial-cluster", Cluster, "", Supported, "The first members, name=url[,name=url...]; this member alone if not set."),
-        flag("initial-cluster-state", Choice(&["new", "existing"]), "new", EXISTING, "Start a new cluster or join an existing one."),
+        flag("initial-cluster-state", Choice(&["new", "existing"]), "new", Supported, "Start a new cluster or join an existing one."),
         flag("initial-cluster-token", Text, "etcd-cluster", Supported, "Tells clusters with equal members apart."),
         flag("advertise-client-urls", AdvertiseUrls, "http://localhost:2379", Supported, "This member's URLs as clients are told."),
-        flag("strict-reconfig-check", Bool, "true", Inert, "Refuse membership changes that would lose the quorum."),
+        flag("strict-reconfig-check", Bool, "true", Supported, "Refuse membership changes that would lose the quorum."),
         flag("discovery-srv", Text, "", DISCOVERY, "Domain whose SRV records name the first members."),
         flag("discovery-srv-name", Text, "", DISCOVERY, "Suffix of the SRV service name."),
         flag("discovery-token", Text, "", DISCOVERY, "Token of the new cluster at the discovery service."),

@@ -31,11 +31,6 @@ fn check_value(settings: &Settings, flag: &Flag, value: &Value) -> Result<(), Co
         Value::Urls(urls) => urls
             .iter()
             .try_for_each(|url| check_url(settings, flag, url)),
-        Value::Cluster(members) if members.len() > 1 => Err(ConfigError::UnsupportedValue {
-            setting: settings.setting(flag.name),
-            value: format!("a cluster of {} members", members.len()),
-            why: "only single members are built; list one, or leave the flag out".to_owned(),
-        }),
         Value::Cluster(members) => members
             .values()
             .flatten()

@@ -72,6 +72,9 @@ impl Kv for KvService {
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
         let request = request.into_inner();
+        if !request.serializable && self.context.is_learner() {
+            return Err(status::not_on_learner());
+        }
         check::range(&request, &self.context.limits.shape).map_err(|e| status::from_kv(&e))?;
         self.read_barrier(request.serializable).await?;
         let short = request.range_end.is_empty() || (1..=SHORT_RANGE_KEYS).contains(&request.limit);

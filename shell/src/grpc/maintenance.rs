@@ -14,7 +14,7 @@ use metastore_proto::etcdserverpb::{
 use tonic::{Request, Response, Status};
 
 use super::Context;
-use crate::version;
+use crate::{status, version};
 
 /// See the module.
 pub(crate) struct MaintenanceService {
@@ -45,10 +45,6 @@ fn not_built<T>(what: &str) -> Result<Response<T>, Status> {
 impl Maintenance for MaintenanceService {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let published = self.context.published();
-        let is_learner = published
-            .agreed_members
-            .iter()
-            .any(|m| m.id == self.context.identity.member_id && m.is_learner);
         let errors = match published.leader {
             Some(_) => vec![],
             None => vec!["etcdserver: no leader".to_owned()],
@@ -64,7 +60,7 @@ impl Maintenance for MaintenanceService {
             raft_applied_index: published.applied,
             errors,
             db_size_in_use: in_use,
-            is_learner,
+            is_learner: self.context.is_learner(),
             storage_version: version::ETCD.to_owned(),
             db_size_quota: self
                 .context
@@ -118,9 +114,15 @@ impl Maintenance for MaintenanceService {
 
     async fn move_leader(
         &self,
-        _: Request<MoveLeaderRequest>,
+        request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
-        not_built("leader transfer")
+        let to = request.into_inner().target_id;
+        let moved = self.context.node.transfer_leader(to).await;
+        moved.map_err(|refusal| status::from_refusal(&refusal))?;
+        let header = self.context.header_now();
+        Ok(Response::new(MoveLeaderResponse {
+            header: Some(header),
+        }))
     }
 
     async fn downgrade(

@@ -52,13 +52,6 @@ impl StreamingService<WatchRequest> for WatchService {
     type Future = std::future::Ready<Result<Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<WatchRequest>>) -> Self::Future {
-        let wants_leader = request
-            .metadata()
-            .get("hasleader")
-            .is_some_and(|value| value == "true");
-        if wants_leader && self.context.published().leader.is_none() {
-            return std::future::ready(Err(status::no_leader()));
-        }
         let stream = WatchStream {
             context: self.context.clone(),
             requests: Some(request.into_inner()),

@@ -8,7 +8,9 @@
 pub(crate) mod connection;
 pub(crate) mod etcd_programs;
 pub(crate) mod etcdctl_tour;
+pub(crate) mod eventually;
 pub(crate) mod operation;
 pub(crate) mod random;
 pub(crate) mod server_process;
+pub(crate) mod several;
 pub(crate) mod watch_stream;

@@ -16,15 +16,20 @@ use tempfile::TempDir;
 
 use super::etcd_programs::clean_command;
 
-/// A member of a cluster of one. Dropping it kills the child; if the test is failing, the end of
+/// One member, of a cluster of one unless it is told of others. Dropping it kills the child; if the test is failing, the end of
 /// what the server wrote to stderr is shown.
 pub(crate) struct ServerProcess {
     program: PathBuf,
     extra_flags: Vec<String>,
     /// Holds `data/` and one stderr file per start.
     folder: TempDir,
+    name: String,
     client_port: u16,
     peer_port: u16,
+    /// Where the others are told to reach it, if that is not where it listens.
+    advertised_peer_url: Option<String>,
+    /// `name=url,…` and whether that cluster is new or existing; this member alone if not set.
+    cluster: Option<(String, &'static str)>,
     starts: u32,
     child: Option<Child>,
 }
@@ -50,11 +55,38 @@ impl ServerProcess {
             program: program.to_owned(),
             extra_flags: extra_flags.iter().map(|flag| (*flag).to_owned()).collect(),
             folder: TempDir::new().expect("a temporary folder"),
+            name: NAME.to_owned(),
             client_port,
             peer_port,
+            advertised_peer_url: None,
+            cluster: None,
             starts: 0,
             child: None,
         }
+    }
+
+    /// Another name than the usual one, for a member among several.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// The others are told to reach it here: something in between passes on what comes, to
+    /// [`Self::peer_address`].
+    pub(crate) fn advertise_peer_url(&mut self, url: &str) {
+        self.advertised_peer_url = Some(url.to_owned());
+    }
+
+    /// From its next start on it is told that these are the members: `name=url,…`. `state` is `new` or
+    /// `existing`.
+    pub(crate) fn set_cluster(&mut self, members: &str, state: &'static str) {
+        self.cluster = Some((members.to_owned(), state));
+    }
+
+    /// Removes everything this member knew.
+    pub(crate) fn wipe(&mut self) {
+        assert!(self.child.is_none(), "the server runs");
+        fs::remove_dir_all(self.data_dir()).expect("the data can be removed");
     }
 
     /// Starts the server and waits until it says that it is healthy.
@@ -107,6 +139,31 @@ impl ServerProcess {
         }
     }
 
+    /// Waits until it says that it serves, healthy or not: a learner never says that it is healthy.
+    pub(crate) fn wait_until_ready(&mut self) {
+        let deadline = Instant::now() + START_LIMIT;
+        while !self.stderr().contains("ready to serve client requests") {
+            assert!(
+                self.is_running(),
+                "it ended during its start:\n{}",
+                self.stderr()
+            );
+            assert!(Instant::now() < deadline, "not ready:\n{}", self.stderr());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// How the process ends by itself.
+    pub(crate) fn wait_for_exit(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the server runs");
+        wait_at_most(&mut child, STOP_LIMIT)
+    }
+
+    /// From its next start on it listens for the others on another port.
+    pub(crate) fn move_peer_port(&mut self) {
+        [_, self.peer_port] = free_ports();
+    }
+
     /// SIGKILL, as a power cut of the process. Returns when the process is gone.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("the server runs");
@@ -138,8 +195,19 @@ impl ServerProcess {
         format!("http://127.0.0.1:{}", self.client_port)
     }
 
+    /// Where the others reach it.
     pub(crate) fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_port)
+        let own = || format!("http://{}", self.peer_address());
+        self.advertised_peer_url.clone().unwrap_or_else(own)
+    }
+
+    /// Where it listens for the others.
+    pub(crate) fn peer_address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.peer_port))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -154,15 +222,18 @@ impl ServerProcess {
     /// The command line of this server, not yet run. The child dies with the thread that spawns it.
     pub(crate) fn command(&self) -> Command {
         let (client, peer) = (self.client_url(), self.peer_url());
+        let alone = || (format!("{}={peer}", self.name), "new");
+        let (members, state) = self.cluster.clone().unwrap_or_else(alone);
         let mut command = clean_command(&self.program);
         command
-            .arg(format!("--name={NAME}"))
+            .arg(format!("--name={}", self.name))
             .arg(format!("--data-dir={}", self.data_dir().display()))
             .arg(format!("--listen-client-urls={client}"))
             .arg(format!("--advertise-client-urls={client}"))
-            .arg(format!("--listen-peer-urls={peer}"))
+            .arg(format!("--listen-peer-urls=http://{}", self.peer_address()))
             .arg(format!("--initial-advertise-peer-urls={peer}"))
-            .arg(format!("--initial-cluster={NAME}={peer}"))
+            .arg(format!("--initial-cluster={members}"))
+            .arg(format!("--initial-cluster-state={state}"))
             .args(&self.extra_flags);
         die_with_the_test(&mut command);
         command

@@ -357,3 +357,24 @@ fn where_nothing_changed_nothing_is_published_though_leases_live() {
     }
     assert_eq!(answered, 1);
 }
+
+#[test]
+fn a_leader_that_nobody_followed_for_a_while_counts_on_where_it_was() {
+    let mut world = World::new(3);
+    world.pass(Duration::from_secs(5));
+    let leader = world.leader().expect("a leader");
+    world.grant(leader, 1, 7, 10);
+    world.grant(leader, 2, 8, 20);
+    world.pass(Duration::from_millis(9_900));
+    // The end of the one is proposed when nobody hears of it any more.
+    world.cut_off = (1..=3).filter(|id| *id != leader).collect();
+    world.pass(Duration::from_secs(4));
+    assert_eq!(world.members[&leader].published().leader, None);
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.leader(), Some(leader));
+    world.ask(leader, 3, LeaseQuestion::Renew(7));
+    assert_eq!(world.lease_answers.get(&3).cloned(), renewed(0));
+    let left = world.remaining(leader, 4, 8);
+    assert!(left.is_some_and(|left| left <= 5), "{left:?}");
+}

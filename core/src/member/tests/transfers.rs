@@ -31,6 +31,28 @@ fn leadership_goes_to_the_member_asked_for_and_then_the_answer_comes() {
 }
 
 #[test]
+fn a_leader_that_is_about_to_stop_hands_over_to_whoever_is_in_touch_and_others_have_nothing_to_hand_over()
+ {
+    let (mut world, leader, other) = three();
+    world.handle(other, Input::StepDown { token: 1 });
+    assert_eq!(world.transfer_answers.get(&1), Some(&Ok(())));
+    assert_eq!(world.leader(), Some(leader));
+    world.cut_off = vec![other];
+    world.pass(Duration::from_secs(2));
+    world.handle(leader, Input::StepDown { token: 2 });
+    world.pass(Duration::from_millis(300));
+    assert_eq!(world.transfer_answers.get(&2), Some(&Ok(())));
+    let third = 6 - leader - other;
+    assert_eq!(world.leader(), Some(third));
+
+    let mut alone = World::new(1);
+    alone.pass(Duration::from_secs(1));
+    alone.handle(1, Input::StepDown { token: 1 });
+    assert_eq!(alone.transfer_answers.get(&1), Some(&Ok(())));
+    assert_eq!(alone.leader(), Some(1));
+}
+
+#[test]
 fn what_cannot_lead_is_refused_at_once() {
     let (mut world, leader, other) = three();
     world.transfer(leader, 1, leader);

@@ -15,7 +15,7 @@ fn a_file_sets_what_flags_set() {
     let (config, warnings) = read(SAMPLE);
     assert_eq!(
         warnings,
-        ["accepted, but without effect in this version: --listen-peer-urls, --socket-reuse-port"]
+        ["accepted, but without effect in this version: --socket-reuse-port"]
     );
     assert_eq!(config.name, "m1");
     assert_eq!(config.data_dir, PathBuf::from("/var/lib/m1"));

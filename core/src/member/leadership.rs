@@ -1,0 +1,77 @@
+//! Who leads, as long as that may be believed.
+//!
+//! Consensus names a leader until there is another. But a follower that has heard nothing from it for an election
+//! timeout, or a leader that no quorum has answered for as long, may be alone, and whoever asks is better told that
+//! nobody is known to lead.
+
+use std::time::Duration;
+
+use super::Member;
+use crate::raft::following::{self, Look};
+use crate::raft::types::Vote;
+
+/// What there is to believe in.
+#[derive(Default)]
+pub(super) struct Leadership {
+    /// The newest term whose leader this member heard of, and when it last did.
+    heard: Option<(u64, Duration)>,
+    /// The newest term that this member led, and since when.
+    led: Option<(u64, Duration)>,
+    /// The term that consensus has this member lead in now, whether that may be believed or not. What happens through
+    /// the log alone, and what must not begin anew while a term lasts, goes by this.
+    leads: Option<u64>,
+    /// Until when the published leader is believed in without another word; none if there is none, or for ever.
+    until: Option<Duration>,
+}
+
+impl Leadership {
+    /// When the leader is not believed in any more.
+    pub(super) fn alarm(&self) -> Option<Duration> {
+        self.until
+    }
+
+    /// The term that this member leads, though it may have been replaced without knowing.
+    pub(super) fn leads(&self) -> Option<u64> {
+        self.leads
+    }
+
+    /// The last time anything confirmed that this leader leads; none if nothing did since this member started.
+    fn confirmed(&mut self, leader: u64, own: u64, look: &Look, now: Duration) -> Option<Duration> {
+        if leader != own {
+            let heard = self.heard.filter(|(term, _)| *term == look.term);
+            return heard.map(|(_, at)| at);
+        }
+        // A fresh leader has the votes of a quorum.
+        let (_, since) = *match &mut self.led {
+            Some(led) if led.0 == look.term => led,
+            led => led.insert((look.term, now)),
+        };
+        Some(look.quorum_answered.map_or(since, |at| at.max(since)))
+    }
+}
+
+impl Member {
+    /// A leader with this vote has spoken.
+    pub(super) fn hear_of_leader(&mut self, vote: Vote) {
+        if vote.committed && vote >= following::vote(&self.raft) {
+            self.leadership.heard = Some((vote.leader_id.term, self.now));
+        }
+    }
+
+    /// The leader, if it may be believed in now.
+    pub(super) fn believed_leader(&mut self, look: &Look) -> Option<u64> {
+        self.leadership.until = None;
+        self.leadership.leads = (look.leader == Some(self.id)).then_some(look.term);
+        let leader = look.leader?;
+        if leader == self.id && look.is_only_voter(self.id) {
+            return Some(leader);
+        }
+        let confirmed = self.leadership.confirmed(leader, self.id, look, self.now)?;
+        let until = confirmed + self.settings.election_timeout;
+        if until <= self.now {
+            return None;
+        }
+        self.leadership.until = Some(until);
+        Some(leader)
+    }
+}

@@ -1,0 +1,137 @@
+//! Who knows of which leader, and for how long.
+
+use super::*;
+
+impl World {
+    /// The leaders that a member named one after the other, from a time on.
+    fn named(&self, id: u64, since: Duration) -> Vec<Option<u64>> {
+        let named = self.leaders[&id].iter();
+        let named = named.filter(|(at, ..)| *at >= since);
+        named.map(|(.., leader)| *leader).collect()
+    }
+}
+
+fn elected(size: u64) -> (World, u64, u64) {
+    let mut world = World::new(size);
+    world.pass(Duration::from_secs(5));
+    let leader = world.leader().expect("a leader");
+    let follower = (1..=size).find(|id| *id != leader).expect("a follower");
+    (world, leader, follower)
+}
+
+#[test]
+fn a_follower_that_hears_nothing_for_an_election_timeout_knows_no_leader() {
+    let (mut world, leader, follower) = elected(3);
+    world.cut_off = vec![follower];
+    world.pass(Duration::from_millis(890));
+    let known = |world: &World| world.members[&follower].published().leader;
+    assert_eq!(known(&world), Some(leader));
+    world.pass(Duration::from_millis(111));
+    assert_eq!(known(&world), None);
+    world.pass(Duration::from_secs(10));
+    assert_eq!(known(&world), None);
+    assert_eq!(world.leader(), Some(leader), "the others have one");
+    let healed = world.now;
+    world.cut_off.clear();
+    world.pass(Duration::from_millis(300));
+    assert_eq!(known(&world), Some(leader));
+    assert_eq!(world.named(follower, healed), [Some(leader)]);
+}
+
+#[test]
+fn a_leader_that_no_quorum_answers_for_an_election_timeout_knows_no_leader() {
+    let (mut world, leader, follower) = elected(3);
+    world.cut_off = vec![leader];
+    world.pass(Duration::from_millis(890));
+    let known = |world: &World| world.members[&leader].published().leader;
+    assert_eq!(known(&world), Some(leader));
+    world.pass(Duration::from_millis(111));
+    assert_eq!(known(&world), None);
+    world.pass(Duration::from_secs(5));
+    let next = world.members[&follower].published().leader;
+    assert!(next.is_some_and(|next| next != leader));
+    world.cut_off.clear();
+    world.pass(Duration::from_millis(300));
+    assert_eq!(known(&world), next);
+}
+
+#[test]
+fn a_leader_whose_followers_come_back_before_another_is_elected_leads_on() {
+    let (mut world, leader, _) = elected(3);
+    let term = world.members[&leader].published().term;
+    world.cut_off = (1..=3).filter(|id| *id != leader).collect();
+    world.pass(Duration::from_secs(6));
+    assert_eq!(world.members[&leader].published().leader, None);
+    world.put(leader, 1, "asked of a leader that nobody follows");
+    assert_eq!(world.answers.get(&1), None);
+    world.cut_off.clear();
+    world.pass(Duration::from_millis(300));
+    for member in world.members.values() {
+        let published = member.published();
+        assert_eq!((published.leader, published.term), (Some(leader), term));
+    }
+    assert!(matches!(world.answers.get(&1), Some(Ok(_))));
+}
+
+#[test]
+fn what_is_asked_of_a_member_without_a_leader_goes_on_when_there_is_one() {
+    let (mut world, leader, follower) = elected(3);
+    world.cut_off = vec![follower];
+    world.pass(Duration::from_secs(2));
+    world.put(follower, 1, "a");
+    let tokens = vec![2];
+    world.handle(follower, Input::Barrier { tokens });
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.answers.get(&1), None);
+    assert_eq!(world.barriers.get(&2), None);
+    world.cut_off.clear();
+    world.pass(Duration::from_millis(300));
+    assert!(matches!(world.answers.get(&1), Some(Ok(_))));
+    assert_eq!(world.barriers.get(&2), Some(&Ok(())));
+    assert_eq!(world.leader(), Some(leader));
+}
+
+#[test]
+fn a_restarted_member_knows_no_leader_before_it_hears_from_one() {
+    let (mut world, leader, follower) = elected(3);
+    world.cut_off = vec![follower];
+    world.members.remove(&follower);
+    let started = world.now;
+    world.start(follower, 3, 1);
+    world.pass(Duration::from_millis(500));
+    assert_eq!(world.members[&follower].published().leader, None);
+    world.cut_off.clear();
+    world.pass(Duration::from_millis(300));
+    assert_eq!(world.members[&follower].published().leader, Some(leader));
+    let named = world.named(follower, started);
+    assert!(named.iter().flatten().eq([&leader]), "{named:?}");
+}
+
+#[test]
+fn a_lone_voter_and_its_readers_never_lose_their_leader() {
+    let mut world = World::new(1);
+    let named = world.leaders[&1].clone();
+    world.pass(Duration::from_secs(100));
+    assert_eq!(world.leaders[&1], named);
+    assert_eq!(world.leader(), Some(1));
+    assert!(world.members[&1].published().reads_need_no_quorum);
+}
+
+#[test]
+fn a_quiet_cluster_publishes_nothing_and_a_fresh_leader_is_never_in_doubt() {
+    for size in [2, 3, 5] {
+        let (mut world, leader, _) = elected(size);
+        for (id, named) in &world.leaders {
+            let term = world.members[id].published().term;
+            let named = named.iter().filter(|(_, of, _)| *of == term);
+            let named: Vec<_> = named.skip_while(|(.., it)| it.is_none()).collect();
+            assert!(
+                matches!(named[..], [(.., Some(it))] if *it == leader),
+                "{named:?}"
+            );
+        }
+        let before = world.publications.clone();
+        world.pass(Duration::from_secs(30));
+        assert_eq!(world.publications, before);
+    }
+}
