@@ -15,7 +15,7 @@ use crate::mailbox::Mailbox;
 use crate::plant::Plant;
 use crate::storage::{LogOp, vote};
 use crate::trace::now;
-use metastore_judges::bounds::Load;
+use metastore_judges::bounds::{Load, Rings};
 use metastore_judges::history::Ending;
 use metastore_judges::memberships::{Configuration, Look};
 use metastore_judges::model::Op;
@@ -54,6 +54,7 @@ pub(crate) struct Examined {
 /// Runs one life of a member.
 pub(crate) async fn drive(cluster: Rc<Cluster>, life: Rc<Life>, mut member: Member) {
     let mut next_token = 0;
+    let mut rings = Rings::default();
     look(&cluster, &life, &member);
     let mut removed = perform(&cluster, &life, &mut member);
     loop {
@@ -70,6 +71,10 @@ pub(crate) async fn drive(cluster: Rc<Cluster>, life: Rc<Life>, mut member: Memb
             return;
         }
         calls.extend(life.inbox.take_all());
+        if let Err(mut failure) = rings.ring(now(), calls.is_empty()) {
+            failure.story = format!("m{}: {}", life.id, failure.story);
+            return cluster.fail(failure);
+        }
         for input in inputs(&cluster, &life, &member, calls, &mut next_token) {
             let applied = life.seen.get().applied();
             life.applied_before.set(applied);

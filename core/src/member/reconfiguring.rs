@@ -22,6 +22,8 @@ pub(super) struct Changes {
     /// The membership looked at last, and whether the leader has to do something about it by itself.
     seen: Option<(LogId, bool)>,
     result: Rc<RefCell<Option<Result<(), Refusal>>>>,
+    /// When the leader tries again what it does by itself; none unless it just failed.
+    again_at: Option<Duration>,
 }
 
 struct Waiting {
@@ -43,7 +45,8 @@ impl Changes {
         }
         let running = self.running.as_ref().and_then(|running| running.client);
         let waiting = self.waiting.front().map(|waiting| waiting.deadline);
-        running.map(|(_, at)| at).into_iter().chain(waiting).min()
+        let deadlines = running.map(|(_, at)| at).into_iter().chain(waiting);
+        deadlines.chain(self.again_at).min()
     }
 
     /// All clients that wait for an answer.
@@ -71,6 +74,8 @@ impl Member {
 
     /// Answers what has ended and starts what may start; tells whether anything was started.
     pub(super) fn tend_membership(&mut self) -> bool {
+        let now = self.now;
+        self.changes.again_at.take_if(|at| *at <= now);
         self.finish_change();
         self.give_up_changes();
         if self.changes.running.is_some() || !self.changes_are_wanted() {
@@ -87,12 +92,15 @@ impl Member {
         }
         let following = Following::of(&self.raft, self.now, self.settings.election_timeout);
         let membership = self.replica.borrow().membership.membership().clone();
+        let rests = self.changes.again_at.is_some();
         if let Some(step) = Step::unfinished(&membership) {
-            self.start_change(step, None);
-            return true;
+            if !rests {
+                self.start_change(step, None);
+            }
+            return !rests;
         }
         self.start_next_change(&membership, &following)
-            || self.admit_joining_member(&membership, &following)
+            || !rests && self.admit_joining_member(&membership, &following)
     }
 
     /// Whether a client wants a change, or a membership is unfinished. This is asked in every turn.
@@ -117,6 +125,10 @@ impl Member {
             return;
         };
         let client = self.changes.running.take().and_then(|r| r.client);
+        if client.is_none() && result.is_err() {
+            // A leader that is cut off is refused at once, again and again.
+            self.changes.again_at = Some(self.now + self.settings.heartbeat);
+        }
         if let Some((token, _)) = client {
             let answer = result.map(|()| Arc::clone(&self.published.agreed_members));
             self.outputs
