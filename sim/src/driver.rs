@@ -178,6 +178,7 @@ fn ask(cluster: &Cluster, life: &Life, asked: &mut Asked, token: u64, waiting: W
         asked.questions.push(LeaseQuery { token, question });
     } else if let Some(input) = other_input(op, token) {
         asked.others.push(input);
+        acknowledge_early(cluster, life, &waiting);
     } else if needs_no_barrier(cluster, life, op) {
         return waiting.answer.push(read(life, op));
     } else {
@@ -200,10 +201,21 @@ fn needs_no_barrier(cluster: &Cluster, life: &Life, op: &Op) -> bool {
     let published = life.published.borrow();
     let planted = match cluster.world.plant {
         Some(Plant::ReadWithoutBarrier) => true,
+        Some(Plant::ListWithoutBarrier) => matches!(op, Op::List { .. }),
         Some(Plant::StaleLeaderRead) => published.leader == Some(life.id),
         _ => false,
     };
     op.is_serializable() || planted || published.reads_need_no_quorum
+}
+
+/// Answers a change before it is made, for a fault on purpose; nobody listens to what comes of it then.
+fn acknowledge_early(cluster: &Cluster, life: &Life, waiting: &Waiting) {
+    let published = life.published.borrow();
+    let planted = cluster.world.plant == Some(Plant::AcksChangesEarly);
+    if planted && published.leader == Some(life.id) && matches!(waiting.op, Op::Change(_)) {
+        let members = Arc::clone(&published.agreed_members);
+        waiting.answer.push(Ending::Changed(members));
+    }
 }
 
 /// What is asked of the member itself.
