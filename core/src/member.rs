@@ -25,6 +25,7 @@ use crate::raft::trimmer::Trimmer;
 use crate::raft::types::{Peer, Raft};
 
 mod answering;
+mod applying;
 mod checkpointing;
 mod compacting;
 mod forwarding;
@@ -43,6 +44,7 @@ mod transferring;
 
 pub use settings::{Recovered, Settings};
 
+use applying::Applications;
 use checkpointing::Checkpoints;
 use forwarding::Forwards;
 use leadership::Leadership;
@@ -80,6 +82,7 @@ pub struct Member {
     asks: Asks,
     compactor: Compactor,
     changes: Changes,
+    applications: Applications,
     transfers: Transfers,
     assembly: Assembly,
     standing: Standing,
@@ -149,6 +152,7 @@ impl Member {
             asks: Asks::new(settings.incarnation),
             compactor: Compactor::new(settings.auto_compaction, now),
             changes: Changes::default(),
+            applications: Applications::default(),
             transfers: Transfers::default(),
             assembly: Assembly::default(),
             standing,
@@ -219,7 +223,8 @@ impl Member {
             .chain(self.sweep_at)
             .chain(self.leases_alarm())
             .chain(self.compactor.next_alarm())
-            .chain(self.changes.alarm())
+            .chain(self.changes.alarm(self.now))
+            .chain(self.applications.alarm(self.now))
             .chain(self.transfers.alarm())
             .chain(self.assembly.alarm())
             .chain(self.standing.alarm())

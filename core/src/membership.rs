@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::output::MemberInfo;
 
 /// One change of the membership; ids are chosen by whoever proposes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MembershipChange {
     /// Bring a member in. One that is to vote counts in the quorum only once it has caught up.
     Add {

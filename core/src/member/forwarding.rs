@@ -86,6 +86,17 @@ impl Forwards {
         self.pause = PAUSE_MIN;
     }
 
+    /// The number of the next letter.
+    pub(super) fn number_letter(&mut self) -> u64 {
+        self.next_letter += 1;
+        self.next_letter - 1
+    }
+
+    /// Takes a letter of another member; false if it was taken before.
+    pub(super) fn take_letter(&mut self, from: u64, number: u64) -> bool {
+        self.taken.entry(from).or_default().take(number)
+    }
+
     fn wait_again(&mut self, number: u64, now: Duration) {
         self.waiting.push_back(number);
         if self.try_at <= now {
@@ -181,8 +192,7 @@ impl Member {
     }
 
     fn send_proposals(&mut self, leader: u64, term: u64, proposals: Vec<(u64, Command)>) {
-        let call = self.forwards.next_letter;
-        self.forwards.next_letter += 1;
+        let call = self.forwards.number_letter();
         self.send_forwarded(leader, call, Forwarded::Proposals { term, proposals });
     }
 
@@ -222,17 +232,14 @@ impl Member {
         term: u64,
         proposals: Vec<(u64, Command)>,
     ) {
-        if !self.forwards.taken.entry(from).or_default().take(call) {
+        if !self.forwards.take_letter(from, call) {
             return;
         }
-        let leads = self.published.leader == Some(self.id) && self.published.term == term;
+        let refused = self.refusal_in(term);
         let deadline = self.now + self.settings.request_timeout;
         for (number, command) in proposals {
-            let refusal = if !leads && !self.forwards.led.contains(&term) {
-                Refusal::LeaderChanged
-            } else if !leads {
-                let leader = self.published.leader;
-                Refusal::NotLeader { leader }
+            let refusal = if let Some(refusal) = &refused {
+                refusal.clone()
             } else if self.pending.len() >= PROPOSALS_MAX {
                 Refusal::TooManyRequests
             } else {
@@ -257,6 +264,18 @@ impl Member {
                 result: Err(refusal),
             };
             self.forwards.ends.entry(from).or_default().push(end);
+        }
+    }
+
+    /// Why a letter for the leader of this term is refused here, if it is.
+    pub(super) fn refusal_in(&self, term: u64) -> Option<Refusal> {
+        let leader = self.published.leader;
+        if leader == Some(self.id) && self.published.term == term {
+            None
+        } else if self.forwards.led.contains(&term) {
+            Some(Refusal::NotLeader { leader })
+        } else {
+            Some(Refusal::LeaderChanged)
         }
     }
 

@@ -60,6 +60,10 @@ impl Member {
             Forwarded::NoReadIndex => self.take_read_index(from, call, None),
             Forwarded::AskLeases(queries) => self.serve_leases(from, queries),
             Forwarded::LeaseAnswers(answers) => self.take_lease_answers(answers),
+            Forwarded::Change { term, change } => self.take_application(from, call, term, change),
+            Forwarded::Changed { index, result } => {
+                self.take_change_end(from, call, index, result);
+            }
         }
     }
 

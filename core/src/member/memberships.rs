@@ -1,7 +1,5 @@
 //! The memberships that a member knows, for those who judge it from outside.
 
-use openraft::async_runtime::watch::WatchReceiver;
-
 use super::Member;
 use crate::raft::following;
 use crate::raft::types::{LogId, StoredMembership};
@@ -15,15 +13,13 @@ impl Member {
     /// The entries that set the newest membership it has applied, and the newest one in its log, which may not be
     /// committed; cheap enough to be asked after each input.
     pub fn memberships_at(&self) -> (Option<LogId>, Option<LogId>) {
-        let metrics = self.raft.metrics();
-        let newest = *metrics.borrow_watched().membership_config.log_id();
+        let newest = *following::newest_membership(&self.raft).log_id();
         (*self.replica.borrow().membership.log_id(), newest)
     }
 
     /// The newest membership it has applied, and the newest one in its log.
     pub fn memberships(&self) -> (StoredMembership, StoredMembership) {
-        let metrics = self.raft.metrics();
-        let newest = StoredMembership::clone(&metrics.borrow_watched().membership_config);
+        let newest = StoredMembership::clone(&following::newest_membership(&self.raft));
         (self.replica.borrow().membership.clone(), newest)
     }
 }

@@ -9,61 +9,82 @@ use std::time::Duration;
 use super::Member;
 use super::publishing::list_members;
 use crate::membership::{self, MembershipChange, Rules, Sight};
-use crate::output::{MemberInfo, Output, Refusal};
+use crate::output::{Output, Refusal};
 use crate::raft::following::{self, Following};
+use crate::raft::message::Forwarded;
 use crate::raft::reconfiguration::{Roster, Step, is_unfinished, joining};
 use crate::raft::types::LogId;
 
 /// Changes asked for, and the one under way.
 #[derive(Default)]
 pub(super) struct Changes {
-    waiting: VecDeque<Waiting>,
+    pub(super) waiting: VecDeque<Waiting>,
     running: Option<Running>,
     /// The membership looked at last, and whether the leader has to do something about it by itself.
     seen: Option<(LogId, bool)>,
     result: Rc<RefCell<Option<Result<(), Refusal>>>>,
+    /// After one that failed, the next begins no sooner: what failed may fail again at once.
+    not_before: Duration,
 }
 
-struct Waiting {
-    token: u64,
-    change: MembershipChange,
-    deadline: Duration,
+/// Who asked for a change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Applicant {
+    /// Whoever handed this token in.
+    Client(u64),
+    /// A client of another member, which wrote this letter about it.
+    Peer { member: u64, letter: u64 },
+}
+
+pub(super) struct Waiting {
+    pub(super) applicant: Applicant,
+    pub(super) change: MembershipChange,
+    pub(super) deadline: Duration,
 }
 
 /// A change that consensus works on. It goes on when its client has given up.
 struct Running {
-    client: Option<(u64, Duration)>,
+    client: Option<(Applicant, Duration)>,
 }
 
+/// Changes that may wait at once; more are refused at once rather than queued.
+pub(super) const CHANGES_MAX: usize = 256;
+
+/// The pause after a change that failed.
+const FAILURE_PAUSE: Duration = Duration::from_millis(100);
+
 impl Changes {
-    /// When the next client gives up, or at once when there is something to say.
-    pub(super) fn alarm(&self) -> Option<Duration> {
+    /// When the next client gives up, what failed may be tried again, or at once when there is something to say.
+    pub(super) fn alarm(&self, now: Duration) -> Option<Duration> {
         if self.result.borrow().is_some() {
             return Some(Duration::ZERO);
         }
         let running = self.running.as_ref().and_then(|running| running.client);
-        let waiting = self.waiting.front().map(|waiting| waiting.deadline);
-        running.map(|(_, at)| at).into_iter().chain(waiting).min()
+        let running = running.map(|(_, at)| at);
+        let waiting = self.waiting.iter().map(|waiting| waiting.deadline);
+        let again = (self.not_before > now).then_some(self.not_before);
+        running.into_iter().chain(waiting).chain(again).min()
     }
 
-    /// All clients that wait for an answer.
-    pub(super) fn take_clients(&mut self) -> Vec<u64> {
+    /// All who wait for an answer.
+    pub(super) fn take_applicants(&mut self) -> Vec<Applicant> {
         let running = self.running.as_mut().and_then(|r| r.client.take());
-        let waiting = self.waiting.drain(..).map(|waiting| waiting.token);
-        running
-            .map(|(token, _)| token)
-            .into_iter()
-            .chain(waiting)
-            .collect()
+        let waiting = self.waiting.drain(..).map(|waiting| waiting.applicant);
+        let running = running.map(|(applicant, _)| applicant).into_iter();
+        running.chain(waiting).collect()
     }
 }
 
 impl Member {
-    /// Takes a change in; only the leader makes any.
+    /// Takes a client's change in. Only the leader makes any; another member asks it to.
     pub(super) fn change_membership(&mut self, token: u64, change: MembershipChange) {
+        let applicant = Applicant::Client(token);
+        if self.changes.waiting.len() + self.applications.len() >= CHANGES_MAX {
+            return self.answer_change(applicant, Err(Refusal::TooManyRequests));
+        }
         let deadline = self.now + self.settings.request_timeout;
         self.changes.waiting.push_back(Waiting {
-            token,
+            applicant,
             change,
             deadline,
         });
@@ -73,13 +94,22 @@ impl Member {
     pub(super) fn tend_membership(&mut self) -> bool {
         self.finish_change();
         self.give_up_changes();
+        self.finish_applications();
+        if self
+            .published
+            .leader
+            .is_some_and(|leader| leader != self.id)
+        {
+            self.apply_elsewhere();
+            return false;
+        }
         if self.changes.running.is_some() || !self.changes_are_wanted() {
             return false;
         }
         // One that has taken itself out steps down soon, and must begin nothing else.
         let leads = self.published.leader == Some(self.id);
-        if !leads || !self.raft.voter_ids().any(|voter| voter == self.id) {
-            self.refuse_changes();
+        let votes = self.raft.voter_ids().any(|voter| voter == self.id);
+        if !leads || !votes || self.changes.not_before > self.now {
             return false;
         }
         if !following::membership_is_settled(&self.raft, &self.replica.borrow()) {
@@ -116,39 +146,48 @@ impl Member {
         let Some(result) = self.changes.result.borrow_mut().take() else {
             return;
         };
+        if result.is_err() {
+            self.changes.not_before = self.now + FAILURE_PAUSE;
+        }
         let client = self.changes.running.take().and_then(|r| r.client);
-        if let Some((token, _)) = client {
-            let answer = result.map(|()| Arc::clone(&self.published.agreed_members));
-            self.outputs
-                .push_back(Output::MembershipAnswer { token, answer });
+        if let Some((applicant, _)) = client {
+            self.answer_change(applicant, result);
         }
     }
 
     fn give_up_changes(&mut self) {
         let now = self.now;
-        let late = |at: Duration| at <= now;
-        let mut tokens = Vec::new();
+        let mut late = Vec::new();
         if let Some(running) = &mut self.changes.running {
-            tokens.extend(running.client.take_if(|(_, at)| late(*at)).map(|(t, _)| t));
+            let client = running.client.take_if(|(_, at)| *at <= now);
+            late.extend(client.map(|(applicant, _)| applicant));
         }
-        while let Some(waiting) = self.changes.waiting.pop_front_if(|w| late(w.deadline)) {
-            tokens.push(waiting.token);
+        let waiting = &mut self.changes.waiting;
+        if waiting.iter().any(|it| it.deadline <= now) {
+            let (over, rest) = waiting.drain(..).partition(|it| it.deadline <= now);
+            *waiting = rest;
+            let over: VecDeque<Waiting> = over;
+            late.extend(over.into_iter().map(|it| it.applicant));
         }
-        for token in tokens {
-            self.answer_change(token, Err(Refusal::TimedOut));
-        }
-    }
-
-    fn refuse_changes(&mut self) {
-        let leader = self.published.leader.filter(|leader| *leader != self.id);
-        for token in self.changes.take_clients() {
-            self.answer_change(token, Err(Refusal::NotLeader { leader }));
+        for applicant in late {
+            self.answer_change(applicant, Err(Refusal::TimedOut));
         }
     }
 
-    fn answer_change(&mut self, token: u64, answer: Result<Arc<[MemberInfo]>, Refusal>) {
-        self.outputs
-            .push_back(Output::MembershipAnswer { token, answer });
+    /// Answers whoever asked for a change: a client here with all members, another member with what it needs to know.
+    pub(super) fn answer_change(&mut self, applicant: Applicant, result: Result<(), Refusal>) {
+        match applicant {
+            Applicant::Client(token) => {
+                let answer = result.map(|()| Arc::clone(&self.published.agreed_members));
+                self.outputs
+                    .push_back(Output::MembershipAnswer { token, answer });
+            }
+            Applicant::Peer { member, letter } => {
+                let index = self.published.applied;
+                let ended = Forwarded::Changed { index, result };
+                self.send_forwarded(member, letter, ended);
+            }
+        }
     }
 
     fn start_next_change(&mut self, membership: &Roster, following: &Following) -> bool {
@@ -169,11 +208,11 @@ impl Member {
             match membership::check(&waiting.change, &sight, rules) {
                 Ok(()) => {
                     let step = Step::of(waiting.change, membership);
-                    self.start_change(step, Some((waiting.token, waiting.deadline)));
+                    self.start_change(step, Some((waiting.applicant, waiting.deadline)));
                     return true;
                 }
                 Err(error) => {
-                    self.answer_change(waiting.token, Err(Refusal::Membership(error)));
+                    self.answer_change(waiting.applicant, Err(Refusal::Membership(error)));
                 }
             }
         }
@@ -198,7 +237,7 @@ impl Member {
         true
     }
 
-    fn start_change(&mut self, step: Step, client: Option<(u64, Duration)>) {
+    fn start_change(&mut self, step: Step, client: Option<(Applicant, Duration)>) {
         self.changes.running = Some(Running { client });
         let (raft, result) = (self.raft.clone(), Rc::clone(&self.changes.result));
         drop(self.executor.spawn(async move {

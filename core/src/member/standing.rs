@@ -106,12 +106,10 @@ impl Member {
         }
         self.refuse_all_barriers(&Refusal::Stopped);
         self.refuse_all_asks(&Refusal::Stopped);
-        for token in self.changes.take_clients() {
-            self.outputs.push_back(Output::MembershipAnswer {
-                token,
-                answer: Err(Refusal::Stopped),
-            });
+        for applicant in self.changes.take_applicants() {
+            self.answer_change(applicant, Err(Refusal::Stopped));
         }
+        self.leave_applications();
         for token in self.transfers.take_clients() {
             self.outputs.push_back(Output::TransferAnswer {
                 token,

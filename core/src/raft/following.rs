@@ -86,6 +86,11 @@ pub(crate) fn leader(raft: &Raft) -> Option<u64> {
     raft.metrics().borrow_watched().current_leader
 }
 
+/// The newest membership in the log, which need not be committed.
+pub(crate) fn newest_membership(raft: &Raft) -> Arc<StoredMembership> {
+    Arc::clone(&raft.metrics().borrow_watched().membership_config)
+}
+
 /// The vote that this member last made durable.
 pub(crate) fn vote(raft: &Raft) -> Vote {
     raft.metrics().borrow_watched().vote

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::network::{Reply, Request};
 use crate::command::Command;
 use crate::lease::{LeaseAnswer, LeaseQuery};
+use crate::membership::MembershipChange;
 use crate::output::{Outcome, Refusal};
 
 /// A request to a peer or a reply to one, with the number that ties the two together.
@@ -43,6 +44,14 @@ pub(crate) enum Forwarded {
     AskLeases(Vec<LeaseQuery>),
     /// What the lessor says.
     LeaseAnswers(LeaseAnswers),
+    /// A change of the membership, to be made by the leader of this term alone.
+    Change { term: u64, change: MembershipChange },
+    /// What came of the change that was asked for in the letter with this number, and how far the leader's state was
+    /// then. Where nobody leads, nothing was done.
+    Changed {
+        index: u64,
+        result: Result<(), Refusal>,
+    },
 }
 
 /// Answers to questions to the lessor, by the asking member's numbers.
@@ -119,6 +128,8 @@ impl fmt::Display for Forwarded {
             Self::ReadIndex { term, index } => write!(f, "read index {index} of term {term}"),
             Self::NoReadIndex => f.write_str("no read index"),
             Self::AskLeases(queries) => write!(f, "{} questions about leases", queries.len()),
+            Self::Change { term, change } => write!(f, "change in term {term}: {change:?}"),
+            Self::Changed { index, result } => write!(f, "end of a change at {index}: {result:?}"),
             Self::LeaseAnswers(answers) => write!(f, "{} answers about leases", answers.len()),
         }
     }

@@ -20,6 +20,7 @@ use super::*;
 use crate::command::{Command, Request as CommandRequest};
 use crate::kv_error::KvError;
 use crate::lease::{LeaseAnswer, LeaseQuery, LeaseQuestion, LeaseStatus};
+use crate::membership::MembershipChange;
 use crate::output::{Outcome, Refusal};
 use crate::raft::machine::Mark;
 use crate::raft::message::ForwardedEnd;
@@ -239,6 +240,20 @@ fn lease_answer() -> impl Strategy<Value = LeaseAnswer> {
     ]
 }
 
+fn change() -> impl Strategy<Value = MembershipChange> {
+    let urls = prop::collection::vec("[a-z:/]{0,12}", 0..3);
+    (any::<u64>(), urls, 0..5_u8).prop_map(|(id, peer_urls, kind)| match kind {
+        0 | 1 => MembershipChange::Add {
+            id,
+            peer_urls,
+            learner: kind == 0,
+        },
+        2 => MembershipChange::Remove { id },
+        3 => MembershipChange::Update { id, peer_urls },
+        _ => MembershipChange::Promote { id },
+    })
+}
+
 fn forwarded() -> impl Strategy<Value = PeerMessage> {
     let end = (
         any::<[u64; 3]>(),
@@ -256,6 +271,7 @@ fn forwarded() -> impl Strategy<Value = PeerMessage> {
         prop::result::maybe_err(lease_answer(), refusal()),
     );
     let proposals = prop::collection::vec((any::<u64>(), command()), 0..4);
+    let changed = (any::<u64>(), prop::result::maybe_err(Just(()), refusal()));
     prop_oneof![
         (any::<u64>(), proposals)
             .prop_map(|(term, proposals)| forwards(Forwarded::Proposals { term, proposals })),
@@ -277,6 +293,9 @@ fn forwarded() -> impl Strategy<Value = PeerMessage> {
             .prop_map(|queries| forwards(Forwarded::AskLeases(queries))),
         prop::collection::vec(answer, 0..3)
             .prop_map(|answers| forwards(Forwarded::LeaseAnswers(answers))),
+        (any::<u64>(), change())
+            .prop_map(|(term, change)| forwards(Forwarded::Change { term, change })),
+        changed.prop_map(|(index, result)| forwards(Forwarded::Changed { index, result })),
     ]
 }
 

@@ -1,0 +1,168 @@
+//! Changes of the membership that clients ask of a member that does not lead: it applies to the leader for them.
+//!
+//! As with proposals, an application goes out again only where a leader said that it did nothing about it. If the leader
+//! changes meanwhile, nobody knows, and the client is told so. What came of one is told when this member's own state has
+//! got as far as the leader's then was, so that the members listed here are those after the change.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Member;
+use super::reconfiguring::{Applicant, CHANGES_MAX, Waiting};
+use crate::membership::MembershipChange;
+use crate::output::{Output, Refusal};
+use crate::raft::message::Forwarded;
+
+/// Applications that have no end yet, by the letters they went out in.
+#[derive(Default)]
+pub(super) struct Applications {
+    away: BTreeMap<u64, Application>,
+    /// No application goes out again before this time.
+    not_before: Duration,
+}
+
+struct Application {
+    waiting: Waiting,
+    leader: u64,
+    term: u64,
+    /// What the leader said, and the index that its state had then.
+    end: Option<(u64, Result<(), Refusal>)>,
+}
+
+/// The pause after the answer that somebody else leads, before the next try.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(20);
+
+impl Applications {
+    pub(super) fn len(&self) -> usize {
+        self.away.len()
+    }
+
+    /// When the next client gives up, or what was refused may go out again.
+    pub(super) fn alarm(&self, now: Duration) -> Option<Duration> {
+        let deadlines = self.away.values().map(|it| it.waiting.deadline);
+        let again = (self.not_before > now).then_some(self.not_before);
+        deadlines.chain(again).min()
+    }
+}
+
+impl Member {
+    /// Sends to the leader what clients here ask for, and back what those of other members do.
+    pub(super) fn apply_elsewhere(&mut self) {
+        let Some(leader) = self.published.leader else {
+            return;
+        };
+        if self.applications.not_before > self.now {
+            return;
+        }
+        let term = self.published.term;
+        for waiting in std::mem::take(&mut self.changes.waiting) {
+            if let Applicant::Peer { .. } = waiting.applicant {
+                let leader = Some(leader);
+                self.answer_change(waiting.applicant, Err(Refusal::NotLeader { leader }));
+                continue;
+            }
+            let change = waiting.change.clone();
+            let letter = self.forwards.number_letter();
+            let application = Application {
+                waiting,
+                leader,
+                term,
+                end: None,
+            };
+            self.applications.away.insert(letter, application);
+            self.send_forwarded(leader, letter, Forwarded::Change { term, change });
+        }
+    }
+
+    /// Another member applies for one of its clients.
+    pub(super) fn take_application(
+        &mut self,
+        from: u64,
+        letter: u64,
+        term: u64,
+        change: MembershipChange,
+    ) {
+        if !self.forwards.take_letter(from, letter) {
+            return;
+        }
+        let applicant = Applicant::Peer {
+            member: from,
+            letter,
+        };
+        if let Some(refusal) = self.refusal_in(term) {
+            return self.answer_change(applicant, Err(refusal));
+        }
+        if self.changes.waiting.len() >= CHANGES_MAX {
+            return self.answer_change(applicant, Err(Refusal::TooManyRequests));
+        }
+        let deadline = self.now + self.settings.request_timeout;
+        self.changes.waiting.push_back(Waiting {
+            applicant,
+            change,
+            deadline,
+        });
+    }
+
+    /// What came of an application.
+    pub(super) fn take_change_end(
+        &mut self,
+        from: u64,
+        letter: u64,
+        index: u64,
+        result: Result<(), Refusal>,
+    ) {
+        let away = &mut self.applications.away;
+        let Some(application) = away.get_mut(&letter).filter(|it| it.leader == from) else {
+            return;
+        };
+        if !matches!(result, Err(Refusal::NotLeader { .. })) {
+            application.end.get_or_insert((index, result));
+        } else if application.end.is_none()
+            && let Some(application) = away.remove(&letter)
+        {
+            self.changes.waiting.push_back(application.waiting);
+            self.applications.not_before = self.now + REFUSAL_PAUSE;
+        }
+    }
+
+    /// Answers what this member's own state has caught up with, what took too long, and what nobody can know.
+    pub(super) fn finish_applications(&mut self) {
+        if self.applications.away.is_empty() {
+            return;
+        }
+        let (now, applied) = (self.now, self.published.applied);
+        let newest = self.published.leader.map(|_| self.published.term);
+        let over = |_: &u64, it: &mut Application| match &it.end {
+            Some((index, _)) => *index <= applied || it.waiting.deadline <= now,
+            None => it.waiting.deadline <= now || newest.is_some_and(|term| term > it.term),
+        };
+        let ended: Vec<_> = self.applications.away.extract_if(.., over).collect();
+        for (_, application) in ended {
+            let result = match application.end {
+                Some((index, result)) if index <= applied => result,
+                _ if application.waiting.deadline <= now => Err(Refusal::TimedOut),
+                _ => Err(Refusal::LeaderChanged),
+            };
+            self.answer_change(application.waiting.applicant, result);
+        }
+    }
+
+    /// This member was removed: whoever wanted that has it, and nobody else hears more.
+    pub(super) fn leave_applications(&mut self) {
+        let leave = MembershipChange::Remove { id: self.id };
+        for (_, application) in std::mem::take(&mut self.applications.away) {
+            let waiting = application.waiting;
+            match waiting.applicant {
+                // Its own state may never get as far.
+                Applicant::Client(token) if waiting.change == leave => {
+                    let all = self.published.agreed_members.iter();
+                    let left = all.filter(|member| member.id != self.id).cloned().collect();
+                    let answer = Ok(left);
+                    self.outputs
+                        .push_back(Output::MembershipAnswer { token, answer });
+                }
+                applicant => self.answer_change(applicant, Err(Refusal::Stopped)),
+            }
+        }
+    }
+}
