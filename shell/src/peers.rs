@@ -129,7 +129,8 @@ async fn sort(office: &RefCell<Office>, post: &Post) {
         }
         let mut back = Vec::new();
         for Letter { to, message } in basket.letters {
-            if let Err((message, reason)) = office.send(to, message) {
+            if let Err(unsent) = office.send(to, message) {
+                let (message, reason) = *unsent;
                 back.push((message, reason.to_owned()));
             }
         }
@@ -138,12 +139,12 @@ async fn sort(office: &RefCell<Office>, post: &Post) {
 }
 
 impl Office {
-    fn send(&self, to: u64, message: PeerMessage) -> Result<(), (PeerMessage, &'static str)> {
+    fn send(&self, to: u64, message: PeerMessage) -> Result<(), Box<(PeerMessage, &'static str)>> {
         match self.links.get(&to) {
             Some(peer) => peer
                 .send(message)
-                .map_err(|it| (it, "too many letters wait for this member")),
-            None => Err((message, "no peer URL of this member is known")),
+                .map_err(|it| Box::new((it, "too many letters wait for this member"))),
+            None => Err(Box::new((message, "no peer URL of this member is known"))),
         }
     }
 

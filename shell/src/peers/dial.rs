@@ -89,30 +89,30 @@ impl Body for Outgoing {
     }
 }
 
-/// Connects, introduces the sender, and waits until it is accepted.
-pub(super) async fn dial(
+/// Introduces the sender on a connection to where `url` points, and waits until it is accepted.
+pub(super) async fn introduce(
+    stream: TcpStream,
     url: &Url,
     introduction: &Introduction,
     lane: SharedLane,
     patience: Duration,
 ) -> Result<Conversation, DialError> {
-    let dialled = tokio::time::timeout(patience, open(url, introduction, lane)).await;
-    dialled.unwrap_or_else(|_| {
+    let introduced = converse(stream, url, introduction, lane);
+    let introduced = tokio::time::timeout(patience, introduced).await;
+    introduced.unwrap_or_else(|_| {
         Err(DialError::Unreachable(format!(
             "{url}: nobody accepted within {patience:?}"
         )))
     })
 }
 
-async fn open(
+async fn converse(
+    stream: TcpStream,
     url: &Url,
     introduction: &Introduction,
     lane: SharedLane,
 ) -> Result<Conversation, DialError> {
     let unreachable = |error: String| DialError::Unreachable(format!("{url}: {error}"));
-    let stream = connect(url)
-        .await
-        .map_err(|error| unreachable(error.to_string()))?;
     let (mut sender, connection) = Builder::new(Local)
         .max_send_buf_size(FRAME_BYTES_MAX as usize)
         .handshake::<_, Outgoing>(TokioIo::new(stream))

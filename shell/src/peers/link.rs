@@ -16,7 +16,8 @@ use hyper::body::{Body, Incoming};
 use metastore_core::raft::PeerMessage;
 use metastore_proto::peer::Receipt;
 use prost::Message;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::Me;
 use super::dial::{self, Conversation, DialError};
@@ -71,6 +72,14 @@ const JITTER_MILLIS: u64 = 40;
 
 /// Attempts under way at once.
 const ATTEMPTS_MAX: usize = 12;
+
+/// How long a receiver that is there may take to accept before another connection is tried beside the first: something
+/// in between may answer for it.
+const GRACE: Duration = Duration::from_millis(180);
+
+/// How long a connection is kept that nobody accepts. Longer than a receiver takes that has more to do than it can: if
+/// it were given up sooner, the attempts alone would keep such a receiver busy.
+const INTRODUCTION_MAX: Duration = Duration::from_secs(5);
 
 /// The pause after the receiver refused: somebody has to change something first.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
@@ -194,41 +203,61 @@ impl Link {
         }
     }
 
-    /// Attempts one after the other, each with time to succeed while the next begin.
+    /// Tries until the receiver accepts a connection.
+    ///
+    /// A network that swallows packets is tried again at short intervals, since an attempt is one packet. Where somebody
+    /// is there the intervals are longer, and the earlier connections stay: whichever is accepted first is taken.
     async fn dial(&self) -> Conversation {
         let began = Instant::now();
-        let mut attempts = FuturesUnordered::new();
-        let mut pause = Duration::ZERO;
-        for number in 0_usize.. {
-            let next = sleep(pause);
-            tokio::pin!(next);
-            pause = ATTEMPT_PAUSE + jitter();
-            loop {
-                tokio::select! {
-                    Some(attempt) = attempts.next() => match attempt {
-                        Ok(conversation) => return conversation,
-                        Err(DialError::Refused(status)) => {
-                            self.complain(status.message(), "a member refuses the connection");
-                            pause = REFUSED_PAUSE;
+        let mut reaching = FuturesUnordered::new();
+        let mut introduced = FuturesUnordered::new();
+        let mut next = Instant::now();
+        let mut number = 0_usize;
+        loop {
+            tokio::select! {
+                Some(reached) = reaching.next() => match reached {
+                    Ok((stream, url)) => {
+                        next = next.max(Instant::now() + GRACE + jitter());
+                        introduced.push(self.introduce(stream, url));
+                    }
+                    Err(reason) => self.complain_late(began, reason),
+                },
+                Some(answer) = introduced.next() => match answer {
+                    Ok(conversation) => return conversation,
+                    Err(DialError::Refused(status)) => {
+                        self.complain(status.message(), "a member refuses the connection");
+                        next = Instant::now() + REFUSED_PAUSE;
+                    }
+                    Err(DialError::Unreachable(reason)) => {
+                        self.complain_late(began, reason);
+                        if introduced.is_empty() {
+                            next = next.min(Instant::now() + ATTEMPT_PAUSE);
                         }
-                        Err(DialError::Unreachable(reason)) => {
-                            if began.elapsed() > UNHEARD_MAX {
-                                self.complain(&reason, "cannot reach a member");
-                            }
-                        }
-                    },
-                    () = next.as_mut() => break,
+                    }
+                },
+                () = sleep_until(next) => {
+                    next = Instant::now() + ATTEMPT_PAUSE + jitter();
+                    let urls = self.way.urls.borrow();
+                    if reaching.len() < ATTEMPTS_MAX && !urls.is_empty() {
+                        reaching.push(self.reach(urls[number % urls.len()].clone()));
+                        number += 1;
+                    }
                 }
             }
-            let urls = self.way.urls.borrow();
-            if attempts.len() < ATTEMPTS_MAX && !urls.is_empty() {
-                attempts.push(self.attempt(urls[number % urls.len()].clone()));
-            }
         }
-        unreachable!("attempts never end")
     }
 
-    async fn attempt(&self, url: Url) -> Result<Conversation, DialError> {
+    /// A connection, on which nothing has been said yet.
+    async fn reach(&self, url: Url) -> Result<(TcpStream, Url), String> {
+        let patience = self.way.me.election_timeout;
+        match timeout(patience, dial::connect(&url)).await {
+            Ok(Ok(stream)) => Ok((stream, url)),
+            Ok(Err(error)) => Err(format!("{url}: {error}")),
+            Err(_) => Err(format!("{url}: nobody answered within {patience:?}")),
+        }
+    }
+
+    async fn introduce(&self, stream: TcpStream, url: Url) -> Result<Conversation, DialError> {
         let me = &self.way.me;
         let introduction = Introduction {
             cluster_id: me.cluster_id,
@@ -237,7 +266,14 @@ impl Link {
             peer_urls: me.peer_urls.clone(),
         };
         let lane = Rc::clone(&self.lane);
-        dial::dial(&url, &introduction, lane, me.election_timeout).await
+        dial::introduce(stream, &url, &introduction, lane, INTRODUCTION_MAX).await
+    }
+
+    /// Members do not start all at once, so what lasts a moment only is no reason to complain.
+    fn complain_late(&self, began: Instant, reason: String) {
+        if began.elapsed() > UNHEARD_MAX {
+            self.complain(&reason, "cannot reach a member");
+        }
     }
 
     fn complain(&self, reason: &str, message: &'static str) {
