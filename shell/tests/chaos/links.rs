@@ -3,20 +3,23 @@
 //! Members know each other by the addresses of these proxies. Who has opened a connection is found out from the
 //! kernel's table of sockets, so the members need not say it.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::spawn_local;
+use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::sockets;
+use crate::cluster::connection::single_threaded_runtime;
 
 /// What a link does to what passes it, in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -28,18 +31,18 @@ pub(crate) struct Condition {
 
 /// All links. Cloning shares them.
 #[derive(Clone)]
-pub(crate) struct Links(Rc<Shared>);
+pub(crate) struct Links(Arc<Shared>);
 
 struct Shared {
     /// Where the proxies before each member listen.
     addresses: Vec<SocketAddr>,
     /// The process in each place; 0 for none.
-    pids: Vec<Cell<u32>>,
+    pids: Vec<AtomicU32>,
     /// From one place to another; without an entry, all is well.
-    conditions: RefCell<BTreeMap<(usize, usize), Condition>>,
+    conditions: Mutex<BTreeMap<(usize, usize), Condition>>,
     changed: Notify,
     /// Connections of a link that was reset before this number are to end.
-    resets: RefCell<BTreeMap<(usize, usize), u64>>,
+    resets: Mutex<BTreeMap<(usize, usize), u64>>,
 }
 
 /// A connection that stands, or wants to.
@@ -52,24 +55,39 @@ struct Between {
 }
 
 impl Links {
-    /// Opens a proxy before each of these addresses of members.
-    pub(crate) async fn open(members: &[SocketAddr]) -> Self {
-        let mut listeners = Vec::new();
-        for _ in members {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-            listeners.push(listener.expect("a free port"));
-        }
-        let address = |listener: &TcpListener| listener.local_addr().expect("a bound socket");
-        let links = Self(Rc::new(Shared {
+    /// Opens a proxy before each of these addresses of members. All of them have a thread of their own, so that
+    /// whatever the caller does the network goes on.
+    pub(crate) fn open(members: &[SocketAddr]) -> Self {
+        let listeners: Vec<std::net::TcpListener> = members
+            .iter()
+            .map(|_| {
+                let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+                let listener = listener.expect("a free port");
+                listener.set_nonblocking(true).expect("a socket");
+                listener
+            })
+            .collect();
+        let address = |listener: &std::net::TcpListener| {
+            let address = listener.local_addr();
+            address.expect("a bound socket")
+        };
+        let links = Self(Arc::new(Shared {
             addresses: listeners.iter().map(address).collect(),
-            pids: members.iter().map(|_| Cell::new(0)).collect(),
-            conditions: RefCell::default(),
+            pids: members.iter().map(|_| AtomicU32::new(0)).collect(),
+            conditions: Mutex::default(),
             changed: Notify::new(),
-            resets: RefCell::default(),
+            resets: Mutex::default(),
         }));
-        for (place, (listener, member)) in listeners.into_iter().zip(members).enumerate() {
-            spawn_local(links.clone().serve(listener, place, *member));
-        }
+        let (shared, members) = (links.clone(), members.to_vec());
+        thread::spawn(move || {
+            LocalSet::new().block_on(&single_threaded_runtime(), async {
+                for (place, (listener, member)) in listeners.into_iter().zip(members).enumerate() {
+                    let listener = TcpListener::from_std(listener).expect("within a runtime");
+                    spawn_local(shared.clone().serve(listener, place, member));
+                }
+                pending::<()>().await;
+            });
+        });
         links
     }
 
@@ -80,36 +98,36 @@ impl Links {
 
     /// The process in a place has changed.
     pub(crate) fn runs(&self, place: usize, pid: u32) {
-        self.0.pids[place].set(pid);
+        self.0.pids[place].store(pid, Ordering::Relaxed);
     }
 
     /// Changes what a link does in the direction from one place to another.
     pub(crate) fn set(&self, from: usize, to: usize, condition: Condition) {
-        self.0.conditions.borrow_mut().insert((from, to), condition);
+        locked(&self.0.conditions).insert((from, to), condition);
         self.0.changed.notify_waiters();
     }
 
     /// Closes all connections between the two.
     pub(crate) fn reset(&self, one: usize, other: usize) {
         let link = (one.min(other), one.max(other));
-        *self.0.resets.borrow_mut().entry(link).or_default() += 1;
+        *locked(&self.0.resets).entry(link).or_default() += 1;
         self.0.changed.notify_waiters();
     }
 
     /// All is well again.
     pub(crate) fn heal(&self) {
-        self.0.conditions.borrow_mut().clear();
+        locked(&self.0.conditions).clear();
         self.0.changed.notify_waiters();
     }
 
     fn condition(&self, from: usize, to: usize) -> Condition {
-        let conditions = self.0.conditions.borrow();
+        let conditions = locked(&self.0.conditions);
         conditions.get(&(from, to)).copied().unwrap_or_default()
     }
 
     fn resets_so_far(&self, one: usize, other: usize) -> u64 {
         let link = (one.min(other), one.max(other));
-        self.0.resets.borrow().get(&link).copied().unwrap_or(0)
+        locked(&self.0.resets).get(&link).copied().unwrap_or(0)
     }
 
     async fn serve(self, listener: TcpListener, to: usize, member: SocketAddr) {
@@ -135,7 +153,7 @@ impl Links {
         };
         let inode = sockets::inode(from, to).ok()?;
         let mut pids = self.0.pids.iter();
-        pids.position(|pid| sockets::has_open(pid.get(), inode))
+        pids.position(|pid| sockets::has_open(pid.load(Ordering::Relaxed), inode))
     }
 
     async fn join(self, caller: TcpStream, from: usize, to: usize, member: SocketAddr) {
@@ -231,6 +249,10 @@ impl Links {
     }
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nobody panics while holding it")
+}
+
 /// Bytes that pass at once, and how many such pieces a direction holds.
 const PIECE_BYTES: usize = 16 << 10;
 const PIECES_MAX: usize = 64;
@@ -241,11 +263,9 @@ const NARROWNESS_MAX: Duration = Duration::from_secs(2);
 mod tests {
     use std::future::Future;
 
-    use tokio::task::LocalSet;
     use tokio::time::timeout;
 
     use super::*;
-    use crate::cluster::connection::single_threaded_runtime;
 
     /// A member in place 0 that says everything back, and a caller in place 1.
     async fn with_an_echo<F: Future<Output = ()>>(test: impl FnOnce(Links, TcpStream) -> F) {
@@ -258,7 +278,7 @@ mod tests {
                 spawn_local(async move { tokio::io::copy(&mut reads, &mut writes).await });
             }
         });
-        let links = Links::open(&[address, address]).await;
+        let links = Links::open(&[address, address]);
         links.runs(1, std::process::id());
         let caller = TcpStream::connect(links.address(0)).await;
         test(links, caller.expect("the proxy listens")).await;

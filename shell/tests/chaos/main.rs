@@ -52,7 +52,7 @@ fn a_cluster_of_processes_keeps_every_promise_whatever_happens_to_it() {
 fn round(seed: u64, count: usize, length: Duration) {
     let plan = Plan::draw(seed, count, length);
     LocalSet::new().block_on(&single_threaded_runtime(), async {
-        let run = Run::new(seed, Members::new(count).await);
+        let run = Run::new(seed, Members::new(count));
         if let Err(failure) = verdict::acts(&run, plan, length).await {
             let kept = run.members.keep();
             panic!(

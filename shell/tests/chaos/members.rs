@@ -38,10 +38,10 @@ struct Place {
 
 impl Members {
     /// A cluster of so many members that has not started yet.
-    pub(crate) async fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         let addresses = free_addresses(2 * count);
         let peers = &addresses[count..];
-        let links = Links::open(peers).await;
+        let links = Links::open(peers);
         let initial_cluster: Vec<String> = (0..count)
             .map(|place| format!("{}=http://{}", name(place, 0), links.address(place)))
             .collect();
