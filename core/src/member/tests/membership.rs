@@ -335,7 +335,7 @@ fn a_change_without_a_quorum_is_answered_at_its_deadline() {
     world.pass(Duration::from_millis(7_200));
     let answer = &world.membership_answers[&1];
     assert!(
-        matches!(answer, Err(Refusal::TimedOut | Refusal::LeaderChanged)),
+        matches!(answer, Err(Refusal::TimedOutDisconnected)),
         "{answer:?}"
     );
 }

@@ -220,6 +220,8 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         prop::option::of(any::<u64>()).prop_map(|leader| Refusal::NotLeader { leader }),
         Just(Refusal::LeaderChanged),
         Just(Refusal::TimedOut),
+        Just(Refusal::TimedOutLeaderLost),
+        Just(Refusal::TimedOutDisconnected),
         Just(Refusal::Corrupt),
     ]
 }
