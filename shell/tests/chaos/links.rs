@@ -38,6 +38,8 @@ struct Shared {
     addresses: Vec<SocketAddr>,
     /// The process in each place; 0 for none.
     pids: Vec<AtomicU32>,
+    /// The place of the process that has a socket, as of the last look.
+    owners: Mutex<BTreeMap<u32, usize>>,
     /// From one place to another; without an entry, all is well.
     conditions: Mutex<BTreeMap<(usize, usize), Condition>>,
     changed: Notify,
@@ -74,6 +76,7 @@ impl Links {
         let links = Self(Arc::new(Shared {
             addresses: listeners.iter().map(address).collect(),
             pids: members.iter().map(|_| AtomicU32::new(0)).collect(),
+            owners: Mutex::default(),
             conditions: Mutex::default(),
             changed: Notify::new(),
             resets: Mutex::default(),
@@ -152,8 +155,17 @@ impl Links {
             return None;
         };
         let inode = sockets::inode(from, to).ok()?;
-        let mut pids = self.0.pids.iter();
-        pids.position(|pid| sockets::has_open(pid.load(Ordering::Relaxed), inode))
+        let mut owners = locked(&self.0.owners);
+        if let Some(place) = owners.get(&inode) {
+            return Some(*place);
+        }
+        // One look at a process tells of all its connections, those to come here next included.
+        owners.clear();
+        for (place, pid) in self.0.pids.iter().enumerate() {
+            let open = sockets::open_in(pid.load(Ordering::Relaxed));
+            owners.extend(open.into_iter().map(|inode| (inode, place)));
+        }
+        owners.get(&inode).copied()
     }
 
     async fn join(self, caller: TcpStream, from: usize, to: usize, member: SocketAddr) {

@@ -40,14 +40,17 @@ pub(crate) fn inode(local: SocketAddrV4, remote: SocketAddrV4) -> io::Result<u32
     Ok(u32::from_ne_bytes(inode.expect("four bytes")))
 }
 
-/// Whether a process has this socket open.
-pub(crate) fn has_open(pid: u32, inode: u32) -> bool {
+/// The numbers of all sockets that a process has open.
+pub(crate) fn open_in(pid: u32) -> Vec<u32> {
     let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return false;
+        return Vec::new();
     };
-    let socket = format!("socket:[{inode}]");
-    let mut targets = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    targets.any(|target| target.as_os_str() == socket.as_str())
+    let targets = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    let inodes = targets.filter_map(|target| {
+        let inode = target.to_str()?.strip_prefix("socket:[")?;
+        inode.strip_suffix(']')?.parse().ok()
+    });
+    inodes.collect()
 }
 
 /// A message of the kernel's socket diagnosis (`sock_diag(7)`): its header, a request, and the two ends of the
@@ -93,7 +96,7 @@ fn a_socket_belongs_to_the_process_that_opened_it() {
         panic!("the loopback has four bytes");
     };
     let inode = inode(local, remote).expect("an open socket");
-    assert!(has_open(std::process::id(), inode));
-    assert!(!has_open(1, inode), "it is not that of the first process");
+    assert!(open_in(std::process::id()).contains(&inode));
+    assert!(!open_in(1).contains(&inode), "that is another process");
     drop(stream);
 }
