@@ -102,6 +102,8 @@ impl Peers {
                 });
                 sort(&office, &letters).await;
             });
+            // A name server may let a look-up hang; nobody waits for its end.
+            runtime.shutdown_background();
         })?;
         Ok(Self { thread, post })
     }
@@ -127,24 +129,23 @@ async fn sort(office: &RefCell<Office>, post: &Post) {
         if let Some(members) = basket.members {
             office.follow(members);
         }
-        let mut back = Vec::new();
-        for Letter { to, message } in basket.letters {
-            if let Err((message, reason)) = office.send(to, message) {
-                back.push((message, reason.to_owned()));
-            }
-        }
+        let letters = basket.letters.into_iter();
+        let back = letters.filter_map(|letter| office.send(letter)).collect();
         office.return_letters(back);
     }
 }
 
 impl Office {
-    fn send(&self, to: u64, message: PeerMessage) -> Result<(), (PeerMessage, &'static str)> {
-        match self.links.get(&to) {
-            Some(peer) => peer
-                .send(message)
-                .map_err(|it| (it, "too many letters wait for this member")),
-            None => Err((message, "no peer URL of this member is known")),
-        }
+    /// Gives a letter that cannot be sent back, with the reason.
+    fn send(&self, letter: Letter) -> Option<(PeerMessage, String)> {
+        let (back, reason) = match self.links.get(&letter.to) {
+            Some(peer) => (
+                peer.send(letter.message)?,
+                "too many letters wait for this member",
+            ),
+            None => (letter.message, "no peer URL of this member is known"),
+        };
+        Some((back, reason.to_owned()))
     }
 
     /// The membership has changed, or what is known of it. Ways to those that left stay for a while: they have to be

@@ -11,9 +11,10 @@ use cluster::{
 use futures_util::{StreamExt, stream};
 use metastore_proto::etcdserverpb::watch_request::RequestUnion;
 use metastore_proto::etcdserverpb::{
-    LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest, WatchCreateRequest, WatchRequest,
+    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, PutRequest,
+    WatchCreateRequest, WatchRequest, WatchResponse,
 };
-use tonic::Request;
+use tonic::{Request, Status, Streaming};
 
 /// The caller wants to be refused rather than wait.
 fn needing_a_leader<T>(message: T) -> Request<T> {
@@ -36,6 +37,35 @@ fn watch() -> WatchRequest {
 
 const NO_LEADER: &str = "Unavailable: etcdserver: no leader";
 
+/// What a client has open: a watch and renewals that need a leader, and a watch that needs none.
+struct Streams {
+    bound: Streaming<WatchResponse>,
+    free: Streaming<WatchResponse>,
+    renewals: Streaming<LeaseKeepAliveResponse>,
+}
+
+impl Streams {
+    async fn open(connection: &mut Connection) -> Result<Self, Status> {
+        let grant = LeaseGrantRequest { id: 7, ttl: 60 };
+        connection.lease.lease_grant(grant).await?;
+        let watching = || stream::iter([watch()]).chain(stream::pending());
+        let renewal = stream::iter([LeaseKeepAliveRequest { id: 7 }]).chain(stream::pending());
+        let bound = connection.watch.watch(needing_a_leader(watching()));
+        let mut bound = bound.await?.into_inner();
+        let mut free = connection.watch.watch(watching()).await?.into_inner();
+        let renewals = connection.lease.lease_keep_alive(needing_a_leader(renewal));
+        let mut renewals = renewals.await?.into_inner();
+        assert!(bound.message().await?.is_some_and(|it| it.created));
+        assert!(free.message().await?.is_some_and(|it| it.created));
+        assert!(renewals.message().await?.is_some_and(|it| it.id == 7));
+        Ok(Self {
+            bound,
+            free,
+            renewals,
+        })
+    }
+}
+
 #[test]
 fn streams_that_need_a_leader_end_without_one_and_others_stay() {
     let mut several = Several::of(3, &["--heartbeat-interval=50", "--election-timeout=250"]);
@@ -47,88 +77,35 @@ fn streams_that_need_a_leader_end_without_one_and_others_stay() {
         let mut connection = Connection::open(survivor.client_address())
             .await
             .expect("a server");
-        let granted = connection
-            .lease
-            .lease_grant(LeaseGrantRequest { id: 7, ttl: 60 })
-            .await;
-        granted.expect("a lease");
-        let mut bound = connection
-            .watch
-            .watch(needing_a_leader(
-                stream::iter([watch()]).chain(stream::pending()),
-            ))
-            .await
-            .expect("a watch")
-            .into_inner();
-        let mut free = connection
-            .watch
-            .watch(stream::iter([watch()]).chain(stream::pending()))
-            .await
-            .expect("a watch")
-            .into_inner();
-        let renewal = stream::iter([LeaseKeepAliveRequest { id: 7 }]).chain(stream::pending());
-        let mut renewals = connection
-            .lease
-            .lease_keep_alive(needing_a_leader(renewal))
-            .await
-            .expect("renewals")
-            .into_inner();
-        assert!(
-            bound
-                .message()
-                .await
-                .expect("an answer")
-                .expect("an answer")
-                .created
-        );
-        assert!(
-            free.message()
-                .await
-                .expect("an answer")
-                .expect("an answer")
-                .created
-        );
-        assert_eq!(
-            renewals
-                .message()
-                .await
-                .expect("an answer")
-                .expect("an answer")
-                .id,
-            7
-        );
-
+        let mut streams = Streams::open(&mut connection).await.expect("all open");
         for member in &mut several.members {
             member.kill();
         }
         let began = Instant::now();
-        let ended = bound.message().await.map(|_| ()).map_err(in_words);
-        assert_eq!(ended, Err(NO_LEADER.to_owned()));
+        let ended = streams.bound.message().await.map(|_| ());
+        assert_eq!(ended.map_err(in_words), Err(NO_LEADER.to_owned()));
         assert!(
             began.elapsed() < Duration::from_secs(5),
             "{:?}",
             began.elapsed()
         );
-        let ended = renewals.message().await.map(|_| ()).map_err(in_words);
-        assert_eq!(ended, Err(NO_LEADER.to_owned()));
-        let waits = tokio::time::timeout(Duration::from_millis(300), free.message()).await;
+        let ended = streams.renewals.message().await.map(|_| ());
+        assert_eq!(ended.map_err(in_words), Err(NO_LEADER.to_owned()));
+        let waits = tokio::time::timeout(Duration::from_millis(300), streams.free.message()).await;
         assert!(
             waits.is_err(),
             "a watch that needs no leader goes on: {waits:?}"
         );
 
-        let refused = connection
-            .kv
-            .put(needing_a_leader(PutRequest::default()))
-            .await;
-        assert_eq!(
-            refused.map(|_| ()).map_err(in_words),
-            Err(NO_LEADER.to_owned())
-        );
+        let refused = connection.kv.put(needing_a_leader(PutRequest::default()));
+        let refused = refused.await.map(|_| ()).map_err(in_words);
+        assert_eq!(refused, Err(NO_LEADER.to_owned()));
         assert_eq!(get(&survivor, "k", true).await, Ok(Some("v".to_owned())));
         let status = status(&survivor).await.expect("a status");
-        assert_eq!(status.leader, 0);
-        assert_eq!(status.errors, ["etcdserver: no leader"]);
+        assert_eq!(
+            (status.leader, &status.errors[..]),
+            (0, &["etcdserver: no leader".to_owned()][..])
+        );
     });
 }
 

@@ -120,8 +120,8 @@ impl Peer {
         self.way.doubts.set(self.way.doubts.get() + 1);
     }
 
-    /// Takes a letter, unless too many wait.
-    pub(super) fn send(&self, message: PeerMessage) -> Result<(), PeerMessage> {
+    /// Takes a letter, or gives it back if too many wait.
+    pub(super) fn send(&self, message: PeerMessage) -> Option<PeerMessage> {
         let lane = match message.is_bulk() {
             true => &self.bulk,
             false => &self.urgent,
