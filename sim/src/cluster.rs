@@ -74,6 +74,7 @@ pub(crate) struct Counts {
     pub(crate) events: Cell<u64>,
     pub(crate) leases_ended: Cell<u64>,
     pub(crate) registers: Cell<u64>,
+    pub(crate) removed: Cell<u64>,
 }
 
 /// What clients that change the membership must know of each other, to take no more from it than it can lose.
@@ -318,6 +319,7 @@ impl Cluster {
         let what = self.disk(id).borrow_mut().crash();
         self.trace
             .note(format_args!("m{id} was removed, and stops: {what}"));
+        bump(&self.counts.removed);
         self.machines.borrow_mut().set_standing(id, Standing::Left);
         self.end_life(id);
         let after = {
@@ -528,6 +530,10 @@ impl Cluster {
             incarnation,
             #[cfg(feature = "plant")]
             leader_restore: self.world.plant == Some(Plant::LeaderRestore),
+            #[cfg(feature = "plant")]
+            promotes_early: self.world.plant == Some(Plant::PromotesEarly),
+            #[cfg(feature = "plant")]
+            ids_return: self.world.plant == Some(Plant::IdsReturn),
         }
     }
 }

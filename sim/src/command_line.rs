@@ -207,7 +207,8 @@ usage: cargo x sim                       a fresh seed, printed first
        any run of seeds with --fixed: the membership never changes
        any run of seeds with --members N, or --without 1,4: without these planned faults
        any run of seeds with --plant ack-before-sync | read-without-barrier | stale-leader-read | loses-synced-batch |
-         vote-not-durable | leader-restore | checkpoint-without-leases | shortens-leases | loses-watch-responses
+         vote-not-durable | leader-restore | checkpoint-without-leases | shortens-leases |
+         promotes-early | ids-return | acks-changes-early | list-without-barrier | loses-watch-responses
 ";
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::mailbox::Mailbox;
 use crate::plant::Plant;
 use crate::storage::{LogOp, vote};
 use crate::trace::now;
-use metastore_judges::bounds::Load;
+use metastore_judges::bounds::{Load, Rings};
 use metastore_judges::history::Ending;
 use metastore_judges::memberships::{Configuration, Look};
 use metastore_judges::model::Op;
@@ -54,6 +54,7 @@ pub(crate) struct Examined {
 /// Runs one life of a member.
 pub(crate) async fn drive(cluster: Rc<Cluster>, life: Rc<Life>, mut member: Member) {
     let mut next_token = 0;
+    let mut rings = Rings::default();
     look(&cluster, &life, &member);
     let mut removed = perform(&cluster, &life, &mut member);
     loop {
@@ -70,6 +71,10 @@ pub(crate) async fn drive(cluster: Rc<Cluster>, life: Rc<Life>, mut member: Memb
             return;
         }
         calls.extend(life.inbox.take_all());
+        if let Err(mut failure) = rings.ring(now(), calls.is_empty()) {
+            failure.story = format!("m{}: {}", life.id, failure.story);
+            return cluster.fail(failure);
+        }
         for input in inputs(&cluster, &life, &member, calls, &mut next_token) {
             let applied = life.seen.get().applied();
             life.applied_before.set(applied);
@@ -173,6 +178,7 @@ fn ask(cluster: &Cluster, life: &Life, asked: &mut Asked, token: u64, waiting: W
         asked.questions.push(LeaseQuery { token, question });
     } else if let Some(input) = other_input(op, token) {
         asked.others.push(input);
+        acknowledge_early(cluster, life, &waiting);
     } else if needs_no_barrier(cluster, life, op) {
         return waiting.answer.push(read(life, op));
     } else {
@@ -195,10 +201,21 @@ fn needs_no_barrier(cluster: &Cluster, life: &Life, op: &Op) -> bool {
     let published = life.published.borrow();
     let planted = match cluster.world.plant {
         Some(Plant::ReadWithoutBarrier) => true,
+        Some(Plant::ListWithoutBarrier) => matches!(op, Op::List { .. }),
         Some(Plant::StaleLeaderRead) => published.leader == Some(life.id),
         _ => false,
     };
     op.is_serializable() || planted || published.reads_need_no_quorum
+}
+
+/// Answers a change before it is made, for a fault on purpose; nobody listens to what comes of it then.
+fn acknowledge_early(cluster: &Cluster, life: &Life, waiting: &Waiting) {
+    let published = life.published.borrow();
+    let planted = cluster.world.plant == Some(Plant::AcksChangesEarly);
+    if planted && published.leader == Some(life.id) && matches!(waiting.op, Op::Change(_)) {
+        let members = Arc::clone(&published.agreed_members);
+        waiting.answer.push(Ending::Changed(members));
+    }
 }
 
 /// What is asked of the member itself.

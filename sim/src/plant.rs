@@ -1,5 +1,5 @@
-//! Faults on purpose, to prove that the judges can fail. All but one lie in the simulated surroundings; the one in the
-//! core is behind a feature that no release build can have.
+//! Faults on purpose, to prove that the judges can fail. All but three lie in the simulated surroundings; those in the
+//! core are behind a feature that no release build can have.
 
 use prost::Message;
 
@@ -22,13 +22,21 @@ pub(crate) enum Plant {
     CheckpointWithoutLeases,
     /// Leases are granted for half the time that is asked for, and told otherwise.
     ShortensLeases,
+    /// Learners are made voters however far they lag.
+    PromotesEarly,
+    /// Members come in under ids of members that left.
+    IdsReturn,
+    /// A leader acknowledges changes of the membership when they are asked for.
+    AcksChangesEarly,
+    /// The members are listed as whoever is asked knows them.
+    ListWithoutBarrier,
     /// Every fiftieth response with events never reaches its watcher.
     LosesWatchResponses,
 }
 
 impl Plant {
     /// Every plant, its name, and the number of seeds within which a judge must find it.
-    pub(crate) const ALL: [(Plant, &str, u64); 9] = [
+    pub(crate) const ALL: [(Plant, &str, u64); 13] = [
         (Plant::AckBeforeSync, "ack-before-sync", 100),
         (Plant::ReadWithoutBarrier, "read-without-barrier", 100),
         (Plant::StaleLeaderRead, "stale-leader-read", 200),
@@ -41,6 +49,10 @@ impl Plant {
             200,
         ),
         (Plant::ShortensLeases, "shortens-leases", 100),
+        (Plant::PromotesEarly, "promotes-early", 200),
+        (Plant::IdsReturn, "ids-return", 200),
+        (Plant::AcksChangesEarly, "acks-changes-early", 100),
+        (Plant::ListWithoutBarrier, "list-without-barrier", 200),
         (Plant::LosesWatchResponses, "loses-watch-responses", 100),
     ];
 

@@ -46,22 +46,24 @@ pub(crate) fn run(world: World, full_trace: bool, replay: &str) -> bool {
 }
 
 fn praise(cluster: &Cluster, time: Duration) {
-    let counts = &cluster.counts;
+    let (counts, judges) = (&cluster.counts, cluster.judges.borrow());
     println!(
         "ok seed={} members={} virtual={:.3}s events={} answers={} revisions={} crashes={} checkpoints={} letters={} \
-         watched={} leases={} registers={}",
+         watched={} leases={} registers={} memberships={} removed={}",
         cluster.world.seed,
         cluster.world.members,
         time.as_secs_f64(),
         cluster.trace.events(),
         counts.answers.get(),
-        cluster.judges.borrow().chronicle.last(),
+        judges.chronicle.last(),
         counts.crashes.get(),
         counts.checkpoints.get(),
         counts.letters.get(),
         counts.events.get(),
         counts.leases_ended.get(),
         counts.registers.get(),
+        judges.memberships.agreed().count(),
+        counts.removed.get(),
     );
 }
 

@@ -4,10 +4,13 @@ use crate::run;
 use crate::world::{Options, World};
 
 mod a_checkpoint_ahead_of_the_log_is_no_gap;
+mod a_cut_off_leader_rests_between_tries;
 mod a_failed_checkpoint_does_not_end_consensus;
 mod a_forwarded_proposal_is_executed_once;
+mod a_leader_that_left_begins_nothing;
 mod a_lost_last_chunk_of_a_snapshot_is_made_up_for;
 mod a_lost_message_does_not_stop_replication;
+mod a_member_list_shows_what_is_agreed_on;
 
 /// One fact, and the worlds in which it is tried.
 pub(crate) struct Scenario {
@@ -22,12 +25,15 @@ pub(crate) struct Scenario {
 }
 
 /// Every scenario.
-pub(crate) const ALL: [Scenario; 5] = [
+pub(crate) const ALL: [Scenario; 8] = [
     a_checkpoint_ahead_of_the_log_is_no_gap::SCENARIO,
+    a_cut_off_leader_rests_between_tries::SCENARIO,
     a_failed_checkpoint_does_not_end_consensus::SCENARIO,
     a_forwarded_proposal_is_executed_once::SCENARIO,
     a_lost_last_chunk_of_a_snapshot_is_made_up_for::SCENARIO,
+    a_leader_that_left_begins_nothing::SCENARIO,
     a_lost_message_does_not_stop_replication::SCENARIO,
+    a_member_list_shows_what_is_agreed_on::SCENARIO,
 ];
 
 /// The scenario of this name.

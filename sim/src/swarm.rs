@@ -145,6 +145,8 @@ struct Swarm {
     ran: u64,
     virtual_seconds: f64,
     started: Instant,
+    /// What children of this process had used before, such as a compiler that it was started by.
+    cpu_seconds_before: f64,
     told: Instant,
     /// The lowest seed that was looked for, and its output.
     found: Option<(u64, String)>,
@@ -166,6 +168,7 @@ impl Swarm {
             ran: 0,
             virtual_seconds: 0.0,
             started,
+            cpu_seconds_before: children_cpu_seconds(),
             told: started,
             found: None,
         };
@@ -222,7 +225,7 @@ impl Swarm {
     /// How many seeds so far, and how fast.
     fn rate(&self) -> String {
         let seconds = self.started.elapsed().as_secs_f64();
-        let cpu_minutes = children_cpu_seconds() / 60.0;
+        let cpu_minutes = (children_cpu_seconds() - self.cpu_seconds_before) / 60.0;
         format!(
             "{} seeds in {seconds:.1}s ({:.2} seeds/s), {:.2} hours of virtual time, {:.2} cluster-hours per CPU minute",
             self.ran,

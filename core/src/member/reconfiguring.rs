@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Member;
 use super::publishing::list_members;
-use crate::membership::{self, MembershipChange, Rules, Sight};
+use super::{Member, Settings};
+use crate::membership::{self, MembershipChange, MembershipError, Rules, Sight};
 use crate::output::{Output, Refusal};
 use crate::raft::following::{self, Following};
 use crate::raft::message::Forwarded;
@@ -206,13 +206,13 @@ impl Member {
                 strict: self.settings.strict_reconfiguration,
             };
             match membership::check(&waiting.change, &sight, rules) {
-                Ok(()) => {
+                Err(error) if !forgives(&self.settings, &waiting.change, error) => {
+                    self.answer_change(waiting.applicant, Err(Refusal::Membership(error)));
+                }
+                _ => {
                     let step = Step::of(waiting.change, membership);
                     self.start_change(step, Some((waiting.applicant, waiting.deadline)));
                     return true;
-                }
-                Err(error) => {
-                    self.answer_change(waiting.applicant, Err(Refusal::Membership(error)));
                 }
             }
         }
@@ -245,4 +245,21 @@ impl Member {
             *result.borrow_mut() = Some(ended);
         }));
     }
+}
+
+/// Whether a change is made that is not allowed, for a fault on purpose.
+#[cfg(feature = "plant")]
+fn forgives(settings: &Settings, change: &MembershipChange, error: MembershipError) -> bool {
+    match change {
+        MembershipChange::Promote { .. } => {
+            settings.promotes_early && error == MembershipError::NotInSync
+        }
+        MembershipChange::Add { .. } => settings.ids_return && error == MembershipError::NotFound,
+        _ => false,
+    }
+}
+
+#[cfg(not(feature = "plant"))]
+fn forgives(_: &Settings, _: &MembershipChange, _: MembershipError) -> bool {
+    false
 }

@@ -48,6 +48,12 @@ pub struct Settings {
     /// A fault on purpose: a member that led when it stopped leads the same term again.
     #[cfg(feature = "plant")]
     pub leader_restore: bool,
+    /// A fault on purpose: learners are made voters however far they lag.
+    #[cfg(feature = "plant")]
+    pub promotes_early: bool,
+    /// A fault on purpose: members come in under ids of members that left.
+    #[cfg(feature = "plant")]
+    pub ids_return: bool,
 }
 
 /// What the disk held when the member was started.

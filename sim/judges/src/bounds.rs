@@ -1,5 +1,7 @@
 //! Queues are bounded: the log in memory, and the proposals under way.
 
+use std::time::Duration;
+
 use super::Failure;
 
 /// What is under way in one member.
@@ -39,6 +41,37 @@ impl Bounds {
     }
 }
 
+/// How often a member's alarm rang in a row within a second, without anything else having come: one that is set again and
+/// again for at once keeps a whole core busy.
+#[derive(Debug, Default)]
+pub struct Rings {
+    since: Duration,
+    count: u64,
+}
+
+impl Rings {
+    /// The member goes on at a time, alone or because something came.
+    ///
+    /// # Errors
+    /// When it does nothing but go on.
+    pub fn ring(&mut self, at: Duration, alone: bool) -> Result<(), Failure> {
+        if alone && at < self.since + Duration::from_secs(1) {
+            self.count += 1;
+        } else {
+            *self = Self {
+                since: at,
+                count: 0,
+            };
+        }
+        match self.count > RINGS_MAX {
+            true => Err(Failure::new("bounds", "an alarm rings without end")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Far more than a member needs, which goes on with a sweep two thousand times a second.
+const RINGS_MAX: u64 = 10_000;
 const PURGE_ENTRIES: u64 = 256;
 /// The longest value a client writes, with its key and frame.
 const ENTRY_BYTES_MAX: u64 = 3400;
@@ -46,6 +79,21 @@ const ENTRY_BYTES_MAX: u64 = 3400;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_alarm_that_rings_without_end_is_heard() {
+        let mut rings = Rings::default();
+        let moment = Duration::from_secs(1);
+        let mut ring = |at, alone, times: u64| {
+            let mut rung = (0..times).map(|_| rings.ring(at, alone));
+            rung.find(Result::is_err).map(|_| "bounds")
+        };
+        assert_eq!(ring(moment, true, RINGS_MAX), None);
+        assert_eq!(ring(moment, false, 1), None);
+        assert_eq!(ring(moment, true, RINGS_MAX), None);
+        assert_eq!(ring(moment * 2, true, RINGS_MAX), None);
+        assert_eq!(ring(moment * 2, true, 2), Some("bounds"));
+    }
 
     #[test]
     fn a_log_that_is_never_cut_exceeds_its_bound() {

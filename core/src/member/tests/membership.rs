@@ -3,6 +3,7 @@
 use super::*;
 use crate::command::MemberAttributes;
 use crate::membership::{MembershipChange, MembershipError};
+use crate::raft::following;
 
 impl World {
     pub(super) fn change(&mut self, at: u64, token: u64, change: MembershipChange) {
@@ -338,4 +339,92 @@ fn a_change_without_a_quorum_is_answered_at_its_deadline() {
         matches!(answer, Err(Refusal::TimedOutDisconnected)),
         "{answer:?}"
     );
+}
+
+#[test]
+fn a_leader_that_is_cut_off_rests_before_it_tries_again_to_admit_a_member() {
+    let mut world = three();
+    let leader = world.leader().expect("a leader");
+    world.add(1, 4, false);
+    world.pass(Duration::from_secs(1));
+    // The new member hears the leader, and the quorum does not.
+    world.cut_off = (1..=3).filter(|id| *id != leader).collect();
+    world.pass(Duration::from_secs(3));
+    world.join(4);
+    world.pass(Duration::from_secs(5));
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(8));
+    assert_eq!(world.voters(), [1, 2, 3, 4]);
+    world.assert_all_agree();
+}
+
+#[test]
+fn a_leader_that_has_taken_itself_out_begins_nothing_else() {
+    let mut world = three();
+    let leader = world.leader().expect("a leader");
+    world.add(1, 4, false);
+    world.cut_off = vec![4];
+    world.join(4);
+    world.pass(Duration::from_secs(1));
+    // The new member catches up while the leader takes itself out.
+    world.cut_off.clear();
+    world.change(leader, 2, MembershipChange::Remove { id: leader });
+    world.change(leader, 3, MembershipChange::Remove { id: 4 });
+    world.pass(Duration::from_secs(5));
+    assert!(world.membership_answers[&2].is_ok());
+    assert!(world.membership_answers[&3].is_err());
+    world.members.remove(&leader);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.voters().len(), 3);
+    assert!(world.voters().contains(&4));
+    world.assert_all_agree();
+}
+
+#[test]
+fn a_change_that_is_not_agreed_on_is_in_no_list() {
+    let mut world = three();
+    let leader = world.leader().expect("a leader");
+    world.cut_off = (1..=3).filter(|id| *id != leader).collect();
+    world.add(1, 4, true);
+    world.pass(Duration::from_millis(100));
+    let listed = |world: &World, id: u64| world.members[&id].published().agreed_members.len();
+    assert_eq!(listed(&world, leader), 3);
+    // A start finds the change in the log, and nothing that says how far the log is agreed on.
+    world.start(leader, 3, 1);
+    world.pass(Duration::from_millis(100));
+    assert_eq!(world.members[&leader].published().members.len(), 4);
+    assert_eq!(listed(&world, leader), 0);
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(3));
+    let settled = listed(&world, leader);
+    assert!((1..=3).all(|id| listed(&world, id) == settled));
+}
+
+#[test]
+fn a_leader_that_was_removed_while_it_was_away_is_not_elected_again() {
+    let mut world = three();
+    let leader = world.leader().expect("a leader");
+    let mut others = (1..=3).filter(|id| *id != leader);
+    let (voter, away) = (others.next().expect("a voter"), others.next().expect("two"));
+    world.change(leader, 1, MembershipChange::Remove { id: leader });
+    // It stops when the voter has heard that the removal is in force, before it hands over.
+    let knows = |world: &World| {
+        let replica = world.members[&voter].replica.borrow();
+        replica.state.removed().contains(&leader)
+    };
+    while !knows(&world) {
+        world.pass(Duration::from_millis(1));
+    }
+    assert_eq!(following::leader(&world.members[&voter].raft), Some(leader));
+    // The voter elects nobody by itself, and goes on believing in the leader that it knew, which has its removal in its
+    // log and does not know that it is in force.
+    world.members.retain(|id, _| *id == voter);
+    world.start_with(Settings {
+        pre_vote: false,
+        ..settings(leader, 3, 1)
+    });
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.removed.last(), Some(&leader));
+    let vote = world.disks[&voter].vote.expect("it has voted before");
+    assert!(vote.committed, "the vote is the one that it gave at first");
 }
