@@ -21,7 +21,7 @@ impl Member {
                         .finish_call(message.call, Ok(reply))
                 });
             }
-            Body::Request(_) if self.is_stranger(from) => self.refuse_stranger(from, message.call),
+            asked if self.is_stranger(from, &asked) => self.refuse_stranger(from, message.call),
             Body::Request(Request::Chunk(chunk)) => self.receive_chunk(from, message.call, chunk),
             Body::Request(Request::Compare(marks)) => self.compare(from, &marks),
             Body::Request(Request::Farewell) => {
@@ -39,9 +39,6 @@ impl Member {
                     let reply = reception::serve(&raft, request).await;
                     outbox.borrow_mut().reply(from, call, reply);
                 }));
-            }
-            Body::Forwarded(_) if self.is_stranger(from) => {
-                self.refuse_stranger(from, message.call)
             }
             Body::Forwarded(forwarded) => self.receive_forwarded(from, message.call, forwarded),
         }

@@ -12,6 +12,7 @@ use crate::pending::Asker;
 use crate::raft::call::bid_farewell;
 use crate::raft::following;
 use crate::raft::machine::Mark;
+use crate::raft::message::Body;
 use crate::raft::network::{Reply, Request};
 
 /// Marks sent in one comparison: a follower need not be at the newest yet.
@@ -175,11 +176,12 @@ impl Member {
         }
     }
 
-    /// Whether requests of this sender are refused because it was removed. The leader that this member follows hands
-    /// over before it goes.
-    pub(super) fn is_stranger(&self, from: u64) -> bool {
-        following::leader(&self.raft) != Some(from)
-            && self.replica.borrow().state.removed().contains(&from)
+    /// Whether what this sender asks is refused because it was removed. The leader that this member follows hands over
+    /// before it goes; when it asks to be elected again, it has been away and does not know.
+    pub(super) fn is_stranger(&self, from: u64, body: &Body) -> bool {
+        let asks_for_votes = matches!(body, Body::Request(Request::Vote(_) | Request::PreVote(_)));
+        let follows = following::leader(&self.raft) == Some(from) && !asks_for_votes;
+        !follows && self.replica.borrow().state.removed().contains(&from)
     }
 
     /// Sends the newest marks of this leader's history to all others, from time to time.

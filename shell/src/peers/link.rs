@@ -283,7 +283,7 @@ impl Link {
     }
 
     /// Carries letters until the connection ends or a better one is there.
-    async fn converse(&self, mut conversation: Conversation, doubts: u64) -> End {
+    async fn converse(&self, mut conversation: Conversation, mut doubts: u64) -> End {
         let mut frames = Frames::default();
         let tick = self.way.me.election_timeout / 16;
         let mut ticks = interval(tick.max(Duration::from_millis(5)));
@@ -292,7 +292,10 @@ impl Link {
         loop {
             tokio::select! {
                 receipt = next_receipt(&mut conversation.receipts, &mut frames) => match receipt {
-                    Ok(messages) => self.lane.borrow_mut().confirm(messages),
+                    Ok(messages) => {
+                        self.lane.borrow_mut().confirm(messages);
+                        doubts = self.way.doubts.get();
+                    }
                     Err(reason) => return End::Lost(reason),
                 },
                 _ = ticks.tick() => match self.judge(doubts) {

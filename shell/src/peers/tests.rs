@@ -308,6 +308,26 @@ fn a_small_letter_does_not_wait_behind_large_ones_on_a_slow_network() {
 }
 
 #[test]
+fn a_slow_connection_is_not_doubted_for_ever_because_the_other_was_lost_once() {
+    let (one, between, mut two) = pair();
+    one.send(2, urgent(1));
+    two.wait(SOON, |two| two.has(&urgent(1)));
+    between.reset();
+    one.send(2, urgent(2));
+    one.send(2, bulk(2, 10));
+    two.wait(SOON, |two| two.has(&urgent(2)) && two.has(&bulk(2, 10)));
+    thread::sleep(ELECTION_TIMEOUT);
+    // A message takes half a second, which is longer than a doubtful connection is given.
+    between.state.rate.store(500 << 10, Ordering::SeqCst);
+    for number in 100..130 {
+        one.send(2, bulk(number, 60_000));
+    }
+    two.wait(Duration::from_secs(20), |two| two.has(&bulk(129, 60_000)));
+    let large = two.got.iter().filter(|it| it.weight() > 50_000).count();
+    assert_eq!(large, 30, "some were sent again on another connection");
+}
+
+#[test]
 fn another_cluster_is_refused_whichever_side_it_is_on() {
     let (first, first_address) = listener();
     let (second, second_address) = listener();

@@ -3,6 +3,7 @@
 use super::*;
 use crate::command::MemberAttributes;
 use crate::membership::{MembershipChange, MembershipError};
+use crate::raft::following;
 
 impl World {
     pub(super) fn change(&mut self, at: u64, token: u64, change: MembershipChange) {
@@ -397,4 +398,33 @@ fn a_change_that_is_not_agreed_on_is_in_no_list() {
     world.pass(Duration::from_secs(3));
     let settled = listed(&world, leader);
     assert!((1..=3).all(|id| listed(&world, id) == settled));
+}
+
+#[test]
+fn a_leader_that_was_removed_while_it_was_away_is_not_elected_again() {
+    let mut world = three();
+    let leader = world.leader().expect("a leader");
+    let mut others = (1..=3).filter(|id| *id != leader);
+    let voter = others.next().expect("a voter");
+    world.change(leader, 1, MembershipChange::Remove { id: leader });
+    // It stops when the voter has heard that the removal is in force, before it hands over.
+    let knows = |world: &World| {
+        let replica = world.members[&voter].replica.borrow();
+        replica.state.removed().contains(&leader)
+    };
+    while !knows(&world) {
+        world.pass(Duration::from_millis(1));
+    }
+    assert_eq!(following::leader(&world.members[&voter].raft), Some(leader));
+    // The voter elects nobody by itself, and goes on believing in the leader that it knew, which has its removal in its
+    // log and does not know that it is in force.
+    world.members.retain(|id, _| *id == voter);
+    world.start_with(Settings {
+        pre_vote: false,
+        ..settings(leader, 3, 1)
+    });
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.removed.last(), Some(&leader));
+    let vote = world.disks[&voter].vote.expect("it has voted before");
+    assert!(vote.committed, "the vote is the one that it gave at first");
 }
