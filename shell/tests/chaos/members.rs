@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::links::Links;
 use crate::cluster::etcd_programs::clean_command;
+use crate::cluster::ports;
 use crate::cluster::server_process::{die_with_the_test, program_under_test};
 
 /// All places of a cluster, each with a process or without.
@@ -240,11 +241,9 @@ fn signal(child: &Child, signal: i32) {
     assert_eq!(sent, 0, "the child can be signalled");
 }
 
-/// Loopback addresses that nobody listens on now. All are held until all are known, so they differ.
+/// Loopback addresses that nobody listens on now. They differ, and no outgoing connection takes them meanwhile.
 fn free_addresses(count: usize) -> Vec<SocketAddr> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"))
-        .collect();
+    let listeners = ports::reserve(count).expect("free ports");
     let address = |listener: &TcpListener| listener.local_addr().expect("a bound socket");
     listeners.iter().map(address).collect()
 }

@@ -10,6 +10,8 @@ pub(crate) mod etcd_programs;
 pub(crate) mod etcdctl_tour;
 pub(crate) mod eventually;
 pub(crate) mod operation;
+#[path = "../../../benches/src/ports.rs"]
+pub(crate) mod ports;
 pub(crate) mod random;
 pub(crate) mod server_process;
 pub(crate) mod several;

@@ -4,7 +4,7 @@ use std::{
     env,
     fs::{self, File},
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -15,6 +15,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::etcd_programs::clean_command;
+use super::ports;
 
 /// One member, of a cluster of one unless it is told of others. Dropping it kills the child; if the test is failing, the end of
 /// what the server wrote to stderr is shown.
@@ -332,11 +333,13 @@ pub(crate) fn die_with_the_test(command: &mut Command) {
     }
 }
 
-/// Two loopback ports nobody listens on now. Both are held until both are known, so they differ.
+/// Two loopback ports nobody listens on now. They differ, and no outgoing connection takes them meanwhile.
 fn free_ports() -> [u16; 2] {
-    let listeners =
-        [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("a bound socket").port())
+    let listeners = ports::reserve(2).expect("free ports");
+    [0, 1].map(|place: usize| {
+        let address = listeners[place].local_addr();
+        address.expect("a bound socket").port()
+    })
 }
 
 /// One `GET /health` by hand: no HTTP client is needed for a line out and a status line back.
