@@ -224,6 +224,10 @@ pub enum Refusal {
     TooManyRequests,
     /// No end within the request timeout; a write may or may not have happened.
     TimedOut,
+    /// As above, and the request came while the leader before the present one was being lost.
+    TimedOutLeaderLost,
+    /// As above, and this member has no contact to its leader, or leads itself and has none to a quorum.
+    TimedOutDisconnected,
     /// The member is stopping; a write may or may not have happened.
     Stopped,
 }
@@ -253,6 +257,12 @@ impl fmt::Display for Refusal {
             Self::LeaderChanged => f.write_str("the leader changed"),
             Self::TooManyRequests => f.write_str("too many requests"),
             Self::TimedOut => f.write_str("the request timed out"),
+            Self::TimedOutLeaderLost => {
+                f.write_str("the request timed out, possibly due to previous leader failure")
+            }
+            Self::TimedOutDisconnected => {
+                f.write_str("the request timed out, possibly due to connection lost")
+            }
             Self::Stopped => f.write_str("the member is stopping"),
         }
     }

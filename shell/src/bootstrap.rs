@@ -39,7 +39,7 @@ pub(crate) enum BootstrapError {
     )]
     NobodyToAsk,
     #[error(
-        "error validating peerURLs: member count is unequal: --initial-cluster lists {listed}, the cluster has {}; \
+        "error validating peerURLs: member count is unequal: --initial-cluster lists {listed} members, the cluster has {}; \
          list exactly the members that `member list` shows",
         show(members)
     )]

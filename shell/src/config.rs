@@ -84,6 +84,8 @@ pub struct Config {
     pub strict_reconfig_check: bool,
     /// Keep the data and make this its only member.
     pub force_new_cluster: bool,
+    /// Whether learners that have caught up become voters without being asked.
+    pub auto_promote_learners: bool,
     /// Most learners in the cluster.
     pub max_learners: u32,
 

@@ -21,6 +21,7 @@ use crate::coalesced::Coalesced;
 use crate::feed::Feed;
 use crate::grpc::{Context, Services};
 use crate::http as plain;
+use crate::promoting;
 use crate::waiting::{self, Mailbox};
 use crate::watching;
 
@@ -156,6 +157,9 @@ fn run(
         tokio::spawn(waiting::hand_out(thread.index, thread.lane.mailbox.clone()));
         watching::begin(thread.context.node.clone(), thread.lane.feed.clone(), thread.watch);
         tokio::spawn(watching::run(thread.lane.feed.clone()));
+        if thread.index == 0 && thread.context.limits.auto_promote_learners {
+            tokio::spawn(promoting::run(thread.context.clone()));
+        }
         for (listener, serves) in listeners {
             tokio::spawn(accept(listener, serves, hand_over.clone(), thread.stopping.clone()));
         }

@@ -56,14 +56,15 @@ pub(crate) struct Announcement {
     command: Command,
     proposed: bool,
     /// Told when the announcement is committed.
-    ready: Option<Ready>,
+    ready: Option<SyncSender<Readiness>>,
 }
 
-/// Gets the place where views are published, or why there will be none; and again when the announcement is committed.
-pub(crate) type Ready = SyncSender<Result<Arc<ArcSwap<Published>>, BadDescription>>;
+/// The place where views are published, or why there will be none; told at the start, and again when the announcement
+/// is committed.
+pub(crate) type Readiness = Result<Arc<ArcSwap<Published>>, BadDescription>;
 
 impl Announcement {
-    pub(crate) fn new(command: Command, ready: Ready) -> Self {
+    pub(crate) fn new(command: Command, ready: SyncSender<Readiness>) -> Self {
         Self {
             command,
             proposed: false,

@@ -57,6 +57,8 @@ pub(crate) struct RequestLimits {
     pub(crate) quota_bytes: Option<u64>,
     /// No lease is granted for less, in seconds.
     pub(crate) lease_ttl_seconds_min: i64,
+    /// Whether this member promotes learners by itself while it leads.
+    pub(crate) auto_promote_learners: bool,
     /// How long a leader may be silent.
     pub(crate) election_timeout: Duration,
 }

@@ -4,15 +4,21 @@
 //! proposals do not wake the member thread then; they are taken together when the sync is done. That saves a
 //! context switch per proposal and makes the batches as large as they can be, at no cost in latency.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
+
+use metastore_core::raft::PeerMessage;
 
 use crate::node::Call;
 
 /// Calls that may wait; one more is refused.
 pub(crate) const CALLS_MAX: usize = 8192;
+
+/// Bytes of letters that may wait. What other members send is bounded by what they may have under way, which is less;
+/// this holds also while the member does not take any.
+const LETTER_BYTES_MAX: usize = 64 << 20;
 
 /// The sending end; cloning copies a pointer.
 #[derive(Clone)]
@@ -36,6 +42,8 @@ struct Shared {
     /// What the receiver sleeps for.
     sleeps: AtomicU8,
     receiver: OnceLock<Thread>,
+    /// What the letters weigh that came since the receiver last took everything.
+    letter_bytes: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -66,6 +74,22 @@ impl Inbox {
     /// Hands over a confirmation or an order: there is always room for these, and few of them.
     pub(crate) fn tell(&self, call: Call) -> Result<(), Rejected> {
         self.put(call, usize::MAX)
+    }
+
+    /// Hands over the letters that came in one piece from another member; they weigh so many bytes.
+    pub(crate) fn tell_letters(
+        &self,
+        from: u64,
+        letters: Vec<PeerMessage>,
+        bytes: usize,
+    ) -> Result<(), Rejected> {
+        self.0.letter_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.tell(Call::Letters { from, letters })
+    }
+
+    /// Whether so many letters wait that no more should be read until some are taken.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.0.letter_bytes.load(Ordering::Relaxed) >= LETTER_BYTES_MAX
     }
 
     fn put(&self, call: Call, calls_max: usize) -> Result<(), Rejected> {
@@ -113,18 +137,14 @@ impl Receiver {
             );
             let mut queue = self.0.lock();
             if wanted(&queue.calls) {
-                self.0.sleeps.store(AWAKE, Ordering::SeqCst);
-                return std::mem::take(&mut queue.calls);
+                return self.0.take_all(&mut queue);
             }
             drop(queue);
             match deadline
                 .map(|deadline| deadline.saturating_duration_since(std::time::Instant::now()))
             {
                 None => thread::park(),
-                Some(left) if left.is_zero() => {
-                    self.0.sleeps.store(AWAKE, Ordering::SeqCst);
-                    return std::mem::take(&mut self.0.lock().calls);
-                }
+                Some(left) if left.is_zero() => return self.0.take_all(&mut self.0.lock()),
                 Some(left) => thread::park_timeout(left),
             }
         }
@@ -140,6 +160,13 @@ impl Drop for Receiver {
 }
 
 impl Shared {
+    /// The receiver is awake and takes everything.
+    fn take_all(&self, queue: &mut Queue) -> Vec<Call> {
+        self.sleeps.store(AWAKE, Ordering::SeqCst);
+        self.letter_bytes.store(0, Ordering::Relaxed);
+        std::mem::take(&mut queue.calls)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -184,6 +211,19 @@ mod tests {
                 .take(Some(Duration::from_millis(5)), false)
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn letters_that_are_not_taken_are_a_flood_until_they_are() {
+        let (inbox, receiver) = new();
+        inbox
+            .tell_letters(2, vec![], LETTER_BYTES_MAX - 1)
+            .expect("there is room");
+        assert!(!inbox.is_flooded());
+        inbox.tell_letters(3, vec![], 1).expect("there is room");
+        assert!(inbox.is_flooded());
+        assert_eq!(receiver.take(None, true).len(), 2);
+        assert!(!inbox.is_flooded());
     }
 
     #[test]

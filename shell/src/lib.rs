@@ -20,6 +20,7 @@ mod identity;
 mod inbox;
 mod node;
 mod peers;
+mod promoting;
 mod recovery;
 mod status;
 mod version;

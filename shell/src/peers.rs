@@ -29,6 +29,7 @@ use metastore_core::output::MemberInfo;
 use metastore_core::raft::PeerMessage;
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
+use tokio::time::Instant;
 
 use crate::inbox::Inbox;
 use crate::node::Call;
@@ -58,7 +59,12 @@ struct Office {
     inbox: Inbox,
     links: BTreeMap<u64, link::Peer>,
     members: Arc<[MemberInfo]>,
+    /// Those that are no members and whose links go at some time, unless they call again.
+    passing: BTreeMap<u64, Instant>,
 }
+
+/// How long a link to somebody who is no member outlives the last call: it may be needed to say farewell.
+const FAREWELL_TIME: Duration = Duration::from_secs(60);
 
 /// Members that are known of only because they called: more are not remembered.
 const CALLERS_MAX: usize = 32;
@@ -81,13 +87,23 @@ impl Peers {
                 inbox,
                 links: BTreeMap::new(),
                 members: Arc::new([]),
+                passing: BTreeMap::new(),
             }));
             LocalSet::new().block_on(&runtime, async move {
                 for listener in listeners {
                     tokio::task::spawn_local(reception::accept(listener, Rc::clone(&office)));
                 }
+                let tidied = Rc::clone(&office);
+                tokio::task::spawn_local(async move {
+                    loop {
+                        tokio::time::sleep(FAREWELL_TIME / 4).await;
+                        tidied.borrow_mut().tidy(Instant::now());
+                    }
+                });
                 sort(&office, &letters).await;
             });
+            // A name server may let a look-up hang; nobody waits for its end.
+            runtime.shutdown_background();
         })?;
         Ok(Self { thread, post })
     }
@@ -113,41 +129,59 @@ async fn sort(office: &RefCell<Office>, post: &Post) {
         if let Some(members) = basket.members {
             office.follow(members);
         }
-        let mut back = Vec::new();
-        for Letter { to, message } in basket.letters {
-            if let Err((message, reason)) = office.send(to, message) {
-                back.push((message, reason.to_owned()));
-            }
-        }
+        let letters = basket.letters.into_iter();
+        let back = letters.filter_map(|letter| office.send(letter)).collect();
         office.return_letters(back);
     }
 }
 
 impl Office {
-    fn send(&self, to: u64, message: PeerMessage) -> Result<(), (PeerMessage, &'static str)> {
-        match self.links.get(&to) {
-            Some(peer) => peer
-                .send(message)
-                .map_err(|it| (it, "too many letters wait for this member")),
-            None => Err((message, "no peer URL of this member is known")),
-        }
+    /// Gives a letter that cannot be sent back, with the reason.
+    fn send(&self, letter: Letter) -> Option<(PeerMessage, String)> {
+        let (back, reason) = match self.links.get(&letter.to) {
+            Some(peer) => (
+                peer.send(letter.message)?,
+                "too many letters wait for this member",
+            ),
+            None => (letter.message, "no peer URL of this member is known"),
+        };
+        Some((back, reason.to_owned()))
     }
 
-    /// The membership has changed, or what is known of it. Ways to those that left stay: they have to be told.
+    /// The membership has changed, or what is known of it. Ways to those that left stay for a while: they have to be
+    /// told.
     fn follow(&mut self, members: Arc<[MemberInfo]>) {
         let own = self.me.member_id;
         for member in members.iter().filter(|member| member.id != own) {
             self.reach(member.id, &member.peer_urls);
+            self.passing.remove(&member.id);
+        }
+        let now = Instant::now();
+        for left in self.members.iter().filter(|it| it.id != own) {
+            if members.iter().all(|member| member.id != left.id) {
+                self.passing.insert(left.id, now);
+            }
         }
         self.members = members;
+    }
+
+    /// Closes the ways to those that are no members and have not called for long.
+    fn tidy(&mut self, now: Instant) {
+        let gone = self
+            .passing
+            .extract_if(.., |_, since| now - *since >= FAREWELL_TIME);
+        for (id, _) in gone {
+            self.links.remove(&id);
+        }
     }
 
     /// Somebody who is not, or not yet, among the members called, and named the URLs to answer to.
     fn heard_from(&mut self, id: u64, peer_urls: &[String]) {
         let is_member = self.members.iter().any(|member| member.id == id);
-        let strangers = self.links.len().saturating_sub(self.members.len());
-        if !is_member && id != self.me.member_id && strangers < CALLERS_MAX {
+        let is_remembered = self.passing.contains_key(&id);
+        if !is_member && (is_remembered || self.passing.len() < CALLERS_MAX) {
             self.reach(id, peer_urls);
+            self.passing.insert(id, Instant::now());
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use metastore_core::codec;
 use metastore_core::member::Recovered;
 use metastore_core::mvcc::Store;
-use metastore_core::raft::RecoveredLog;
+use metastore_core::raft::{RecoveredLog, end_alone};
 use metastore_core::snapshot::{Decoder, SnapshotError};
 use metastore_core::wal::{LogIdentity, Replayed};
 
@@ -23,6 +23,29 @@ pub(crate) struct Opened {
     pub(crate) recovered: Recovered,
     pub(crate) wal: Wal<RealFiles>,
     pub(crate) checkpoints: Checkpoints<RealFiles>,
+}
+
+impl Opened {
+    /// Makes this member the only one of its cluster, durably.
+    pub(crate) fn go_on_alone(
+        &mut self,
+        id: u64,
+        peer_urls: Vec<String>,
+    ) -> Result<(), RecoveryError> {
+        let log = &mut self.recovered.log;
+        if log.entries.is_empty() && log.purged.is_none() {
+            return Ok(());
+        }
+        for record in end_alone(log, id, peer_urls) {
+            self.wal.push(record)?;
+        }
+        self.wal.commit()?;
+        tracing::warn!(
+            member_id = format!("{id:x}"),
+            "forced a new cluster of this member alone; start no other member of the old one again"
+        );
+        Ok(())
+    }
 }
 
 /// Why the data cannot be used. Each text is one line that names the file.

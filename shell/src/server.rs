@@ -27,6 +27,7 @@ use metastore_core::check::Limits;
 use metastore_core::command::{Command, MemberAttributes, Request};
 use metastore_core::compactor::AutoCompaction;
 use metastore_core::member::{Member, Settings};
+use metastore_core::output::Published;
 use metastore_core::raft::machine::BadDescription;
 use metastore_core::wal::LogIdentity;
 
@@ -35,10 +36,11 @@ use crate::checkpointing;
 use crate::config::{self, Config, Url};
 use crate::connections::{Connections, Lane, Serves, Transport};
 use crate::disk::data_dir::{DataDir, DataDirError, MemberIdentity};
+use crate::disk::files::RealFiles;
 use crate::disk::log_stats::LogStats;
 use crate::disk::log_thread::{LogLimits, LogThread};
-use crate::disk::wal_file::WalOptions;
-use crate::driver::{Announcement, Driver, Ended, Ready};
+use crate::disk::wal_file::{Wal, WalOptions};
+use crate::driver::{Announcement, Driver, Ended, Readiness};
 use crate::grpc::{Context, FRAME_OVERHEAD_BYTES, Identity, RequestLimits};
 use crate::inbox::{self, Inbox};
 use crate::node::{Call, Node};
@@ -162,15 +164,7 @@ impl Server {
             bootstrap.first,
         )?;
         let (ended, ends) = channel();
-        let written = calls.clone();
-        let log = LogThread::spawn(opened.wal, LOG_LIMITS, move |done| {
-            let result = done.result.map_err(|error| error.to_string());
-            // Nobody listens any more when the member has stopped first.
-            let _ = written.tell(Call::Written {
-                up_to: done.up_to_ticket,
-                result,
-            });
-        })?;
+        let log = spawn_log(opened.wal, calls.clone())?;
         let (checkpoints, work) = sync_channel(1);
         checkpointing::spawn(opened.checkpoints, work, calls.clone())?;
         let replaced = spawn_dropper()?;
@@ -191,21 +185,9 @@ impl Server {
             ready,
         };
         let member = spawn_member(start, ended.clone())?;
-        let Ok(published) = readiness.recv() else {
-            return Err(StartError::Data(first_end(&ends)));
-        };
-        let published = published?;
-        match readiness.recv_timeout(READY_MAX) {
-            Ok(_) => {}
-            Err(RecvTimeoutError::Timeout) => tracing::warn!(
-                waited = ?READY_MAX,
-                "cannot reach a leader yet; serving what needs none, such as serializable reads"
-            ),
-            Err(RecvTimeoutError::Disconnected) => return Err(StartError::Data(first_end(&ends))),
-        }
-        let node = Node::new(calls.clone(), published);
+        let published = wait_until_ready(&readiness, &ends)?;
         let context = Context {
-            node,
+            node: Node::new(calls.clone(), published),
             identity: Identity {
                 cluster_id: me.cluster_id,
                 member_id,
@@ -288,6 +270,24 @@ fn report(written: &LogStats) {
 const REMOVED: &str = "the member has been permanently removed from the cluster; remove its data directory and add it anew \
                        to bring it back";
 
+/// Waits until the member runs, and a while for a leader to take its announcement.
+fn wait_until_ready(
+    readiness: &Receiver<Readiness>,
+    ends: &Receiver<Stopped>,
+) -> Result<Arc<ArcSwap<Published>>, StartError> {
+    let ended = || StartError::Data(first_end(ends));
+    let published = readiness.recv().map_err(|_| ended())??;
+    match readiness.recv_timeout(READY_MAX) {
+        Ok(_) => {}
+        Err(RecvTimeoutError::Timeout) => tracing::warn!(
+            waited = ?READY_MAX,
+            "cannot reach a leader yet; serving what needs none, such as serializable reads"
+        ),
+        Err(RecvTimeoutError::Disconnected) => return Err(ended()),
+    }
+    Ok(published)
+}
+
 fn first_end(ends: &Receiver<Stopped>) -> String {
     match ends.recv() {
         Ok(Stopped::DiskFailed(reason)) => reason,
@@ -353,9 +353,12 @@ fn open_data(config: &Config) -> Result<(DataDir, Bootstrap, Opened), StartError
         cluster_id: me.cluster_id,
         member_id: me.member_id,
     };
-    let opened = recovery::open(&directories, identity, wal_options(config), fresh)?;
+    let mut opened = recovery::open(&directories, identity, wal_options(config), fresh)?;
     if fresh {
         data.claim(me.clone())?;
+    } else if config.force_new_cluster {
+        let urls = config.initial_advertise_peer_urls.iter();
+        opened.go_on_alone(me.member_id, urls.map(Url::to_string).collect())?;
     }
     Ok((data, bootstrap, opened))
 }
@@ -429,6 +432,7 @@ fn limits(config: &Config) -> RequestLimits {
         },
         quota_bytes: config.quota_backend_bytes,
         lease_ttl_seconds_min: lease_ttl_seconds_min(config.election_timeout),
+        auto_promote_learners: config.auto_promote_learners,
         election_timeout: config.election_timeout,
     }
 }
@@ -469,11 +473,11 @@ struct MemberStart {
     inbox: inbox::Receiver,
     log: SyncSender<crate::disk::log_thread::LogOp>,
     checkpoints: SyncSender<metastore_core::output::Checkpoint>,
-    replaced: Sender<Arc<metastore_core::output::Published>>,
+    replaced: Sender<Arc<Published>>,
     lanes: Vec<Lane>,
     post: Post,
     announcement: Command,
-    ready: Ready,
+    ready: SyncSender<Readiness>,
 }
 
 fn spawn_member(start: MemberStart, ended: Sender<Stopped>) -> io::Result<JoinHandle<()>> {
@@ -503,7 +507,18 @@ fn spawn_member(start: MemberStart, ended: Sender<Stopped>) -> io::Result<JoinHa
     })
 }
 
-fn spawn_dropper() -> io::Result<Sender<Arc<metastore_core::output::Published>>> {
+fn spawn_log(wal: Wal<RealFiles>, calls: Inbox) -> io::Result<LogThread> {
+    LogThread::spawn(wal, LOG_LIMITS, move |done| {
+        let result = done.result.map_err(|error| error.to_string());
+        // Nobody listens any more when the member has stopped first.
+        let _ = calls.tell(Call::Written {
+            up_to: done.up_to_ticket,
+            result,
+        });
+    })
+}
+
+fn spawn_dropper() -> io::Result<Sender<Arc<Published>>> {
     let (sender, receiver) = channel();
     thread::Builder::new()
         .name("drop".into())

@@ -102,6 +102,12 @@ pub(crate) fn from_refusal(refusal: &Refusal) -> Status {
         // The code etcd really sends: its own table says ResourceExhausted, the wire says Unknown.
         Refusal::TooManyRequests => Status::unknown("etcdserver: too many requests"),
         Refusal::TimedOut => Status::unavailable("etcdserver: request timed out"),
+        Refusal::TimedOutLeaderLost => Status::unavailable(
+            "etcdserver: request timed out, possibly due to previous leader failure",
+        ),
+        Refusal::TimedOutDisconnected => {
+            Status::unavailable("etcdserver: request timed out, possibly due to connection lost")
+        }
         Refusal::Stopped => server_stopped(),
     }
 }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod clients;
+mod cluster;
 mod command;
 mod python;
 mod tools;
@@ -70,6 +71,7 @@ const VERBS: &[Verb] = &[
     verb("fix", "", "the only verb that edits files: format, and lints that can mend themselves", verbs::fix),
     verb("verify", "", "read-only gate: check, test, docs, deny, tidy", verbs::verify),
     verb("bench", "[name]", "criterion benches, all or one", verbs::bench),
+    verb("cluster", "[--dev] [flag…]", "three members on this machine until Ctrl-C, their data under target/cluster", cluster::cluster),
     verb("compare", "[option…]", "etcd and MetaStore side by side under the load generator, release builds", verbs::compare),
     verb("clients", "[name]", "minutes: the suites of real clients against this server, all or one", clients::clients),
     verb("sim", "[test|argument…]", "the simulator or its own tests, in its own workspace and target directory", verbs::sim),

@@ -82,7 +82,7 @@ impl Member {
                 self.answer(vec![End {
                     asker: pending.asker,
                     index: 0,
-                    result: Err(Refusal::TimedOut),
+                    result: Err(self.timed_out()),
                 }]);
             }
         }

@@ -143,7 +143,7 @@ impl Member {
         for (_, application) in ended {
             let result = match application.end {
                 Some((index, result)) if index <= applied => result,
-                _ if application.waiting.deadline <= now => Err(Refusal::TimedOut),
+                _ if application.waiting.deadline <= now => Err(self.timed_out()),
                 _ => Err(Refusal::LeaderChanged),
             };
             self.answer_change(application.waiting.applicant, result);

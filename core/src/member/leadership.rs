@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::Member;
+use crate::output::Refusal;
 use crate::raft::following::{self, Look};
 use crate::raft::types::Vote;
 
@@ -20,6 +21,10 @@ pub(super) struct Leadership {
     /// The term that consensus has this member lead in now, whether that may be believed or not. What happens through
     /// the log alone, and what must not begin anew while a term lasts, goes by this.
     leads: Option<u64>,
+    /// Whom consensus names, whether that may be believed or not.
+    named: Option<u64>,
+    /// The newest term with a leader that was believed in, and since when.
+    elected: Option<(u64, Duration)>,
     /// Until when the published leader is believed in without another word; none if there is none, or for ever.
     until: Option<Duration>,
 }
@@ -60,6 +65,31 @@ impl Member {
 
     /// The leader, if it may be believed in now.
     pub(super) fn believed_leader(&mut self, look: &Look) -> Option<u64> {
+        self.leadership.named = look.leader;
+        let believed = self.look_for_leader(look);
+        if believed.is_some() && self.leadership.elected.map(|(term, _)| term) != Some(look.term) {
+            self.leadership.elected = Some((look.term, self.now));
+        }
+        believed
+    }
+
+    /// Why a proposal or a change of the membership has no end whose time is over now. The leader before the present one was lost within two election
+    /// timeouts before that was elected.
+    pub(super) fn timed_out(&self) -> Refusal {
+        let begun = self.now.saturating_sub(self.settings.request_timeout);
+        let elected = self.leadership.elected.map(|(_, at)| at);
+        let was_lost = elected.is_some_and(|at| {
+            let lost = at.saturating_sub(2 * self.settings.election_timeout);
+            lost <= begun && begun < at
+        });
+        match (self.published.leader, self.leadership.named) {
+            _ if was_lost => Refusal::TimedOutLeaderLost,
+            (None, Some(_)) => Refusal::TimedOutDisconnected,
+            _ => Refusal::TimedOut,
+        }
+    }
+
+    fn look_for_leader(&mut self, look: &Look) -> Option<u64> {
         self.leadership.until = None;
         self.leadership.leads = (look.leader == Some(self.id)).then_some(look.term);
         let leader = look.leader?;

@@ -30,7 +30,7 @@ impl Member {
                 outbox.reply(from, message.call, Reply::Taken);
             }
             Body::Request(request) => {
-                if let Request::Append(append) = &request {
+                if let Request::Append(append) | Request::AppendInOrder(append) = &request {
                     self.hear_of_leader(append.vote);
                 }
                 let (raft, outbox, call) =

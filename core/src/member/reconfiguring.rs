@@ -170,7 +170,7 @@ impl Member {
             late.extend(over.into_iter().map(|it| it.applicant));
         }
         for applicant in late {
-            self.answer_change(applicant, Err(Refusal::TimedOut));
+            self.answer_change(applicant, Err(self.timed_out()));
         }
     }
 

@@ -82,8 +82,13 @@ impl<S> AppendStream<S> {
         self.bytes += bytes;
         let shares = u32::try_from(self.bytes / BYTES_PER_PATIENCE).unwrap_or(u32::MAX);
         let time = self.patience.saturating_mul(shares.saturating_add(1));
+        // Without entries it is a small letter, but one that the peer takes only after what is on its way.
+        let request = match self.under_way.is_empty() {
+            true => Request::Append(request),
+            false => Request::AppendInOrder(request),
+        };
         self.under_way.push_back(Append {
-            call: Call::start(&self.outbox, self.target, Request::Append(request), time),
+            call: Call::start(&self.outbox, self.target, request, time),
             prev,
             last,
             bytes,

@@ -71,11 +71,12 @@ pub(crate) struct ForwardedEnd {
 }
 
 impl PeerMessage {
-    /// Whether it carries entries or a piece of a snapshot. Such a message must not hold up those that keep a leader
+    /// Whether it carries entries or a piece of a snapshot, or has to stay behind some that do. Such a message must not hold up those that keep a leader
     /// in office: give it a way of its own on the wire.
     pub fn is_bulk(&self) -> bool {
         match &self.body {
             Body::Request(Request::Append(rpc)) => !rpc.entries.is_empty(),
+            Body::Request(Request::AppendInOrder(_)) => true,
             Body::Request(Request::Chunk(_)) => true,
             _ => false,
         }
@@ -85,7 +86,9 @@ impl PeerMessage {
 impl fmt::Debug for PeerMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.body {
-            Body::Request(Request::Append(rpc)) => return write!(f, "#{} append {rpc}", self.call),
+            Body::Request(Request::Append(rpc) | Request::AppendInOrder(rpc)) => {
+                return write!(f, "#{} append {rpc}", self.call);
+            }
             Body::Request(Request::Vote(rpc)) => return write!(f, "#{} vote {rpc}", self.call),
             Body::Request(Request::PreVote(rpc)) => {
                 return write!(f, "#{} pre-vote {rpc}", self.call);

@@ -33,6 +33,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(200);
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum Request {
     Append(AppendEntriesRequest<TypeConfig>),
+    /// An append that must not overtake those before it, also if it has no entries.
+    AppendInOrder(AppendEntriesRequest<TypeConfig>),
     Vote(VoteRequest<TypeConfig>),
     PreVote(VoteRequest<TypeConfig>),
     Chunk(Chunk),

@@ -10,7 +10,7 @@ use crate::output::Refusal;
 /// Serves one request of a peer.
 pub(crate) async fn serve(raft: &Raft, request: Request) -> Reply {
     let served = match request {
-        Request::Append(rpc) => raft
+        Request::Append(rpc) | Request::AppendInOrder(rpc) => raft
             .append_entries(rpc)
             .await
             .map(Reply::Append)

@@ -29,7 +29,9 @@ impl PeerMessage {
     /// The bytes that the message takes on the wire, roughly and without encoding it.
     pub fn weight(&self) -> usize {
         let content: usize = match &self.body {
-            Body::Request(Request::Append(rpc)) => rpc.entries.iter().map(entry_bytes).sum(),
+            Body::Request(Request::Append(rpc) | Request::AppendInOrder(rpc)) => {
+                rpc.entries.iter().map(entry_bytes).sum()
+            }
             Body::Request(Request::Chunk(chunk)) => chunk.bytes(),
             Body::Forwarded(Forwarded::Proposals { proposals, .. }) => {
                 let commands = proposals.iter().map(|(_, command)| command);

@@ -28,9 +28,7 @@ pub(super) fn assemble(
     let initial_advertise_peer_urls = some_urls(settings, "initial-advertise-peer-urls")?;
     let (heartbeat_interval, election_timeout) = election_timing(settings)?;
     let config = Config {
-        data_dir: settings
-            .path("data-dir")
-            .unwrap_or_else(|| PathBuf::from(format!("{name}.etcd"))),
+        data_dir: data_dir(settings, &name),
         wal_dir: settings.path("wal-dir"),
         listen_peer_urls: some_urls(settings, "listen-peer-urls")?,
         listen_client_urls: some_urls(settings, "listen-client-urls")?,
@@ -47,6 +45,7 @@ pub(super) fn assemble(
         initial_cluster_token: settings.text("initial-cluster-token"),
         strict_reconfig_check: settings.bool("strict-reconfig-check"),
         force_new_cluster: settings.bool("force-new-cluster"),
+        auto_promote_learners: settings.bool("auto-promote-learners"),
         max_learners: settings.unsigned_32("max-learners"),
         heartbeat_interval,
         election_timeout,
@@ -84,6 +83,11 @@ pub(super) fn assemble(
     check_listeners(&config)?;
     warn(&config, &inert, warnings);
     Ok(config)
+}
+
+fn data_dir(settings: &Settings, name: &str) -> PathBuf {
+    let given = settings.path("data-dir");
+    given.unwrap_or_else(|| PathBuf::from(format!("{name}.etcd")))
 }
 
 fn check_bootstraps(settings: &Settings) -> Result<(), ConfigError> {

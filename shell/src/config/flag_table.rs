@@ -118,7 +118,6 @@ const DISCOVERY: Support =
 const WEB_ACCESS: Support = Refused(
     "limiting access by browsers is not built; leave it at \"*\" and limit access in front of the server",
 );
-const RECOVERY: Support = Refused("rewriting the membership is not built; unset it");
 const JWT: Support = Refused("JSON web tokens are not built; use --auth-token=simple");
 
 /// The sections of the flag list with their flags.
@@ -155,6 +154,7 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
         flag("raft-write-timeout", Duration, "5s", Inert, "Write timeout of connections between members."),
         flag("memory-mlock", Bool, "false", Inert, "Lock the server's memory."),
         flag("max-learners", COUNT_32, "1", Supported, "Most learners in the cluster."),
+        flag("auto-promote-learners", Bool, "false", Supported, "Make voters of learners that have caught up; etcd has no such flag."),
     ]),
     ("Cluster", &[
         flag("initial-advertise-peer-urls", AdvertiseUrls, "http://localhost:2380", Supported, "This member's URLs as other members are told."),
@@ -179,7 +179,7 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
         flag("discovery-user", Text, "", DISCOVERY, "User at the discovery service."),
         flag("discovery-password", Text, "", DISCOVERY, "Password at the discovery service."),
         flag("discovery-fallback", Choice(&["exit"]), "exit", Supported, "What to do when discovery fails; only exit."),
-        flag("force-new-cluster", Bool, "false", RECOVERY, "Keep the data and make this its only member."),
+        flag("force-new-cluster", Bool, "false", Supported, "Keep the data and make this its only member."),
     ]),
     ("Security", &[
         flag("cert-file", Text, "", TLS, "Server certificate for clients."),

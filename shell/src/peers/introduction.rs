@@ -27,6 +27,8 @@ pub(super) enum Refused {
     Cluster { ours: u64, theirs: u64 },
     /// The sender means another member.
     Receiver { ours: u64, theirs: u64 },
+    /// The sender says that it is the receiver.
+    Twin { ours: u64 },
 }
 
 const PROTOCOL: HeaderName = HeaderName::from_static("metastore-protocol");
@@ -81,6 +83,9 @@ impl Introduction {
                 theirs: self.to,
             });
         }
+        if self.from == member_id {
+            return Err(Refused::Twin { ours: member_id });
+        }
         Ok(())
     }
 }
@@ -119,6 +124,11 @@ impl fmt::Display for Refused {
                 "member ID mismatch: the receiver is member {ours:x}, the letters are for member {theirs:x}; \
                  correct the peer URLs of one of them with a member update"
             ),
+            Self::Twin { ours } => write!(
+                f,
+                "two processes say that they are member {ours:x}: a data directory was copied, or two peer URLs lead to \
+                 the same place; stop one of them"
+            ),
         }
     }
 }
@@ -155,5 +165,10 @@ mod tests {
         assert_eq!(check(1, 3), Ok(()));
         assert_eq!(check(9, 3), Err(Refused::Cluster { ours: 9, theirs: 1 }));
         assert_eq!(check(1, 9), Err(Refused::Receiver { ours: 9, theirs: 3 }));
+        let twin = Introduction {
+            from: 3,
+            ..introduction()
+        };
+        assert_eq!(twin.check(1, 3), Err(Refused::Twin { ours: 3 }));
     }
 }

@@ -75,14 +75,14 @@ impl Lane {
         }
     }
 
-    /// Takes a letter in, unless too many wait.
-    pub(super) fn push(&mut self, message: PeerMessage) -> Result<(), PeerMessage> {
+    /// Takes a letter in, or gives it back if too many wait.
+    pub(super) fn push(&mut self, message: PeerMessage) -> Option<PeerMessage> {
         let bytes = message.weight();
         let full = self.waiting.len() >= WAITING_LETTERS_MAX
             || self.waiting_bytes + bytes > WAITING_BYTES_MAX;
         // The first one always has room: it may be larger than the bound.
         if full && !self.waiting.is_empty() {
-            return Err(message);
+            return Some(message);
         }
         self.waiting_bytes += bytes;
         let since = Instant::now();
@@ -92,7 +92,7 @@ impl Lane {
             since,
         });
         self.wake();
-        Ok(())
+        None
     }
 
     /// From now on letters leave on a new connection, which is told its number: first those that the one before may

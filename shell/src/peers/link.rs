@@ -29,7 +29,7 @@ use crate::config::Url;
 use crate::inbox::Inbox;
 use crate::node::Call;
 
-/// The ways to one member.
+/// The ways to one member. Dropping it closes them.
 pub(super) struct Peer {
     urgent: SharedLane,
     bulk: SharedLane,
@@ -107,7 +107,7 @@ impl Peer {
         }
     }
 
-    /// Where the member is reached from now on; a connection to another place is given up.
+    /// Where the member is reached from now on. A connection to another place that works is kept.
     pub(super) fn set_urls(&self, urls: &[String]) {
         let parsed: Vec<Url> = urls.iter().filter_map(|url| url.parse().ok()).collect();
         if *self.way.urls.borrow() == parsed {
@@ -120,8 +120,8 @@ impl Peer {
         self.way.doubts.set(self.way.doubts.get() + 1);
     }
 
-    /// Takes a letter, unless too many wait.
-    pub(super) fn send(&self, message: PeerMessage) -> Result<(), PeerMessage> {
+    /// Takes a letter, or gives it back if too many wait.
+    pub(super) fn send(&self, message: PeerMessage) -> Option<PeerMessage> {
         let lane = match message.is_bulk() {
             true => &self.bulk,
             false => &self.urgent,

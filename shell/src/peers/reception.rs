@@ -30,13 +30,15 @@ use super::question::LIST_MEMBERS;
 use super::seldom::Seldom;
 use super::{Me, Office};
 use crate::inbox::Inbox;
-use crate::node::Call;
 
 /// Room for what is under way on a connection, in bytes.
 const WINDOW_BYTES: u32 = 8 << 20;
 
 /// A connection that is silent for so long is asked for a sign of life, and closed without one.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// How long reading pauses when the member is far behind.
+const FLOOD_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long a receipt waits for more to confirm.
 const RECEIPT_PAUSE: Duration = Duration::from_millis(10);
@@ -188,13 +190,17 @@ async fn take_letters(
         let Ok(data) = piece.into_data() else { break };
         frames.push(&data);
         let mut letters = Vec::new();
-        let mut messages = 0;
+        let (mut messages, mut bytes) = (0, 0);
         while let Some(message) = frames.next()? {
+            bytes += message.len();
             letters.extend(frame::letters(message)?);
             messages += 1;
         }
-        if !letters.is_empty() && inbox.tell(Call::Letters { from, letters }).is_err() {
+        if !letters.is_empty() && inbox.tell_letters(from, letters, bytes).is_err() {
             break;
+        }
+        while inbox.is_flooded() {
+            sleep(FLOOD_PAUSE).await;
         }
         if messages > 0 {
             let mut state = receipts.borrow_mut();

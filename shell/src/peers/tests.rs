@@ -100,7 +100,7 @@ fn urgent(number: u8) -> PeerMessage {
 
 /// A piece of a snapshot.
 fn bulk(number: u8, bytes: u16) -> PeerMessage {
-    let mut encoded = vec![number, 0, 3, 1, 1, 1, 1, 0, 0, 0, 251];
+    let mut encoded = vec![number, 0, 4, 1, 1, 1, 1, 0, 0, 0, 251];
     encoded.extend_from_slice(&bytes.to_le_bytes());
     encoded.resize(encoded.len() + usize::from(bytes), 0);
     let message = PeerMessage::decode(&encoded).expect("a chunk");

@@ -83,6 +83,11 @@ impl ServerProcess {
         self.cluster = Some((members.to_owned(), state));
     }
 
+    /// From its next start on it has these flags, and no others, beside the usual ones.
+    pub(crate) fn set_extra_flags(&mut self, extra_flags: &[&str]) {
+        self.extra_flags = extra_flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
     /// Removes everything this member knew.
     pub(crate) fn wipe(&mut self) {
         assert!(self.child.is_none(), "the server runs");

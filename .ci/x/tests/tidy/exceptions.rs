@@ -21,14 +21,13 @@ pub(crate) const LONG_FUNCTIONS: &[(&str, usize)] = &[
     ("shell/src/disk/wal_recovery.rs::read_chain", 76),
     ("shell/tests/refusals.rs::refusals_of_single_requests", 92),
     ("shell/tests/refusals.rs::refusals_of_transactions", 148),
-    ("shell/src/config/assemble.rs::assemble", 71),
     (
         "shell/src/config/tests/flags.rs::malformed_command_lines_end_with_their_code",
         87,
     ),
     (
         "shell/src/config/tests/refusals.rs::settings_that_would_be_dangerous_to_ignore_are_refused_by_name",
-        102,
+        100,
     ),
     (
         "shell/src/config/tests/values.rs::the_defaults_are_those_users_know",

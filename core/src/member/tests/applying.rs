@@ -237,7 +237,10 @@ fn a_change_asked_of_a_member_without_a_leader_waits_for_one() {
     world.cut_off = vec![follower];
     world.change(follower, 2, MembershipChange::Remove { id: 4 });
     world.pass(Duration::from_millis(7_200));
-    assert_eq!(world.membership_answers[&2], Err(Refusal::TimedOut));
+    assert_eq!(
+        world.membership_answers[&2],
+        Err(Refusal::TimedOutDisconnected)
+    );
 }
 
 #[test]

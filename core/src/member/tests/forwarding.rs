@@ -229,7 +229,7 @@ fn the_clients_of_a_cut_off_leader_time_out() {
     world.pass(Duration::from_millis(3_900));
     assert!(world.answers.is_empty(), "{:?}", world.answers);
     world.pass(Duration::from_millis(200));
-    let timed_out = Some(Err(Refusal::TimedOut));
+    let timed_out = Some(Err(Refusal::TimedOutDisconnected));
     assert_eq!(world.answers.get(&1).cloned(), timed_out);
     world.pass(Duration::from_millis(3_000));
     assert_eq!(world.answers.get(&2).cloned(), timed_out);
@@ -243,7 +243,10 @@ fn the_clients_of_a_cut_off_follower_time_out() {
     world.pass(Duration::from_millis(6_999));
     assert_eq!(world.answers.get(&1), None);
     world.pass(Duration::from_millis(1));
-    assert_eq!(world.answers.get(&1), Some(&Err(Refusal::TimedOut)));
+    assert_eq!(
+        world.answers.get(&1),
+        Some(&Err(Refusal::TimedOutDisconnected))
+    );
     world.cut_off.clear();
     world.pass(Duration::from_secs(3));
     world.put(follower, 2, "b");

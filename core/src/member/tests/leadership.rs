@@ -135,3 +135,27 @@ fn a_quiet_cluster_publishes_nothing_and_a_fresh_leader_is_never_in_doubt() {
         assert_eq!(world.publications, before);
     }
 }
+
+#[test]
+fn a_request_that_came_while_a_leader_was_being_lost_says_so_when_it_times_out() {
+    let (mut world, leader, _) = elected(3);
+    world.cut_off = vec![leader];
+    world.lost_forwards = true;
+    world.pass(Duration::from_millis(1_200));
+    let left: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    for id in &left {
+        assert_eq!(world.members[id].published().leader, None);
+        world.put(*id, *id, "a");
+    }
+    world.pass(Duration::from_secs(5));
+    let next = world.leader().expect("another leader");
+    let other = left[usize::from(left[0] == next)];
+    assert!(matches!(world.answers.get(&next), Some(Ok(_))));
+    assert_eq!(world.answers.get(&other), None, "its letter is lost");
+    world.put(other, 10, "a");
+    world.pass(Duration::from_millis(2_100));
+    let lost = Err(Refusal::TimedOutLeaderLost);
+    assert_eq!(world.answers.get(&other), Some(&lost));
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.answers.get(&10), Some(&Err(Refusal::TimedOut)));
+}

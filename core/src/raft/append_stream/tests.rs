@@ -219,3 +219,26 @@ fn what_keeps_a_leader_in_office_overtakes_bulk() {
     });
     assert!(lengths.eq([0, 1]));
 }
+
+#[test]
+fn an_append_without_entries_does_not_overtake_those_of_its_stream() {
+    let mut all = requests(1, 10);
+    let news_of_a_commit = AppendEntriesRequest {
+        prev_log_id: Some(id(1)),
+        leader_commit: Some(id(1)),
+        entries: Vec::new(),
+        ..all[0].clone()
+    };
+    all.push(news_of_a_commit.clone());
+    let wire = Wire::carry(all);
+    let lanes = |wire: &Wire| -> Vec<bool> {
+        let mut outbox = wire.outbox.borrow_mut();
+        std::iter::from_fn(|| outbox.next_letter())
+            .map(|letter| letter.message.is_bulk())
+            .collect()
+    };
+    assert_eq!(lanes(&wire), [true, true]);
+    // A heartbeat is a stream of its own: there is nothing that it could overtake.
+    let wire = Wire::carry(vec![news_of_a_commit]);
+    assert_eq!(lanes(&wire), [false]);
+}

@@ -94,14 +94,18 @@ fn asks(request: Request) -> PeerMessage {
 
 fn request() -> impl Strategy<Value = PeerMessage> {
     let entries = prop::collection::vec(entry(), 0..5);
-    let append = (vote(), position(), position(), entries).prop_map(
-        |(vote, prev_log_id, leader_commit, entries)| {
-            asks(Request::Append(AppendEntriesRequest {
+    let append = (vote(), position(), position(), entries, any::<bool>()).prop_map(
+        |(vote, prev_log_id, leader_commit, entries, in_order)| {
+            let append = AppendEntriesRequest {
                 vote,
                 prev_log_id,
                 leader_commit,
                 entries,
-            }))
+            };
+            asks(match in_order {
+                true => Request::AppendInOrder(append),
+                false => Request::Append(append),
+            })
         },
     );
     let ballot =
@@ -216,6 +220,8 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         prop::option::of(any::<u64>()).prop_map(|leader| Refusal::NotLeader { leader }),
         Just(Refusal::LeaderChanged),
         Just(Refusal::TimedOut),
+        Just(Refusal::TimedOutLeaderLost),
+        Just(Refusal::TimedOutDisconnected),
         Just(Refusal::Corrupt),
     ]
 }

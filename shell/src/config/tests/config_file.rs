@@ -250,11 +250,6 @@ fn dangerous_settings_of_a_file_are_refused_too() {
             "discovery-endpoints",
             "discovery-config",
         ),
-        (
-            "force-new-cluster: true",
-            "force-new-cluster",
-            "force-new-cluster",
-        ),
     ];
     for (file, flag, key) in cases {
         let (text, code) = file_fault(file);

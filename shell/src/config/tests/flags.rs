@@ -10,7 +10,7 @@ fn every_flag_that_users_know_is_in_the_table() {
         pre-vote quota-backend-bytes backend-bbolt-freelist-type backend-batch-interval backend-batch-limit max-txn-ops
         max-request-bytes max-concurrent-streams grpc-keepalive-min-time grpc-keepalive-interval
         grpc-keepalive-timeout socket-reuse-port socket-reuse-address raft-read-timeout raft-write-timeout
-        memory-mlock max-learners
+        memory-mlock max-learners auto-promote-learners
         initial-advertise-peer-urls initial-cluster initial-cluster-state initial-cluster-token advertise-client-urls
         strict-reconfig-check discovery-srv discovery-srv-name discovery-token discovery-endpoints
         discovery-dial-timeout discovery-request-timeout discovery-keepalive-time discovery-keepalive-timeout

@@ -83,7 +83,6 @@ fn settings_that_would_be_dangerous_to_ignore_are_refused_by_name() {
             "--discovery-dial-timeout",
             "list them in --initial-cluster",
         ),
-        ("--force-new-cluster", "--force-new-cluster", "unset it"),
     ];
     for (args, flag, remedy) in cases {
         let (text, code) = fault(run(args, &[]));

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A membership at an index of the same term, with uniform or joint voters; all others are learners.
-pub fn configuration(index: u64, voters: &[&[u64]], members: &[u64]) -> Configuration {
+pub(crate) fn configuration(index: u64, voters: &[&[u64]], members: &[u64]) -> Configuration {
     let peer = |id: &u64| Peer {
         urls: vec![format!("http://m{id}")],
         joins: false,
@@ -32,7 +32,7 @@ fn look<'a>(id: u64, stored: &'a StoredMembership) -> Look<'a> {
 }
 
 /// Memberships that members agreed on, one after the other.
-pub fn agreed(steps: Vec<Configuration>) -> Result<Memberships, Failure> {
+pub(crate) fn agreed(steps: Vec<Configuration>) -> Result<Memberships, Failure> {
     let nothing = StoredMembership::default();
     let mut memberships = Memberships::default();
     for (ordinal, configuration) in (10..).step_by(10).zip(steps) {
