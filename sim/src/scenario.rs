@@ -11,6 +11,8 @@ mod a_leader_that_left_begins_nothing;
 mod a_lost_last_chunk_of_a_snapshot_is_made_up_for;
 mod a_lost_message_does_not_stop_replication;
 mod a_member_list_shows_what_is_agreed_on;
+mod a_removed_leader_is_not_elected_again;
+mod everybody_hears_what_came_of_a_removal;
 
 /// One fact, and the worlds in which it is tried.
 pub(crate) struct Scenario {
@@ -25,7 +27,7 @@ pub(crate) struct Scenario {
 }
 
 /// Every scenario.
-pub(crate) const ALL: [Scenario; 8] = [
+pub(crate) const ALL: [Scenario; 10] = [
     a_checkpoint_ahead_of_the_log_is_no_gap::SCENARIO,
     a_cut_off_leader_rests_between_tries::SCENARIO,
     a_failed_checkpoint_does_not_end_consensus::SCENARIO,
@@ -34,6 +36,8 @@ pub(crate) const ALL: [Scenario; 8] = [
     a_leader_that_left_begins_nothing::SCENARIO,
     a_lost_message_does_not_stop_replication::SCENARIO,
     a_member_list_shows_what_is_agreed_on::SCENARIO,
+    a_removed_leader_is_not_elected_again::SCENARIO,
+    everybody_hears_what_came_of_a_removal::SCENARIO,
 ];
 
 /// The scenario of this name.

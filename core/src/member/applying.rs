@@ -5,12 +5,15 @@
 //! got as far as the leader's then was, so that the members listed here are those after the change.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Member;
+use super::publishing::list_members;
 use super::reconfiguring::{Applicant, CHANGES_MAX, Waiting};
 use crate::membership::MembershipChange;
-use crate::output::{Output, Refusal};
+use crate::output::{MemberInfo, Output, Refusal};
+use crate::raft::following;
 use crate::raft::message::Forwarded;
 
 /// Applications that have no end yet, by the letters they went out in.
@@ -147,22 +150,41 @@ impl Member {
         }
     }
 
-    /// This member was removed: whoever wanted that has it, and nobody else hears more.
+    /// This member was removed. Its own state may never get as far as the leader's, so whoever wanted this hears what the
+    /// leader said at once; nobody else hears more.
     pub(super) fn leave_applications(&mut self) {
         let leave = MembershipChange::Remove { id: self.id };
         for (_, application) in std::mem::take(&mut self.applications.away) {
-            let waiting = application.waiting;
-            match waiting.applicant {
-                // Its own state may never get as far.
-                Applicant::Client(token) if waiting.change == leave => {
-                    let all = self.published.agreed_members.iter();
-                    let left = all.filter(|member| member.id != self.id).cloned().collect();
-                    let answer = Ok(left);
-                    self.outputs
-                        .push_back(Output::MembershipAnswer { token, answer });
-                }
-                applicant => self.answer_change(applicant, Err(Refusal::Stopped)),
+            let applicant = application.waiting.applicant;
+            let ended = application.end.map(|(_, result)| result);
+            let answer = match ended.filter(|_| application.waiting.change == leave) {
+                Some(Ok(())) => self.members_left_behind(),
+                Some(Err(refusal)) => Err(refusal),
+                None => Err(Refusal::Stopped),
+            };
+            match (applicant, answer) {
+                (Applicant::Client(token), answer @ Ok(_)) => self
+                    .outputs
+                    .push_back(Output::MembershipAnswer { token, answer }),
+                (applicant, answer) => self.answer_change(applicant, answer.map(|_| ())),
             }
         }
+    }
+
+    /// The members without this one, if its log says who they are.
+    fn members_left_behind(&self) -> Result<Arc<[MemberInfo]>, Refusal> {
+        let newest = following::newest_membership(&self.raft);
+        let roster = newest.membership();
+        let votes_to_the_end = roster
+            .get_joint_config()
+            .last()
+            .is_some_and(|voters| voters.contains(&self.id));
+        let leaves = roster.voter_ids().any(|voter| voter == self.id) && !votes_to_the_end;
+        if !leaves && roster.get_node(&self.id).is_some() {
+            return Err(Refusal::Stopped);
+        }
+        let view = self.replica.borrow().state.view();
+        let all = list_members(roster, &view.members).into_iter();
+        Ok(all.filter(|member| member.id != self.id).collect())
     }
 }

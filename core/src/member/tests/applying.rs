@@ -92,6 +92,23 @@ fn a_member_can_be_asked_to_take_itself_or_the_leader_out() {
 }
 
 #[test]
+fn two_who_want_a_member_out_through_itself_hear_each_what_came_of_it() {
+    let (mut world, leader, follower) = led();
+    let letters = [1, 2].map(|token| {
+        let leave = MembershipChange::Remove { id: follower };
+        world.application(follower, token, leave)
+    });
+    let letters = letters.map(|letter| (follower, leader, letter));
+    world.wire.extend(letters);
+    world.settle();
+    world.pass(Duration::from_secs(3));
+    let left = world.membership_answers[&1].as_deref().map(ids);
+    assert_eq!(left.map(|left| left.contains(&follower)), Ok(false));
+    let gone = Refusal::Membership(MembershipError::NotFound);
+    assert_eq!(world.membership_answers[&2], Err(gone));
+}
+
+#[test]
 fn a_letter_about_a_change_that_comes_twice_changes_once() {
     let (mut world, leader, follower) = led();
     let letter = world.application(follower, 1, MembershipChange::Remove { id: 9 });
