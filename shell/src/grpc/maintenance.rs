@@ -129,10 +129,8 @@ impl Maintenance for MaintenanceService {
         let to = request.into_inner().target_id;
         let moved = self.context.node.transfer_leader(to).await;
         moved.map_err(|refusal| status::from_refusal(&refusal))?;
-        let header = self.context.header_now();
-        Ok(Response::new(MoveLeaderResponse {
-            header: Some(header),
-        }))
+        // Clients know this answer without a header.
+        Ok(Response::new(MoveLeaderResponse { header: None }))
     }
 
     async fn downgrade(
