@@ -187,9 +187,9 @@ async fn transfer(run: &Run) {
         };
         let asked = timeout(PATIENCE, connection.maintenance.move_leader(request)).await;
         run.say(&format!(
-            "asked to hand over to {}: {:?}",
+            "asked to hand over to {}: {}",
             other.name,
-            asked.map(|it| it.is_ok())
+            outcome(asked)
         ));
     }
 }
@@ -209,7 +209,6 @@ async fn replace(run: &Rc<Run>, place: usize) {
         let other = (place + 1 + number % (run.members.count() - 1)) % run.members.count();
         let step = replace_by(run, place, other, &mut removed).await;
         if let Some(true) = step {
-            run.members.start(place);
             until_it_votes(run, place).await;
             return;
         }
@@ -224,17 +223,19 @@ async fn replace(run: &Rc<Run>, place: usize) {
     }
 }
 
-/// Waits until a new member serves, and so has caught up; from then on it votes. Before that another member's disk must
-/// not be lost: two of three would be.
+/// Starts a new member, as often as that takes, until it serves, and so has caught up; from then on it votes. Before
+/// that another member's disk must not be lost: two of three would be.
 async fn until_it_votes(run: &Rc<Run>, place: usize) {
     // A number of its own, so that no value is written twice.
     let number = PROBES + run.moment().ordinal;
     let mut probe = Client::new(Rc::clone(run), number);
     let deadline = Instant::now() + JOIN_LIMIT;
     while Instant::now() < deadline {
+        run.members.start(place);
         probe.turn_to(place);
         let write = Op::put(b"k00".to_vec(), probe.value());
         if let Some(Ending::Wrote(_)) = probe.perform(write).await {
+            run.members.joined(place);
             sleep(Duration::from_secs(1)).await;
             return;
         }

@@ -32,6 +32,8 @@ struct Place {
     /// The clusters' members as the current generation was told them, and whether the cluster existed.
     initial_cluster: String,
     existing: bool,
+    /// Whether it has still to find the cluster.
+    joins: bool,
     starts: u32,
     child: Option<Child>,
     paused: bool,
@@ -53,6 +55,7 @@ impl Members {
                 generation: 0,
                 initial_cluster: initial_cluster.join(","),
                 existing: false,
+                joins: false,
                 starts: 0,
                 child: None,
                 paused: false,
@@ -180,13 +183,20 @@ impl Members {
         let _ = fs::remove_dir_all(self.data(number, place.generation));
         place.generation += 1;
         place.existing = true;
+        place.joins = true;
         let own = (name(number, place.generation), self.peer_url(number));
         let all = others.iter().chain([&own]);
         let all: Vec<String> = all.map(|(name, url)| format!("{name}={url}")).collect();
         place.initial_cluster = all.join(",");
     }
 
-    /// Those that have ended without having been told to, with the end of what they wrote.
+    /// The member in a place has found the cluster.
+    pub(crate) fn joined(&self, place: usize) {
+        self.places[place].borrow_mut().joins = false;
+    }
+
+    /// Those that have ended without having been told to, with the end of what they wrote. A new member that reaches
+    /// nobody ends by itself, and has to be started again.
     pub(crate) fn fallen(&self) -> Vec<String> {
         let mut fallen = Vec::new();
         for (number, place) in self.places.iter().enumerate() {
@@ -199,6 +209,9 @@ impl Members {
                 let stderr = format!("stderr.{number}.{}", place.starts);
                 let text = fs::read_to_string(self.folder.path().join(stderr));
                 let text = text.unwrap_or_default();
+                if place.joins && text.contains(REACHES_NOBODY) {
+                    continue;
+                }
                 let lines: Vec<&str> = text.lines().rev().take(LINES_SHOWN).collect();
                 let lines: Vec<&str> = lines.into_iter().rev().collect();
                 fallen.push(format!(
@@ -250,3 +263,5 @@ fn free_addresses(count: usize) -> Vec<SocketAddr> {
 
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 const LINES_SHOWN: usize = 30;
+/// What a new member says when it ends because it cannot find the cluster.
+const REACHES_NOBODY: &str = "cannot fetch cluster info from peer urls";
