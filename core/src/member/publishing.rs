@@ -67,16 +67,15 @@ impl Member {
             return;
         }
         let view = replica.state.view();
-        let members = list_members(look.membership.membership(), &view.members);
-        let agreed = match replica.membership.log_id() {
-            Some(_) => list_members(replica.membership.membership(), &view.members),
-            None if is_first(&look.membership) => members.clone(),
-            None => Vec::new(),
+        let list = |it: &StoredMembership| list_members(it.membership(), &view.members);
+        let members = same_or_new(&old.members, list(&look.membership));
+        let agreed_members = match replica.membership.log_id() {
+            // Nearly always: nothing is under way that is not agreed on.
+            at @ Some(_) if at == look.membership.log_id() => Arc::clone(&members),
+            Some(_) => same_or_new(&old.agreed_members, list(&replica.membership)),
+            None if is_first(&look.membership) => Arc::clone(&members),
+            None => same_or_new(&old.agreed_members, Vec::new()),
         };
-        let (members, agreed) = (
-            same_or_new(&old.members, members),
-            same_or_new(&old.agreed_members, agreed),
-        );
         self.published = Published {
             view: view.kv,
             bytes_in_use,
@@ -86,7 +85,7 @@ impl Member {
             leader: place.leader,
             reads_need_no_quorum: place.reads_need_no_quorum,
             members,
-            agreed_members: agreed,
+            agreed_members,
         };
         self.outputs
             .push_back(Output::Publish(Arc::new(self.published.clone())));
