@@ -110,6 +110,13 @@ impl Client {
         Some(ending)
     }
 
+    /// Whether the member in this place serves a write now.
+    pub(crate) async fn is_served_by(&mut self, place: usize) -> bool {
+        self.turn_to(place);
+        let write = Op::put(b"k00".to_vec(), self.value());
+        matches!(self.perform(write).await, Some(Ending::Wrote(_)))
+    }
+
     /// A value nobody else writes, sometimes a longer one.
     pub(crate) fn value(&mut self) -> Vec<u8> {
         let mut value = self.mark();

@@ -4,8 +4,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use metastore_judges::Failure;
-use metastore_judges::history::Ending;
-use metastore_judges::model::Op;
 use metastore_proto::etcdserverpb::{
     Member, MemberAddRequest, MemberListRequest, MemberRemoveRequest, MoveLeaderRequest,
     StatusRequest,
@@ -232,9 +230,7 @@ async fn until_it_votes(run: &Rc<Run>, place: usize) {
     let deadline = Instant::now() + JOIN_LIMIT;
     while Instant::now() < deadline {
         run.members.start(place);
-        probe.turn_to(place);
-        let write = Op::put(b"k00".to_vec(), probe.value());
-        if let Some(Ending::Wrote(_)) = probe.perform(write).await {
+        if probe.is_served_by(place).await {
             run.members.joined(place);
             sleep(Duration::from_secs(1)).await;
             return;

@@ -70,9 +70,7 @@ async fn writes_are_served(probe: &mut Client, limit: Duration) -> Result<(), Fa
     for place in 0..probe.run.members.count() {
         loop {
             look(&probe.run)?;
-            probe.turn_to(place);
-            let op = Op::put(b"k00".to_vec(), probe.value());
-            if let Some(Ending::Wrote(_)) = probe.perform(op).await {
+            if probe.is_served_by(place).await {
                 break;
             }
             if Instant::now() > deadline {
