@@ -16,14 +16,16 @@ use metastore_core::raft::types::Vote;
 
 use crate::clock::Clock;
 use crate::dice::Dice;
-use crate::disk::Disk;
+use crate::disk::{CUT_HALFWAY, Disk};
 use crate::driver::{self, Call};
 use crate::faults::Ills;
 use crate::machines::{Machines, Standing};
 use crate::mailbox::Mailbox;
 use crate::network::{Arrival, Network, Way};
+use crate::noticing::{self, Noticing};
 use crate::plan::DiskError;
 use crate::plant::Plant;
+use crate::sometimes::{Situation, Sometimes};
 use crate::storage;
 use crate::trace::{Trace, now};
 use crate::watching::{self, Watches};
@@ -53,6 +55,9 @@ pub(crate) struct Cluster {
     pub(crate) ills: RefCell<BTreeMap<u64, Ills>>,
     pub(crate) network: RefCell<Network>,
     pub(crate) counts: Counts,
+    /// Which situations came about, and what it takes to recognise them.
+    pub(crate) sometimes: Sometimes,
+    pub(crate) noticing: Noticing,
     /// The first broken promise ends the run.
     pub(crate) failures: Mailbox<Failure>,
     /// The newest revision any client was told of.
@@ -91,12 +96,17 @@ pub(crate) struct Changing {
 /// One life of a member, from its start to its crash.
 pub(crate) struct Life {
     pub(crate) id: u64,
+    /// How many lives of the member there were before, and this one.
+    pub(crate) incarnation: u32,
     pub(crate) clock: Clock,
     pub(crate) inbox: Mailbox<Call>,
     pub(crate) alive: Cell<bool>,
     pub(crate) published: RefCell<Arc<Published>>,
     pub(crate) shown: RefCell<Shown>,
     pub(crate) seen: Cell<Seen>,
+    /// Whether it leads as far as it knows, and the last term in which it did.
+    pub(crate) leads: Cell<bool>,
+    pub(crate) led: Cell<u64>,
     /// The entry of the newest membership that was applied before the last input.
     pub(crate) applied_before: Cell<u64>,
     /// The newest membership in its log.
@@ -105,6 +115,7 @@ pub(crate) struct Life {
     pub(crate) waiting: RefCell<BTreeMap<u64, Waiting>>,
     pub(crate) log: Mailbox<storage::LogOp>,
     pub(crate) checkpoints: Mailbox<Option<Checkpoint>>,
+    pub(crate) unwritten_checkpoints: Cell<u64>,
     /// How the next log write fails, and for how long the member then stays down.
     pub(crate) log_fault: Cell<Option<(DiskError, Duration)>>,
     pub(crate) watches: Watches,
@@ -116,6 +127,8 @@ pub(crate) struct Life {
 pub(crate) struct Waiting {
     pub(crate) op: Op,
     pub(crate) answer: Mailbox<Ending>,
+    /// Who led when it was asked, as far as the member knew.
+    pub(crate) leader: Option<u64>,
 }
 
 impl Cluster {
@@ -138,6 +151,8 @@ impl Cluster {
             ills: RefCell::default(),
             network: RefCell::new(Network::new(&world)),
             counts: Counts::default(),
+            sometimes: Sometimes::default(),
+            noticing: Noticing::default(),
             failures: Mailbox::new(),
             acknowledged: Cell::new(1),
             lives: RefCell::default(),
@@ -188,12 +203,24 @@ impl Cluster {
         if let Some(vote) = &recovered.log.vote {
             self.voted(id, vote);
         }
+        self.notice_start(id, &recovered);
         self.trace.note(format_args!(
             "m{id} starts, life {incarnation}: checkpoint at {:?}, {} entries",
             recovered.log.purged.as_ref().map(|at| at.index()),
             recovered.log.entries.len()
         ));
         self.run(id, incarnation, recovered);
+    }
+
+    fn notice_start(&self, id: u64, recovered: &Recovered) {
+        let (some, log) = (&self.sometimes, &recovered.log);
+        let disk = self.disk(id);
+        let found = disk.borrow().found();
+        some.saw_if(found.torn_tail, Situation::TornTailCut);
+        some.saw_if(found.closed, Situation::StoppedInOrder);
+        some.saw_if(found.checkpoint_ahead, Situation::CheckpointAhead);
+        let behind = log.purged.is_some() && !log.entries.is_empty();
+        some.saw_if(behind, Situation::ReplayedBehindCheckpoint);
     }
 
     /// Perhaps the power goes while a member reads its disk and makes it ready for more.
@@ -207,6 +234,10 @@ impl Cluster {
             Err(fault) => self.unreadable(id, &fault),
             Ok(how) => {
                 bump(&self.counts.crashes);
+                self.sometimes.saw(Situation::StartCrashed);
+                let halfway = how == CUT_HALFWAY && self.disk(id).borrow().found().torn_tail;
+                self.sometimes
+                    .saw_if(halfway, Situation::TornTailCutHalfway);
                 let down = Duration::from_millis(
                     self.starts.borrow_mut().between(1, self.world.down_ms_max),
                 );
@@ -259,17 +290,21 @@ impl Cluster {
         member.validate();
         let life = Rc::new(Life {
             id,
+            incarnation,
             clock,
             inbox: Mailbox::new(),
             alive: Cell::new(true),
             published: RefCell::new(Arc::new(member.published().clone())),
             shown: RefCell::default(),
             seen: Cell::default(),
+            leads: Cell::default(),
+            led: Cell::default(),
             applied_before: Cell::default(),
             newest: RefCell::default(),
             waiting: RefCell::default(),
             log: Mailbox::new(),
             checkpoints: Mailbox::new(),
+            unwritten_checkpoints: Cell::default(),
             log_fault: Cell::new(None),
             watches: Watches::new(),
             views: Mailbox::new(),
@@ -291,9 +326,10 @@ impl Cluster {
 
     /// Takes the power from a member, in the middle of whatever its disk does, and starts it again later.
     pub(crate) fn crash(self: &Rc<Self>, id: u64, at: &str, down: Duration) {
-        if self.life(id).is_none() {
+        let Some(life) = self.life(id) else {
             return;
-        }
+        };
+        noticing::crashes(self, &life);
         let what = self.disk(id).borrow_mut().crash();
         if self.world.plant == Some(Plant::LosesSyncedBatch) {
             self.disk(id).borrow_mut().forget_last_batch();
@@ -316,6 +352,11 @@ impl Cluster {
             let story = format!("m{id} was removed and left clients without an answer");
             self.fail(Failure::new("answers", story));
         }
+        let (term, led) = (life.published.borrow().term, life.led.get());
+        let some = &self.sometimes;
+        some.saw_if(led > 0 && led + 1 >= term, Situation::RemovedLeader);
+        let standing = self.machines.borrow().standing(id);
+        some.saw_if(standing == Some(Standing::Left), Situation::CameBack);
         let what = self.disk(id).borrow_mut().crash();
         self.trace
             .note(format_args!("m{id} was removed, and stops: {what}"));
@@ -427,6 +468,25 @@ impl Cluster {
         self.acknowledged.set(self.acknowledged.get().max(revision));
     }
 
+    /// The newest revision any client was told of.
+    pub(crate) fn newest(&self) -> i64 {
+        self.acknowledged.get()
+    }
+
+    /// The newest term that any member shows.
+    pub(crate) fn newest_term(&self) -> u64 {
+        let lives = self.lives.borrow();
+        let terms = lives.values().map(|life| life.published.borrow().term);
+        terms.max().unwrap_or(0)
+    }
+
+    /// Whether any other member believes to lead.
+    pub(crate) fn others_lead(&self, id: u64) -> bool {
+        let lives = self.lives.borrow();
+        let mut others = lives.values().filter(|life| life.id != id);
+        others.any(|life| life.leads.get())
+    }
+
     /// Notes an event of a client's and answers its place.
     pub(crate) fn moment(&self, ordinal: u64) -> Moment {
         Moment {
@@ -454,10 +514,19 @@ impl Cluster {
     pub(crate) fn send(self: &Rc<Self>, from: u64, to: u64, message: PeerMessage) {
         bump(&self.counts.letters);
         let copies = self.network.borrow_mut().send((from, to), &message);
+        // The life that the first of two copies reached.
+        let reached = (copies.len() > 1).then(|| Rc::new(Cell::new(None)));
         for (takes, lost) in copies {
             let (cluster, message) = (Rc::clone(self), message.clone());
+            let reached = reached.clone();
             spawn_local(async move {
                 sleep(takes).await;
+                if let (Some(reached), Some(life)) = (reached, cluster.life(to)) {
+                    let before = reached.replace(Some(life.incarnation));
+                    let other = before.is_some_and(|before| before != life.incarnation);
+                    let some = &cluster.sometimes;
+                    some.saw_if(other, Situation::TwiceInAnotherLife);
+                }
                 match lost && cluster.faulty.get() {
                     true => cluster.lose((from, to)),
                     false => cluster.deliver((from, to), message),
@@ -471,7 +540,10 @@ impl Cluster {
         let Some(life) = self.life(way.1) else {
             return self.lose(way);
         };
-        let arrival = self.network.borrow_mut().arrive(way, &message);
+        let arrival = self
+            .network
+            .borrow_mut()
+            .arrive(way, &message, life.incarnation);
         match arrival {
             Arrival::Open => life.inbox.push(Call::Peer {
                 from: way.0,

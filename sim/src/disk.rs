@@ -29,6 +29,15 @@ pub(crate) struct Disk {
     pending: Option<Pending>,
     checkpoints: BTreeMap<u64, Vec<u8>>,
     pending_checkpoint: Option<(u64, Vec<u8>)>,
+    found: Found,
+}
+
+/// What the last reading of a disk came upon.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) torn_tail: bool,
+    pub(crate) closed: bool,
+    pub(crate) checkpoint_ahead: bool,
 }
 
 /// The durable bytes of a segment, zeros up to its prepared size.
@@ -76,6 +85,7 @@ impl Disk {
             pending: None,
             checkpoints: BTreeMap::new(),
             pending_checkpoint: None,
+            found: Found::default(),
         };
         let first = disk.new_segment();
         disk.segments.push(first);
@@ -120,7 +130,7 @@ impl Disk {
             1 => {
                 self.read_log()?;
                 self.cut_tails(|dice| dice.permille(500));
-                Ok("it had cut a part of what was torn")
+                Ok(CUT_HALFWAY)
             }
             2 => {
                 self.read_log()?;
@@ -133,6 +143,11 @@ impl Disk {
                 Ok("it was just ready")
             }
         }
+    }
+
+    /// What the last reading came upon.
+    pub(crate) fn found(&self) -> Found {
+        self.found
     }
 
     /// The last entry that is certainly not lost, here or in a checkpoint; 0 without any.
@@ -340,11 +355,17 @@ impl Disk {
                     .map_err(|fault| format!("segment {}: {fault}", expected.segment))?;
             }
             let (end, next) = (contents.end, contents.next_batch);
+            self.found.torn_tail = contents.torn.is_some();
             segment.end = end;
             first_batch = Some(next);
         }
         self.next_batch = first_batch.expect("there is always a segment");
-        replay.finish().map_err(|fault| fault.to_string())
+        let logged = self.segments.iter().filter_map(|it| it.last_index).max();
+        let covered = self.checkpoints.last_key_value().map(|(index, _)| *index);
+        let replayed = replay.finish().map_err(|fault| fault.to_string())?;
+        self.found.closed = replayed.closed_cleanly;
+        self.found.checkpoint_ahead = covered.is_some() && covered > logged;
+        Ok(replayed)
     }
 
     /// Writes zeros over what follows the last batch, where a sector of it is written.
@@ -437,6 +458,8 @@ fn recovered_log(replayed: Replayed, description: Option<&[u8]>) -> Result<Recov
     Ok(log)
 }
 
+/// What became of a start that had cut a part of a torn tail.
+pub(crate) const CUT_HALFWAY: &str = "it had cut a part of what was torn";
 /// What a sector write is atomic for, save the one that is torn.
 const SECTOR_BYTES: usize = 512;
 /// A batch's header and padding.

@@ -13,6 +13,7 @@ use crate::cluster::Cluster;
 use crate::driver::Call;
 use crate::network::Way;
 use crate::plan::{Fault, What};
+use crate::sometimes::Situation;
 use crate::trace::now;
 
 /// Begins to carry out the plan.
@@ -79,7 +80,11 @@ fn end(cluster: &Rc<Cluster>, what: &What) {
         What::OneWay(from, to) => cluster.network.borrow_mut().mend((*from, *to)),
         What::Clog(from, to) => {
             let held = cluster.network.borrow_mut().unclog((*from, *to));
-            for message in held {
+            for (life, message) in held {
+                let other = cluster.life(*to).is_some_and(|it| it.incarnation != life);
+                cluster
+                    .sometimes
+                    .saw_if(other, Situation::HeldIntoAnotherLife);
                 cluster.deliver((*from, *to), message);
             }
         }
@@ -92,6 +97,11 @@ fn end(cluster: &Rc<Cluster>, what: &What) {
         What::Pause(id) => {
             change(cluster, *id, |ills| ills.pauses -= 1);
             if let Some(life) = cluster.life(*id) {
+                let term = life.published.borrow().term;
+                let elected = cluster.newest_term() > term;
+                cluster
+                    .sometimes
+                    .saw_if(elected, Situation::PausedThroughElection);
                 life.inbox.push(Call::Nothing);
             }
         }

@@ -33,6 +33,8 @@ mod mailbox;
 #[cfg(madsim)]
 mod network;
 #[cfg(madsim)]
+mod noticing;
+#[cfg(madsim)]
 mod plan;
 #[cfg(madsim)]
 mod plant;
@@ -42,6 +44,8 @@ mod run;
 mod scenario;
 #[cfg(madsim)]
 mod shrink;
+#[cfg(madsim)]
+mod sometimes;
 #[cfg(madsim)]
 mod storage;
 #[cfg(madsim)]

@@ -15,6 +15,7 @@ use crate::cluster::Cluster;
 use crate::driver::{Call, Examined};
 use crate::healing::{mend_membership, tell_the_removed};
 use crate::mailbox::Mailbox;
+use crate::sometimes::Situation;
 use crate::trace::now;
 use crate::world::World;
 use crate::{faults, workload};
@@ -37,6 +38,12 @@ pub(crate) fn run(world: World, full_trace: bool, replay: &str) -> bool {
         (time, Err(Failure::new("invariant", story)))
     });
     cluster.trace.flush();
+    if cluster.world.counts {
+        cluster
+            .sometimes
+            .lines()
+            .for_each(|line| println!("{line}"));
+    }
     let kept = verdict.is_ok();
     match verdict {
         Ok(()) => praise(&cluster, time),
@@ -118,6 +125,8 @@ fn judge(cluster: &Cluster) -> Result<(), Failure> {
     let chronicle = &judges.chronicle;
     let ends = sweep(&history, chronicle)?;
     cluster.counts.leases_ended.set(ends.len() as u64);
+    let ran_out = ends.len() as u64;
+    cluster.sometimes.saw_times(Situation::RanOut, ran_out);
     leases::judge(&history, chronicle, &ends)?;
     changes::judge(&history, &judges.memberships)?;
     watches::judge(&cluster.stretches.borrow(), chronicle)?;

@@ -60,6 +60,8 @@ pub(crate) struct World {
     pub(crate) catch_up_entries: u64,
     /// What breaks when.
     pub(crate) plan: Vec<Fault>,
+    /// See [`Options::counts`].
+    pub(crate) counts: bool,
 }
 
 /// What is asked for rather than drawn.
@@ -75,6 +77,8 @@ pub(crate) struct Options {
     pub(crate) members: Option<u64>,
     /// Faults of the plan to leave out.
     pub(crate) without: Vec<u64>,
+    /// How often which situation came about is printed. It changes nothing, and needs no place in a replay.
+    pub(crate) counts: bool,
 }
 
 impl Options {
@@ -149,6 +153,7 @@ impl World {
             snapshot_entries: [20, 100, 1000][dice.place(3)],
             catch_up_entries: [5, 50][dice.place(2)],
             plan,
+            counts: options.counts,
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::cluster::{Cluster, Life};
 use crate::driver::Call;
 use crate::machines::Standing;
 use crate::mailbox::Mailbox;
+use crate::sometimes::Situation;
 use metastore_judges::history::Ending;
 use metastore_judges::model::Op;
 
@@ -192,6 +193,7 @@ async fn replace(client: &mut Client, id: u64) {
         while client.goes_on() && !take_out(client, id).await {
             sleep(Duration::from_millis(300)).await;
         }
+        cluster.sometimes.saw(Situation::MachineReplaced);
         if client.goes_on() {
             add(client).await;
         }

@@ -12,6 +12,7 @@ use prost::Message as _;
 
 use crate::client::Client;
 use crate::cluster::{Life, bump};
+use crate::noticing;
 use crate::plant::Plant;
 use crate::trace::now;
 use crate::watching::Gone;
@@ -26,7 +27,25 @@ pub(crate) async fn watch(mut client: Client) {
             sleep(Duration::from_millis(50)).await;
             continue;
         };
+        let newest = Arc::clone(&life.published.borrow());
+        noticing::watches(&client.cluster, client.number, &life, &newest);
+        let began_at = newest.view.revision();
         let stretch = follow(&mut client, &life, &create).await;
+        let at = |it: &WatchResponse| {
+            it.events
+                .last()
+                .and_then(|event| event.kv.as_ref())
+                .map_or(0, |kv| kv.mod_revision)
+        };
+        let last = stretch.responses.iter().map(at).max();
+        let ended = stretch.responses.last();
+        let compacted = ended.map_or(0, |last| last.compact_revision);
+        noticing::hears(
+            &client.cluster,
+            &create,
+            began_at,
+            (last.unwrap_or(0), compacted),
+        );
         create.start_revision = resume_at(&create, &stretch.responses);
         client.cluster.stretches.borrow_mut().push(stretch);
     }
