@@ -16,11 +16,12 @@ use metastore_core::raft::types::Vote;
 
 use crate::clock::Clock;
 use crate::dice::Dice;
-use crate::disk::{CUT_HALFWAY, Disk};
+use crate::disk::{CUT_HALFWAY, Disk, Rot};
 use crate::driver::{self, Call};
 use crate::faults::Ills;
 use crate::machines::{Machines, Standing};
 use crate::mailbox::Mailbox;
+use crate::moments::Moments;
 use crate::network::{Arrival, Network, Way};
 use crate::noticing::{self, Noticing};
 use crate::plan::DiskError;
@@ -51,6 +52,11 @@ pub(crate) struct Cluster {
     pub(crate) faulty: Cell<bool>,
     /// Whether everything is at rest, so that watchers stop when they have everything.
     pub(crate) at_rest: Cell<bool>,
+    /// How many rounds there were before this one, and when it began.
+    pub(crate) round: Cell<u64>,
+    pub(crate) round_began: Cell<Duration>,
+    /// Clients that are not done.
+    pub(crate) at_work: Cell<u64>,
     pub(crate) faults: RefCell<Dice>,
     pub(crate) ills: RefCell<BTreeMap<u64, Ills>>,
     pub(crate) network: RefCell<Network>,
@@ -58,6 +64,7 @@ pub(crate) struct Cluster {
     /// Which situations came about, and what it takes to recognise them.
     pub(crate) sometimes: Sometimes,
     pub(crate) noticing: Noticing,
+    pub(crate) moments: Moments,
     /// The first broken promise ends the run.
     pub(crate) failures: Mailbox<Failure>,
     /// The newest revision any client was told of.
@@ -135,7 +142,8 @@ impl Cluster {
     /// A cluster whose disks are empty and whose members do not run yet.
     pub(crate) fn new(world: World, full_trace: bool) -> Rc<Self> {
         let seed = world.seed;
-        let clients = world.clients + world.movers + world.holders + world.changers;
+        let operators = world.plan.len() as u64 + 1;
+        let clients = world.clients + world.movers + world.holders + world.changers + operators;
         Rc::new(Self {
             machines: RefCell::new(Machines::new(&world)),
             changing: Changing::default(),
@@ -147,12 +155,16 @@ impl Cluster {
             stretches: RefCell::default(),
             faulty: Cell::new(true),
             at_rest: Cell::new(false),
+            round: Cell::new(0),
+            round_began: Cell::new(Duration::ZERO),
+            at_work: Cell::new(0),
             faults: RefCell::new(Dice::new(seed, "faults")),
             ills: RefCell::default(),
             network: RefCell::new(Network::new(&world)),
             counts: Counts::default(),
             sometimes: Sometimes::default(),
             noticing: Noticing::default(),
+            moments: Moments::new(seed),
             failures: Mailbox::new(),
             acknowledged: Cell::new(1),
             lives: RefCell::default(),
@@ -196,10 +208,14 @@ impl Cluster {
             *next += 1;
             *next
         };
-        let recovered = match self.disk(id).borrow_mut().open() {
+        let opened = self.disk(id).borrow_mut().open();
+        let recovered = match opened {
             Ok(recovered) => recovered,
             Err(fault) => return self.unreadable(id, &fault),
         };
+        if self.misses_rot(id) {
+            return;
+        }
         if let Some(vote) = &recovered.log.vote {
             self.voted(id, vote);
         }
@@ -232,6 +248,7 @@ impl Cluster {
         let crashed = self.disk(id).borrow_mut().crash_in_start();
         match crashed {
             Err(fault) => self.unreadable(id, &fault),
+            Ok(_) if self.misses_rot(id) => {}
             Ok(how) => {
                 bump(&self.counts.crashes);
                 self.sometimes.saw(Situation::StartCrashed);
@@ -249,7 +266,32 @@ impl Cluster {
         true
     }
 
-    fn unreadable(&self, id: u64, fault: &str) {
+    /// The judge of rot: what has a flipped bit is never read as if it had none.
+    fn misses_rot(&self, id: u64) -> bool {
+        let missed = self.disk(id).borrow().found().missed_rot;
+        if missed {
+            let story = format!("m{id} has read a flipped bit and noticed nothing");
+            self.fail(Failure::new("rot", story));
+        }
+        missed
+    }
+
+    /// A member refuses its disk. It must if that is rotten, and say where; then its machine is of no use any more.
+    fn unreadable(self: &Rc<Self>, id: u64, fault: &str) {
+        let rotten = self.disk(id).borrow().rotten();
+        if let Some(rot) = rotten {
+            self.trace
+                .note(format_args!("m{id} refuses its disk: {fault}"));
+            if !fault.contains(&rot.to_string()) {
+                let story = format!("m{id} has a flipped bit in {rot}, and complains of {fault}");
+                self.fail(Failure::new("rot", story));
+            }
+            self.sometimes.saw(match rot {
+                Rot::Segment(_) => Situation::RotRefusedLog,
+                Rot::Checkpoint(_) => Situation::RotRefusedCheckpoint,
+            });
+            return self.destroy(id);
+        }
         let story = format!("m{id} refuses what a crash left on its disk: {fault}");
         self.fail(Failure::new("recovery", story));
     }
@@ -281,7 +323,7 @@ impl Cluster {
     fn run(self: &Rc<Self>, id: u64, incarnation: u32, recovered: Recovered) {
         let mut dice = Dice::new(self.world.seed, &format!("member {id} {incarnation}"));
         let seed = dice.roll();
-        let clock = Clock::draw(&mut dice);
+        let clock = Clock::draw(&mut dice, self.world.clock_rate_ppm_max);
         let settings = self.settings(id, incarnation, seed);
         let member = match Member::new(settings, recovered, clock.at(now())) {
             Ok(member) => member,
@@ -316,7 +358,7 @@ impl Cluster {
             Rc::clone(self),
             Rc::clone(&life),
         ));
-        if self.world.changers > 0 {
+        if self.world.membership_changes() {
             spawn_local(members::publish(Rc::clone(self), Rc::clone(&life)));
         }
         if self.world.watchers > 0 {
@@ -336,6 +378,15 @@ impl Cluster {
         }
         bump(&self.counts.crashes);
         self.trace.note(format_args!("m{id} crashes {at}: {what}"));
+        self.end_life(id);
+        self.start_after(id, down);
+    }
+
+    /// Ends the life of a member in good order: what is being written is, and the log is closed. Starts it again later.
+    pub(crate) fn stop(self: &Rc<Self>, life: &Life, down: Duration) {
+        let id = life.id;
+        self.disk(id).borrow_mut().close();
+        self.trace.note(format_args!("m{id} stops in good order"));
         self.end_life(id);
         self.start_after(id, down);
     }
@@ -478,6 +529,15 @@ impl Cluster {
         let lives = self.lives.borrow();
         let terms = lives.values().map(|life| life.published.borrow().term);
         terms.max().unwrap_or(0)
+    }
+
+    /// Whoever leads, of several the one in the newest term.
+    pub(crate) fn leader(&self) -> Option<u64> {
+        let lives = self.lives.borrow();
+        let leaders = lives.values().filter(|life| life.leads.get());
+        leaders
+            .max_by_key(|life| life.led.get())
+            .map(|life| life.id)
     }
 
     /// Whether any other member believes to lead.

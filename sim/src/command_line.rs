@@ -128,6 +128,10 @@ impl Words {
                     let left = until(words.next()?, &local_time()?)?;
                     parsed.limit = Some(Limit::Time(left));
                 }
+                "--hours" => {
+                    let hours = words.next()?.parse().ok();
+                    options.hours = hours.filter(|hours| (1..=HOURS_MAX).contains(hours))?;
+                }
                 "--counts" => options.counts = true,
                 "--meet-all" => parsed.meets_all = true,
                 "--from" => parsed.first = Some(words.next()?.parse().ok()?),
@@ -230,6 +234,9 @@ fn fresh_seed() -> u64 {
     })
 }
 
+/// So long a run still fits into a night.
+const HOURS_MAX: u64 = 1000;
+
 const USAGE: &str = "\
 usage: cargo x sim                       a fresh seed, printed first
        cargo x sim SEED [--log full]     this seed, with its whole trace
@@ -245,6 +252,7 @@ usage: cargo x sim                       a fresh seed, printed first
        cargo x sim plant                 each planted fault must be found within its number of seeds
        any run of seeds with --counts: how often which situation came about
        any run of seeds with --silent-loss: lost letters vanish, and nobody is told
+       any run of seeds with --hours N: so many hours of virtual time, in rounds
        any run of seeds with --fixed: the membership never changes
        any run of seeds with --members N, or --without 1,4: without these planned faults
        any run of seeds with --plant ack-before-sync | read-without-barrier | stale-leader-read | loses-synced-batch |
@@ -319,6 +327,8 @@ mod tests {
             fixed: true,
             members: Some(5),
             without: vec![1, 12],
+            hours: 3,
+            plain: false,
             counts: false,
         };
         let words = options.words();

@@ -39,6 +39,8 @@ pub(crate) enum Call {
         index: u64,
         result: Result<u64, String>,
     },
+    /// The process is to stop, and hands leadership over before.
+    StepDown(Mailbox<Ending>),
     /// Asks for the state's fingerprint, after checking its invariants.
     Examine(Mailbox<Examined>),
     /// Only wakes the loop.
@@ -146,6 +148,17 @@ fn inputs(
                         leader: life.published.borrow().leader,
                     },
                 );
+            }
+            Call::StepDown(answer) => {
+                *next_token += 1;
+                let token = *next_token;
+                let waiting = Waiting {
+                    op: Op::Transfer { to: life.id },
+                    answer,
+                    leader: life.published.borrow().leader,
+                };
+                life.waiting.borrow_mut().insert(token, waiting);
+                asked.others.push(Input::StepDown { token });
             }
             Call::Examine(answer) => {
                 member.validate();

@@ -169,6 +169,17 @@ impl Network {
         })
     }
 
+    /// Letters are lost and arrive twice again, as in this world.
+    pub(crate) fn rouse(&mut self, world: &World) {
+        self.loss_permille = world.loss_permille;
+        self.duplicate_permille = world.duplicate_permille;
+    }
+
+    /// A member is gone for good, and all ways from and to it.
+    pub(crate) fn scrap(&mut self, id: u64) {
+        self.links.retain(|(from, to), _| *from != id && *to != id);
+    }
+
     /// From now on nothing is lost and nothing arrives twice.
     pub(crate) fn calm(&mut self) {
         (self.loss_permille, self.duplicate_permille) = (0, 0);

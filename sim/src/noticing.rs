@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use metastore_core::kv_error::KvError;
@@ -12,6 +13,7 @@ use metastore_core::transfer::TransferError;
 use metastore_proto::etcdserverpb::WatchCreateRequest;
 
 use crate::cluster::{Cluster, Life, Waiting};
+use crate::moments;
 use crate::network::Way;
 use crate::sometimes::Situation::*;
 use crate::sometimes::Sometimes;
@@ -30,10 +32,13 @@ pub(crate) struct Noticing {
     /// Who led when a lease was granted.
     granted_under: RefCell<BTreeMap<i64, u64>>,
     /// Where a watcher was last, under which leader, and how far was compacted then.
-    watched: RefCell<BTreeMap<u64, (u64, Option<u64>, i64)>>,
+    watched: RefCell<BTreeMap<u64, Place>>,
     /// The last agreed membership that was looked at, and whether it had two sets of voters.
     agreed: Cell<(u64, u64, bool)>,
 }
+
+/// A member, its leader, and its compact revision.
+type Place = (u64, Option<u64>, i64);
 
 /// A piece of a snapshot that went so long ago belongs to a transfer that may still be under way.
 const TRANSFER_GAP: Duration = Duration::from_millis(500);
@@ -169,11 +174,13 @@ pub(crate) fn knows_of(
 }
 
 /// A letter goes out.
-pub(crate) fn sends(cluster: &Cluster, way: Way, message: &PeerMessage) {
+pub(crate) fn sends(cluster: &Rc<Cluster>, way: Way, message: &PeerMessage) {
     match message.kind() {
         MessageKind::Chunk => {
             let mut snapshots = cluster.noticing.snapshots.borrow_mut();
             snapshots.insert(way, now());
+            drop(snapshots);
+            moments::piece_goes(cluster, way);
         }
         MessageKind::Change => cluster.sometimes.saw(ChangeForwarded),
         _ => {}
@@ -187,7 +194,7 @@ pub(crate) fn receives(cluster: &Cluster, message: &PeerMessage) {
 }
 
 /// A member begins its log anew behind a snapshot.
-pub(crate) fn installs(cluster: &Cluster, id: u64) {
+pub(crate) fn installs(cluster: &Rc<Cluster>, id: u64) {
     let (some, noticing) = (&cluster.sometimes, &cluster.noticing);
     some.saw(Installed);
     let last = noticing.installed.borrow_mut().insert(id, now());
@@ -206,6 +213,7 @@ pub(crate) fn installs(cluster: &Cluster, id: u64) {
         .snapshots
         .borrow_mut()
         .retain(|(_, to), _| *to != id);
+    moments::installed(cluster, id);
 }
 
 /// A member loses its power.

@@ -18,7 +18,7 @@ use crate::mailbox::Mailbox;
 use crate::sometimes::Situation;
 use crate::trace::now;
 use crate::world::World;
-use crate::{faults, workload};
+use crate::{faults, rounds, workload};
 use metastore_judges::sweep::sweep;
 use metastore_judges::{Failure, changes, leases, registers, watches};
 
@@ -111,11 +111,23 @@ fn commit() -> String {
 }
 
 async fn acts(cluster: Rc<Cluster>) -> (Duration, Result<(), Failure>) {
-    let verdict = match safety(&cluster).await {
-        Ok(()) => liveness(&cluster).await,
-        failed => failed,
-    };
-    (now(), verdict.and_then(|()| judge(&cluster)))
+    loop {
+        let verdict = round(&cluster).await;
+        if verdict.is_err() || now() >= cluster.world.lasts {
+            return (now(), verdict);
+        }
+        if let Err(failure) = rounds::all_rest(&cluster).await {
+            return (now(), Err(failure));
+        }
+        rounds::begin_next(&cluster);
+    }
+}
+
+/// Both acts, and what the judges say of them.
+async fn round(cluster: &Rc<Cluster>) -> Result<(), Failure> {
+    safety(cluster).await?;
+    liveness(cluster).await?;
+    judge(cluster)
 }
 
 /// What the clients wrote down, judged by everybody who reads it.
@@ -124,17 +136,23 @@ fn judge(cluster: &Cluster) -> Result<(), Failure> {
     let judges = cluster.judges.borrow();
     let chronicle = &judges.chronicle;
     let ends = sweep(&history, chronicle)?;
-    cluster.counts.leases_ended.set(ends.len() as u64);
     let ran_out = ends.len() as u64;
+    let leases_ended = &cluster.counts.leases_ended;
+    leases_ended.set(leases_ended.get() + ran_out);
     cluster.sometimes.saw_times(Situation::RanOut, ran_out);
-    leases::judge(&history, chronicle, &ends)?;
+    let clocks = cluster.world.clock_rate_ppm_max;
+    leases::judge(&history, chronicle, &ends, clocks)?;
     changes::judge(&history, &judges.memberships)?;
     watches::judge(&cluster.stretches.borrow(), chronicle)?;
-    cluster.counts.registers.set(registers::judge(&history)?);
+    let at_first = chronicle.keys(chronicle.base()).unwrap_or_default();
+    let decided = registers::judge(&history, &at_first)?;
+    let registers = &cluster.counts.registers;
+    registers.set(registers.get() + decided);
     Ok(())
 }
 
 async fn safety(cluster: &Rc<Cluster>) -> Result<(), Failure> {
+    // In a round that is not the first all run, but for those who crash just now.
     for id in cluster.serving() {
         cluster.start(id);
     }
@@ -156,7 +174,7 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     for id in cluster.serving() {
         cluster.start(id);
     }
-    if cluster.world.changers > 0 {
+    if cluster.world.membership_changes() {
         let mended = mend_membership(cluster).await;
         mended.map_err(|failure| broken_or(cluster, failure))?;
     }
@@ -168,7 +186,7 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     // What the clients still had under way comes to its end.
     sleep(SETTLE).await;
     leases_end(cluster).await?;
-    if cluster.world.changers > 0 {
+    if cluster.world.membership_changes() {
         let told = tell_the_removed(cluster).await;
         told.map_err(|failure| broken_or(cluster, failure))?;
     }

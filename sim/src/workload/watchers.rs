@@ -21,6 +21,9 @@ use metastore_judges::watches::{Stretch, resume_at};
 /// Watches until everything is at rest.
 pub(crate) async fn watch(mut client: Client) {
     let mut create = interval(&mut client);
+    if create.start_revision > 0 && client.oldest() > 1 {
+        create.start_revision = client.oldest() + 1;
+    }
     while !client.cluster.at_rest.get() {
         client.go_anywhere();
         let Some(life) = client.cluster.life(client.member) else {
