@@ -26,7 +26,7 @@ use crate::plan::DiskError;
 use crate::plant::Plant;
 use crate::storage;
 use crate::trace::{Trace, now};
-use crate::watching::{self, Watches};
+use crate::watching::{self, Views, Watches};
 use crate::workload::members;
 use crate::world::World;
 use metastore_judges::bounds::Bounds;
@@ -94,7 +94,7 @@ pub(crate) struct Life {
     pub(crate) clock: Clock,
     pub(crate) inbox: Mailbox<Call>,
     pub(crate) alive: Cell<bool>,
-    pub(crate) published: RefCell<Arc<Published>>,
+    pub(crate) published: Views,
     pub(crate) shown: RefCell<Shown>,
     pub(crate) seen: Cell<Seen>,
     /// The entry of the newest membership that was applied before the last input.
@@ -257,12 +257,14 @@ impl Cluster {
             Err(error) => return self.fail(Failure::new("recovery", error.to_string())),
         };
         member.validate();
+        let published = Views::new(Arc::new(member.published().clone()));
         let life = Rc::new(Life {
             id,
             clock,
             inbox: Mailbox::new(),
             alive: Cell::new(true),
-            published: RefCell::new(Arc::new(member.published().clone())),
+            watches: Watches::new(published.clone()),
+            published,
             shown: RefCell::default(),
             seen: Cell::default(),
             applied_before: Cell::default(),
@@ -271,7 +273,6 @@ impl Cluster {
             log: Mailbox::new(),
             checkpoints: Mailbox::new(),
             log_fault: Cell::new(None),
-            watches: Watches::new(),
             views: Mailbox::new(),
         });
         self.lives.borrow_mut().insert(id, Rc::clone(&life));

@@ -279,10 +279,9 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
                 if published.applied.is_multiple_of(VALIDATE_EVERY) {
                     member.validate();
                 }
-                if life.watches.put(&published) {
+                if life.published.show(published) {
                     life.views.push(());
                 }
-                *life.published.borrow_mut() = published;
             }
             Output::Answer { token, answer } => answered(life, token, answer),
             Output::Compacted { .. } => {}

@@ -2,11 +2,10 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use madsim::time::{sleep, timeout};
-use metastore_core::watch::{Response, StreamKey};
+use metastore_core::watch::{Ended, Response, StreamKey};
 use metastore_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchResponse};
 use prost::Message as _;
 
@@ -14,7 +13,6 @@ use crate::client::Client;
 use crate::cluster::{Life, bump};
 use crate::plant::Plant;
 use crate::trace::now;
-use crate::watching::Gone;
 use metastore_judges::watches::{Stretch, resume_at};
 
 /// Watches until everything is at rest.
@@ -36,10 +34,9 @@ pub(crate) async fn watch(mut client: Client) {
 async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateRequest) -> Stretch {
     let cluster = Rc::clone(&client.cluster);
     let (number, id) = (client.number, life.id);
-    let newest = Arc::clone(&life.published.borrow());
-    let stream = life.watches.open(&newest);
+    let stream = life.watches.open();
     life.watches
-        .create(&newest, life.clock.at(now()), stream, create);
+        .create(life.clock.at(now()), stream, create);
     cluster.trace.detail(format_args!(
         "client {number} watches on m{id} from revision {}",
         create.start_revision
@@ -56,7 +53,7 @@ async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateReques
     loop {
         let heard = timeout(GLANCE, next(life, stream)).await;
         match heard {
-            Ok(Err(Gone)) => return stretch,
+            Ok(Err(Ended)) => return stretch,
             Ok(Ok(response)) => {
                 let response = decoded(&response);
                 let ended = response.canceled;
@@ -79,8 +76,7 @@ async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateReques
             sleep(Duration::from_millis(client.dice.between(1, 300))).await;
         }
         if life.alive.get() && client.dice.permille(20) {
-            let newest = Arc::clone(&life.published.borrow());
-            life.watches.request_progress(&newest, stream);
+            life.watches.request_progress(stream);
         }
     }
     life.watches.close(stream);
@@ -99,12 +95,9 @@ fn hear(client: &Client, stretch: &mut Stretch, response: WatchResponse) {
     stretch.responses.push(response);
 }
 
-async fn next(life: &Life, stream: StreamKey) -> Result<Response, Gone> {
-    poll_fn(|cx| {
-        let newest = Arc::clone(&life.published.borrow());
-        life.watches.poll_next(&newest, stream, cx)
-    })
-    .await
+async fn next(life: &Life, stream: StreamKey) -> Result<Response, Ended> {
+    let next = poll_fn(|cx| life.watches.poll_next(stream, cx)).await;
+    next.map(|(response, _)| response)
 }
 
 /// As a client reads it off the wire.
