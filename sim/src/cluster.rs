@@ -30,11 +30,12 @@ use crate::watching::{self, Views, Watches};
 use crate::workload::members;
 use crate::world::World;
 use metastore_judges::bounds::Bounds;
+use metastore_judges::claims::{Look, Tenure};
 use metastore_judges::history::{Ending, Moment, Record};
 use metastore_judges::memberships::{Configuration, Seen};
 use metastore_judges::model::Op;
 use metastore_judges::monotonic::Shown;
-use metastore_judges::watches::Stretch;
+use metastore_judges::watches::{Stream, Stretch};
 use metastore_judges::{Bench, Failure};
 
 /// Everything of one run, shared by its tasks, which all are on one thread.
@@ -45,6 +46,9 @@ pub(crate) struct Cluster {
     pub(crate) bounds: Bounds,
     pub(crate) history: RefCell<Vec<Record>>,
     pub(crate) stretches: RefCell<Vec<Stretch>>,
+    pub(crate) streams: RefCell<Vec<Stream>>,
+    pub(crate) looks: RefCell<Vec<Look>>,
+    pub(crate) tenures: RefCell<Vec<Tenure>>,
     /// Whether anything may still break.
     pub(crate) faulty: Cell<bool>,
     /// Whether everything is at rest, so that watchers stop when they have everything.
@@ -74,6 +78,11 @@ pub(crate) struct Counts {
     pub(crate) events: Cell<u64>,
     pub(crate) leases_ended: Cell<u64>,
     pub(crate) registers: Cell<u64>,
+    pub(crate) handed_on: Cell<u64>,
+    pub(crate) full: Cell<u64>,
+    pub(crate) begun_at_boundary: Cell<u64>,
+    pub(crate) begun_below_boundary: Cell<u64>,
+    pub(crate) begun_in_the_future: Cell<u64>,
     pub(crate) removed: Cell<u64>,
 }
 
@@ -91,6 +100,8 @@ pub(crate) struct Changing {
 /// One life of a member, from its start to its crash.
 pub(crate) struct Life {
     pub(crate) id: u64,
+    /// How many lives of the member there were before, and this one.
+    pub(crate) incarnation: u32,
     pub(crate) clock: Clock,
     pub(crate) inbox: Mailbox<Call>,
     pub(crate) alive: Cell<bool>,
@@ -122,7 +133,12 @@ impl Cluster {
     /// A cluster whose disks are empty and whose members do not run yet.
     pub(crate) fn new(world: World, full_trace: bool) -> Rc<Self> {
         let seed = world.seed;
-        let clients = world.clients + world.movers + world.holders + world.changers;
+        let clients = world.clients
+            + world.movers
+            + world.holders
+            + world.changers
+            + world.contenders
+            + world.followers;
         Rc::new(Self {
             machines: RefCell::new(Machines::new(&world)),
             changing: Changing::default(),
@@ -132,6 +148,9 @@ impl Cluster {
             bounds: Bounds::new(world.snapshot_entries, world.catch_up_entries, clients),
             history: RefCell::default(),
             stretches: RefCell::default(),
+            streams: RefCell::default(),
+            looks: RefCell::default(),
+            tenures: RefCell::default(),
             faulty: Cell::new(true),
             at_rest: Cell::new(false),
             faults: RefCell::new(Dice::new(seed, "faults")),
@@ -260,6 +279,7 @@ impl Cluster {
         let published = Views::new(Arc::new(member.published().clone()));
         let life = Rc::new(Life {
             id,
+            incarnation,
             clock,
             inbox: Mailbox::new(),
             alive: Cell::new(true),
@@ -285,7 +305,7 @@ impl Cluster {
         if self.world.changers > 0 {
             spawn_local(members::publish(Rc::clone(self), Rc::clone(&life)));
         }
-        if self.world.watchers > 0 {
+        if self.world.watchers + self.world.resumers + self.world.contenders > 0 {
             spawn_local(watching::tend(life, dice));
         }
     }

@@ -18,8 +18,10 @@ use crate::mailbox::Mailbox;
 use crate::trace::now;
 use crate::world::World;
 use crate::{faults, workload};
+use metastore_judges::history::Ending;
+use metastore_judges::model::Op;
 use metastore_judges::sweep::sweep;
-use metastore_judges::{Failure, changes, leases, registers, watches};
+use metastore_judges::{Failure, changes, claims, leases, registers, watches};
 
 /// Runs a world; prints it first and the verdict last. Answers whether every promise was kept. `replay` are the words
 /// that make the same run again.
@@ -49,7 +51,7 @@ fn praise(cluster: &Cluster, time: Duration) {
     let (counts, judges) = (&cluster.counts, cluster.judges.borrow());
     println!(
         "ok seed={} members={} virtual={:.3}s events={} answers={} revisions={} crashes={} checkpoints={} letters={} \
-         watched={} leases={} registers={} memberships={} removed={}",
+         watched={} leases={} registers={} memberships={} removed={} handed-on={} full={}",
         cluster.world.seed,
         cluster.world.members,
         time.as_secs_f64(),
@@ -64,6 +66,8 @@ fn praise(cluster: &Cluster, time: Duration) {
         counts.registers.get(),
         judges.memberships.agreed().count(),
         counts.removed.get(),
+        counts.handed_on.get(),
+        counts.full.get(),
     );
 }
 
@@ -119,8 +123,19 @@ fn judge(cluster: &Cluster) -> Result<(), Failure> {
     let ends = sweep(&history, chronicle)?;
     cluster.counts.leases_ended.set(ends.len() as u64);
     leases::judge(&history, chronicle, &ends)?;
+    let handed_on = claims::judge(
+        &history,
+        chronicle,
+        &cluster.looks.borrow(),
+        &cluster.tenures.borrow(),
+    )?;
+    cluster.counts.handed_on.set(handed_on);
     changes::judge(&history, &judges.memberships)?;
-    watches::judge(&cluster.stretches.borrow(), chronicle)?;
+    watches::judge(
+        &cluster.stretches.borrow(),
+        &cluster.streams.borrow(),
+        chronicle,
+    )?;
     cluster.counts.registers.set(registers::judge(&history)?);
     Ok(())
 }
@@ -151,6 +166,9 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
         let mended = mend_membership(cluster).await;
         mended.map_err(|failure| broken_or(cluster, failure))?;
     }
+    if cluster.world.quota_bytes.is_some() {
+        make_room(cluster).await;
+    }
     let probe = Client::new(Rc::clone(cluster), PROBE);
     if !probe.probe(PROBES).await {
         let story = "no write is acknowledged although nothing is broken";
@@ -158,6 +176,11 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     }
     // What the clients still had under way comes to its end.
     sleep(SETTLE).await;
+    if cluster.world.contenders > 0 {
+        let client = Client::new(Rc::clone(cluster), CLAIMANT);
+        let round = workload::claims::come_round(client).await;
+        round.map_err(|failure| broken_or(cluster, failure))?;
+    }
     leases_end(cluster).await?;
     if cluster.world.changers > 0 {
         let told = tell_the_removed(cluster).await;
@@ -173,7 +196,8 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     }
     sleep(Duration::from_millis(cluster.world.down_ms_max) + SETTLE).await;
     let after = agreement(cluster).await?;
-    if (after.revision, after.state_hash) != (before.revision, before.state_hash) {
+    let found = |it: &Examined| (it.revision, it.state_hash);
+    if found(&after) != found(&before) {
         let story = format!("after the replay {after:?}, before it {before:?}");
         return Err(Failure::new("replay", story));
     }
@@ -181,8 +205,33 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     last.map_or(Ok(()), Err)
 }
 
+/// A store that is full takes deletions and compactions, and afterwards everything else again.
+async fn make_room(cluster: &Rc<Cluster>) {
+    let mut client = Client::new(Rc::clone(cluster), CLEANER);
+    for _ in 0..PROBES {
+        let delete = Op::Delete {
+            key: b"b".to_vec(),
+            end: vec![0],
+        };
+        let compacted = match client.perform(delete).await {
+            Ending::Wrote(_) => {
+                let compact = Op::Compact {
+                    revision: client.seen,
+                    physical: true,
+                };
+                client.perform(compact).await
+            }
+            ending => ending,
+        };
+        if let Ending::Wrote(_) = compacted {
+            return;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
 async fn leases_end(cluster: &Cluster) -> Result<(), Failure> {
-    if cluster.world.holders > 0 {
+    if cluster.world.holders + cluster.world.contenders > 0 {
         // Also those without keys, whose end no view shows.
         sleep(LEASE_TIME_MAX).await;
     }
@@ -252,6 +301,9 @@ static PANIC: Mutex<Option<(Duration, String)>> = Mutex::new(None);
 /// The number of the client that asks whether all is well again.
 const PROBE: u64 = 1000;
 const PROBES: u64 = 150;
+/// The numbers of those that free a full store, and that wait for every name.
+const CLEANER: u64 = 1002;
+const CLAIMANT: u64 = 1003;
 const SETTLE: Duration = Duration::from_secs(4);
 const AGREEMENT_TRIES: u64 = 100;
 /// Longer than any lease is granted for, with what new leaders add.

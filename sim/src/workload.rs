@@ -7,9 +7,12 @@ use madsim::task::spawn_local;
 use crate::client::Client;
 use crate::cluster::Cluster;
 
+pub(crate) mod claims;
+pub(crate) mod followers;
 pub(crate) mod keys;
 pub(crate) mod leases;
 pub(crate) mod members;
+pub(crate) mod resumers;
 pub(crate) mod transfers;
 pub(crate) mod watchers;
 
@@ -31,5 +34,14 @@ pub(crate) fn begin(cluster: &Rc<Cluster>) {
     }
     for number in 1..=world.changers {
         spawn_local(members::change(client(400 + number)));
+    }
+    for number in 1..=world.contenders {
+        spawn_local(claims::contend(client(500 + number)));
+    }
+    for number in 1..=world.resumers {
+        spawn_local(resumers::resume(client(700 + number)));
+    }
+    for number in 1..=world.followers {
+        spawn_local(followers::follow(client(600 + number)));
     }
 }

@@ -24,6 +24,14 @@ pub(crate) struct World {
     pub(crate) holders: u64,
     /// Concurrent clients that change the membership.
     pub(crate) changers: u64,
+    /// Concurrent clients that want to own a name.
+    pub(crate) contenders: u64,
+    /// Concurrent clients with several watchers on one stream, that begin where watches have gone wrong.
+    pub(crate) resumers: u64,
+    /// Concurrent clients that read from one member only.
+    pub(crate) followers: u64,
+    /// Bytes that the store may take; none for any number.
+    pub(crate) quota_bytes: Option<u64>,
     /// Concurrent clients that watch.
     pub(crate) watchers: u64,
     /// Keys the clients fight over.
@@ -116,6 +124,11 @@ impl World {
         let mut later = Dice::new(seed, "starts and standstills");
         let start_crash_permille = [0, 50, 300][later.place(3)];
         let standstill_permille = [0, 5, 30][later.place(3)];
+        let mut more = Dice::new(seed, "claims, followers and a quota");
+        let contenders = [0, 0, 0, 3][more.place(4)];
+        let followers = [0, 0, 1][more.place(3)];
+        let resumers = [0, 0, 1][more.place(3)];
+        let quota_bytes = [None, None, None, Some(40_000), Some(15_000)][more.place(5)];
         let seats = if changers > 0 {
             members.max(SEATS)
         } else {
@@ -131,6 +144,10 @@ impl World {
             movers: dice.between(0, 2),
             holders: dice.between(0, 2),
             changers,
+            contenders,
+            followers,
+            resumers,
+            quota_bytes,
             watchers: dice.between(0, 3),
             keys: dice.between(2, 10),
             safety_act,
@@ -160,7 +177,7 @@ impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "world seed={} plant={} members={} clients={} movers={} holders={} changers={} watchers={} keys={} act={}s \
+            "world seed={} plant={} members={} clients={} movers={} holders={} changers={} contenders={} followers={} resumers={} quota={} watchers={} keys={} act={}s \
              pause≤{}ms standstill={}‰ sync≤{}ms crash={}‰ start-crash={}‰ down≤{}ms message≤{}ms loss={}‰ twice={}‰ silent={} segment={}B checkpoint={}B \
              snapshot={} catch-up={}",
             self.seed,
@@ -170,6 +187,11 @@ impl fmt::Display for World {
             self.movers,
             self.holders,
             self.changers,
+            self.contenders,
+            self.followers,
+            self.resumers,
+            self.quota_bytes
+                .map_or("none".to_owned(), |bytes| format!("{bytes}B")),
             self.watchers,
             self.keys,
             self.safety_act.as_secs(),

@@ -68,6 +68,7 @@ pub fn judge(history: &[Record], chronicle: &Chronicle, ends: &[LeaseEnd]) -> Re
     for record in history {
         says_gone(&known, record)?;
     }
+    gone_stays_gone(history, ends)?;
     for (id, lease) in &known {
         if let Some((_, ending)) = lease.revoked.and_then(|it| it.ended.as_ref()) {
             let revision = ending.revision().unwrap_or(0);
@@ -124,11 +125,15 @@ fn known(history: &[Record]) -> BTreeMap<i64, Known<'_>> {
 
 impl Known<'_> {
     fn live_from(&mut self, record: &Record, ttl_seconds: i64) {
-        let ttl = Duration::from_secs(u64::try_from(ttl_seconds).unwrap_or(0));
-        // The leader's clock may run fast.
-        let surely = ttl - ttl.mul_f64(CLOCK_RATE_PPM_MAX as f64 / 1e6);
-        self.alive_until = self.alive_until.max(record.begun.time + surely);
+        let until = record.begun.time + surely(ttl_seconds);
+        self.alive_until = self.alive_until.max(until);
     }
+}
+
+/// For how long a lease of this time surely lives from the asking on: the leader's clock may run fast.
+pub fn surely(ttl_seconds: i64) -> Duration {
+    let ttl = Duration::from_secs(u64::try_from(ttl_seconds).unwrap_or(0));
+    ttl - ttl.mul_f64(CLOCK_RATE_PPM_MAX as f64 / 1e6)
 }
 
 /// An end that was noticed at a time happened no later; so it must not lie before what the holder knows.
@@ -151,7 +156,10 @@ fn says_gone(known: &BTreeMap<i64, Known<'_>>, record: &Record) -> Result<(), Fa
     };
     let id = match (&record.op, ending) {
         (Op::Renew { id }, Ending::Renewed { ttl_seconds: 0 }) => *id,
-        (Op::Put { lease, .. }, Ending::Refused(Refusal::Kv(KvError::LeaseNotFound))) => *lease,
+        (
+            Op::Put { lease, .. } | Op::Stake { lease, .. },
+            Ending::Refused(Refusal::Kv(KvError::LeaseNotFound)),
+        ) => *lease,
         (Op::Revoke { id }, Ending::Refused(Refusal::Lease(LeaseError::NotFound))) => *id,
         (Op::Renew { id }, Ending::Renewed { .. }) => {
             let revoked = known.get(id).and_then(|lease| lease.revoked);
@@ -181,6 +189,42 @@ fn says_gone(known: &BTreeMap<i64, Known<'_>>, record: &Record) -> Result<(), Fa
         true => not_early(id, lease, ended.time, &record.to_string()),
         false => Ok(()),
     }
+}
+
+/// Whoever asks after anybody saw the end of a lease hears that it is gone: a renewal is answered by a leader that the
+/// quorum still followed after it was asked for, from a state that has all that was agreed on before.
+fn gone_stays_gone(history: &[Record], ends: &[LeaseEnd]) -> Result<(), Failure> {
+    let mut seen: BTreeMap<i64, Duration> = ends.iter().map(|end| (end.id, end.shown_at)).collect();
+    for record in history {
+        let told_gone = match (&record.op, &record.ended) {
+            (Op::Renew { id }, Some((ended, Ending::Renewed { ttl_seconds: 0 }))) => {
+                Some((*id, ended.time))
+            }
+            (
+                Op::Put { lease, .. } | Op::Stake { lease, .. },
+                Some((ended, Ending::Refused(Refusal::Kv(KvError::LeaseNotFound)))),
+            ) => Some((*lease, ended.time)),
+            _ => None,
+        };
+        if let Some((id, at)) = told_gone {
+            let first = seen.entry(id).or_insert(at);
+            *first = at.min(*first);
+        }
+    }
+    for record in history {
+        let (Op::Renew { id }, Some((_, Ending::Renewed { ttl_seconds }))) =
+            (&record.op, &record.ended)
+        else {
+            continue;
+        };
+        let before = seen.get(id).filter(|seen| **seen < record.begun.time);
+        if let Some(gone) = before.filter(|_| *ttl_seconds > 0) {
+            let gone = gone.as_secs_f64();
+            let story = format!("renewed, though its end was seen at {gone:.3}s: {record}");
+            return Err(wrong(*id, story));
+        }
+    }
+    Ok(())
 }
 
 fn nothing_hangs_on_the_dead(

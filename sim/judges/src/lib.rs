@@ -12,6 +12,8 @@ use metastore_core::output::Published;
 pub mod bounds;
 pub mod changes;
 pub mod chronicle;
+pub mod claims;
+pub mod followers;
 pub mod history;
 pub mod leaders;
 pub mod leases;

@@ -209,7 +209,11 @@ fn refused(
 ) -> Result<(), Failure> {
     let (at, least) = match record.op {
         // Whether the lease may have been gone is for the judge of leases to say.
-        Op::Put { lease, .. } if lease != 0 && error == KvError::LeaseNotFound => return Ok(()),
+        Op::Put { lease, .. } | Op::Stake { lease, .. }
+            if lease != 0 && error == KvError::LeaseNotFound =>
+        {
+            return Ok(());
+        }
         Op::Read { revision, .. } => (revision, revision + 1),
         Op::Compact { revision, .. } => (revision, revision),
         _ => {

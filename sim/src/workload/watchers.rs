@@ -35,8 +35,7 @@ async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateReques
     let cluster = Rc::clone(&client.cluster);
     let (number, id) = (client.number, life.id);
     let stream = life.watches.open();
-    life.watches
-        .create(life.clock.at(now()), stream, create);
+    life.watches.create(life.clock.at(now()), stream, create);
     cluster.trace.detail(format_args!(
         "client {number} watches on m{id} from revision {}",
         create.start_revision
@@ -57,7 +56,7 @@ async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateReques
             Ok(Ok(response)) => {
                 let response = decoded(&response);
                 let ended = response.canceled;
-                hear(client, &mut stretch, response);
+                hear(client, &mut stretch.responses, response);
                 if ended {
                     break;
                 }
@@ -83,7 +82,8 @@ async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateReques
     stretch
 }
 
-fn hear(client: &Client, stretch: &mut Stretch, response: WatchResponse) {
+/// Writes down what was heard.
+pub(crate) fn hear(client: &Client, responses: &mut Vec<WatchResponse>, response: WatchResponse) {
     let counts = &client.cluster.counts;
     if !response.events.is_empty() {
         bump(&counts.events);
@@ -92,16 +92,17 @@ fn hear(client: &Client, stretch: &mut Stretch, response: WatchResponse) {
             return;
         }
     }
-    stretch.responses.push(response);
+    responses.push(response);
 }
 
-async fn next(life: &Life, stream: StreamKey) -> Result<Response, Ended> {
+/// What a stream of a life says next.
+pub(crate) async fn next(life: &Life, stream: StreamKey) -> Result<Response, Ended> {
     let next = poll_fn(|cx| life.watches.poll_next(stream, cx)).await;
     next.map(|(response, _)| response)
 }
 
 /// As a client reads it off the wire.
-fn decoded(response: &Response) -> WatchResponse {
+pub(crate) fn decoded(response: &Response) -> WatchResponse {
     let stamp = ResponseHeader::default();
     let mut bytes = Vec::with_capacity(response.encoded_len(&stamp));
     response.encode(&stamp, &mut bytes);
