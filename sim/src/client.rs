@@ -27,24 +27,37 @@ pub(crate) struct Client {
     /// What it saw of the member it asked last.
     follower: Follower,
     operations: u64,
+    round: u64,
     standstills: Dice,
 }
 
 impl Client {
+    /// The oldest revision that it may ask for: what came before is settled.
+    pub(crate) fn oldest(&self) -> i64 {
+        self.cluster.judges.borrow().chronicle.base()
+    }
+
     /// The client of this number.
     pub(crate) fn new(cluster: Rc<Cluster>, number: u64) -> Self {
-        let mut dice = Dice::new(cluster.world.seed, &format!("client {number}"));
+        let round = cluster.round.get();
+        let seen = cluster.judges.borrow().chronicle.base();
+        let stream = |name: &str| match round {
+            0 => format!("{name} {number}"),
+            _ => format!("{name} {number} round {round}"),
+        };
+        let mut dice = Dice::new(cluster.world.seed, &stream("client"));
         let member = dice.between(1, cluster.world.members);
-        let standstills = Dice::new(cluster.world.seed, &format!("standstills {number}"));
+        let standstills = Dice::new(cluster.world.seed, &stream("standstills"));
         Self {
             standstills,
-            cluster,
             number,
             dice,
             member,
-            seen: 1,
+            seen,
             follower: Follower::default(),
+            round,
             operations: 0,
+            cluster,
         }
     }
 
@@ -166,7 +179,11 @@ impl Client {
     /// A word that nobody else writes, and this client only once.
     pub(crate) fn mark(&mut self) -> Vec<u8> {
         self.operations += 1;
-        format!("c{}o{}", self.number, self.operations).into_bytes()
+        let mark = format!("c{}o{}", self.number, self.operations);
+        match self.round {
+            0 => mark.into_bytes(),
+            round => format!("r{round}{mark}").into_bytes(),
+        }
     }
 }
 

@@ -15,9 +15,10 @@ use crate::cluster::Cluster;
 use crate::driver::{Call, Examined};
 use crate::healing::{mend_membership, tell_the_removed};
 use crate::mailbox::Mailbox;
+use crate::sometimes::Situation;
 use crate::trace::now;
 use crate::world::World;
-use crate::{faults, workload};
+use crate::{faults, rounds, workload};
 use metastore_judges::history::Ending;
 use metastore_judges::model::Op;
 use metastore_judges::sweep::sweep;
@@ -39,6 +40,12 @@ pub(crate) fn run(world: World, full_trace: bool, replay: &str) -> bool {
         (time, Err(Failure::new("invariant", story)))
     });
     cluster.trace.flush();
+    if cluster.world.counts {
+        cluster
+            .sometimes
+            .lines()
+            .for_each(|line| println!("{line}"));
+    }
     let kept = verdict.is_ok();
     match verdict {
         Ok(()) => praise(&cluster, time),
@@ -108,11 +115,23 @@ fn commit() -> String {
 }
 
 async fn acts(cluster: Rc<Cluster>) -> (Duration, Result<(), Failure>) {
-    let verdict = match safety(&cluster).await {
-        Ok(()) => liveness(&cluster).await,
-        failed => failed,
-    };
-    (now(), verdict.and_then(|()| judge(&cluster)))
+    loop {
+        let verdict = round(&cluster).await;
+        if verdict.is_err() || now() >= cluster.world.lasts {
+            return (now(), verdict);
+        }
+        if let Err(failure) = rounds::all_rest(&cluster).await {
+            return (now(), Err(failure));
+        }
+        rounds::begin_next(&cluster);
+    }
+}
+
+/// Both acts, and what the judges say of them.
+async fn round(cluster: &Rc<Cluster>) -> Result<(), Failure> {
+    safety(cluster).await?;
+    liveness(cluster).await?;
+    judge(cluster)
 }
 
 /// What the clients wrote down, judged by everybody who reads it.
@@ -121,26 +140,31 @@ fn judge(cluster: &Cluster) -> Result<(), Failure> {
     let judges = cluster.judges.borrow();
     let chronicle = &judges.chronicle;
     let ends = sweep(&history, chronicle)?;
-    cluster.counts.leases_ended.set(ends.len() as u64);
-    leases::judge(&history, chronicle, &ends)?;
-    let handed_on = claims::judge(
-        &history,
-        chronicle,
-        &cluster.looks.borrow(),
-        &cluster.tenures.borrow(),
-    )?;
-    cluster.counts.handed_on.set(handed_on);
+    let ran_out = ends.len() as u64;
+    let leases_ended = &cluster.counts.leases_ended;
+    leases_ended.set(leases_ended.get() + ran_out);
+    cluster.sometimes.saw_times(Situation::RanOut, ran_out);
+    let clocks = cluster.world.clock_rate_ppm_max;
+    leases::judge(&history, chronicle, &ends, clocks)?;
+    let (looks, tenures) = (cluster.looks.borrow(), cluster.tenures.borrow());
+    let changes_hands = claims::judge(&history, chronicle, &looks, &tenures, clocks)?;
+    let handed_on = &cluster.counts.handed_on;
+    handed_on.set(handed_on.get() + changes_hands);
     changes::judge(&history, &judges.memberships)?;
     watches::judge(
         &cluster.stretches.borrow(),
         &cluster.streams.borrow(),
         chronicle,
     )?;
-    cluster.counts.registers.set(registers::judge(&history)?);
+    let at_first = chronicle.keys(chronicle.base()).unwrap_or_default();
+    let decided = registers::judge(&history, &at_first)?;
+    let registers = &cluster.counts.registers;
+    registers.set(registers.get() + decided);
     Ok(())
 }
 
 async fn safety(cluster: &Rc<Cluster>) -> Result<(), Failure> {
+    // In a round that is not the first all run, but for those who crash just now.
     for id in cluster.serving() {
         cluster.start(id);
     }
@@ -162,7 +186,7 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     for id in cluster.serving() {
         cluster.start(id);
     }
-    if cluster.world.changers > 0 {
+    if cluster.world.membership_changes() {
         let mended = mend_membership(cluster).await;
         mended.map_err(|failure| broken_or(cluster, failure))?;
     }
@@ -182,7 +206,7 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
         round.map_err(|failure| broken_or(cluster, failure))?;
     }
     leases_end(cluster).await?;
-    if cluster.world.changers > 0 {
+    if cluster.world.membership_changes() {
         let told = tell_the_removed(cluster).await;
         told.map_err(|failure| broken_or(cluster, failure))?;
     }

@@ -48,7 +48,11 @@ pub(crate) fn named(name: &str) -> Option<&'static Scenario> {
 impl Scenario {
     /// Runs one of its worlds; answers whether every promise was kept.
     pub(crate) fn run(&self, seed: u64, full_trace: bool) -> bool {
-        let mut world = World::draw(seed, &(self.options)());
+        let options = Options {
+            plain: true,
+            ..(self.options)()
+        };
+        let mut world = World::draw(seed, &options);
         (self.shape)(&mut world);
         run::run(world, full_trace, &format!("scenario {} {seed}", self.name))
     }

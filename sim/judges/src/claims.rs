@@ -54,18 +54,20 @@ pub fn mark(claim: &Claim, own: &[u8]) -> Vec<u8> {
     [claim.revision.to_string().as_bytes(), b" ", own].concat()
 }
 
-/// Judges every look and every tenure. Answers how often a name changed hands.
+/// Judges every look and every tenure; no clock is off by more than so many millionths. Answers how often a name changed
+/// hands.
 pub fn judge(
     history: &[Record],
     chronicle: &Chronicle,
     looks: &[Look],
     tenures: &[Tenure],
+    rate_ppm: u64,
 ) -> Result<u64, Failure> {
     looks
         .iter()
         .try_for_each(|look| true_look(chronicle, look))?;
     marks_grow(chronicle)?;
-    let spans = spans(history, tenures);
+    let spans = spans(history, tenures, rate_ppm);
     let mut changes = 0;
     for spans in spans.values() {
         for (before, after) in spans.iter().zip(&spans[1..]) {
@@ -107,7 +109,7 @@ fn place(keys: &Keys, claim: &Claim) -> Place {
 /// What owners write names the revision of their claim, and no owner writes after a later one.
 fn marks_grow(chronicle: &Chronicle) -> Result<(), Failure> {
     let mut newest: BTreeMap<Key, i64> = BTreeMap::new();
-    for revision in 2..=chronicle.last() {
+    for revision in chronicle.known() {
         let changes = chronicle
             .revision(revision)
             .map_or(&[][..], |it| &it.changes);
@@ -139,8 +141,12 @@ struct Span<'a> {
 }
 
 /// What the clients knew, by name and in order.
-fn spans<'a>(history: &[Record], tenures: &'a [Tenure]) -> BTreeMap<&'a [u8], Vec<Span<'a>>> {
-    let lives = lives(history);
+fn spans<'a>(
+    history: &[Record],
+    tenures: &'a [Tenure],
+    rate_ppm: u64,
+) -> BTreeMap<&'a [u8], Vec<Span<'a>>> {
+    let lives = lives(history, rate_ppm);
     let mut spans: BTreeMap<&[u8], Vec<Span<'_>>> = BTreeMap::new();
     for tenure in tenures {
         let until = tenure.until.unwrap_or(Duration::MAX);
@@ -166,7 +172,7 @@ fn spans<'a>(history: &[Record], tenures: &'a [Tenure]) -> BTreeMap<&'a [u8], Ve
 }
 
 /// For each lease, in order: when its holder heard of its life, and until when it then surely lives.
-fn lives(history: &[Record]) -> BTreeMap<i64, Vec<(Duration, Duration)>> {
+fn lives(history: &[Record], rate_ppm: u64) -> BTreeMap<i64, Vec<(Duration, Duration)>> {
     let mut lives: BTreeMap<i64, Vec<(Duration, Duration)>> = BTreeMap::new();
     let mut granted = BTreeMap::new();
     for record in history {
@@ -183,7 +189,7 @@ fn lives(history: &[Record]) -> BTreeMap<i64, Vec<(Duration, Duration)>> {
             }
             _ => continue,
         };
-        let until = record.begun.time + surely(ttl_seconds);
+        let until = record.begun.time + surely(ttl_seconds, rate_ppm);
         lives.entry(id).or_default().push((ended.time, until));
     }
     lives

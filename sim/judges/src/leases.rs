@@ -16,7 +16,7 @@ use super::chronicle::Chronicle;
 use crate::history::{Ending, Record};
 use crate::model::{KeyChange, Keys, Op};
 
-/// No member's clock is off by more than this, in millionths: far beyond what quartz does, and little enough to tell an
+/// Without another word no member's clock is off by more than this, in millionths: far beyond what quartz does, and little enough to tell an
 /// early end from a fast clock.
 pub const CLOCK_RATE_PPM_MAX: u64 = 2000;
 
@@ -51,9 +51,17 @@ struct Known<'a> {
     revoked: Option<&'a Record>,
 }
 
-/// Judges all leases. `ends` are the revisions that nobody asked for.
-pub fn judge(history: &[Record], chronicle: &Chronicle, ends: &[LeaseEnd]) -> Result<(), Failure> {
-    let known = known(history);
+/// Judges all leases. `ends` are the revisions that nobody asked for; no clock is off by more than `rate_ppm` millionths.
+///
+/// # Errors
+/// When a promise is broken.
+pub fn judge(
+    history: &[Record],
+    chronicle: &Chronicle,
+    ends: &[LeaseEnd],
+    rate_ppm: u64,
+) -> Result<(), Failure> {
+    let known = known(history, rate_ppm);
     let mut ended = BTreeMap::new();
     for end in ends {
         let Some(lease) = known.get(&end.id) else {
@@ -92,7 +100,7 @@ pub fn all_ended(keys: &Keys) -> Result<(), Failure> {
     }
 }
 
-fn known(history: &[Record]) -> BTreeMap<i64, Known<'_>> {
+fn known(history: &[Record], rate_ppm: u64) -> BTreeMap<i64, Known<'_>> {
     let mut known: BTreeMap<i64, Known<'_>> = BTreeMap::new();
     let mut ttl = BTreeMap::new();
     for record in history {
@@ -103,12 +111,13 @@ fn known(history: &[Record]) -> BTreeMap<i64, Known<'_>> {
                 ttl.insert(*id, *ttl_seconds);
                 if let Some(Ending::Wrote(Outcome::LeaseGranted(_))) = ending {
                     lease.granted = Some(record);
-                    lease.live_from(record, *ttl_seconds);
+                    lease.live_from(record, *ttl_seconds, rate_ppm);
                 }
             }
             (Op::Renew { id }, Some(Ending::Renewed { ttl_seconds })) if *ttl_seconds > 0 => {
                 let granted = ttl.get(id).copied().unwrap_or(*ttl_seconds);
-                known.entry(*id).or_default().live_from(record, granted);
+                let lease = known.entry(*id).or_default();
+                lease.live_from(record, granted, rate_ppm);
             }
             (Op::Revoke { id }, ending) => {
                 let lease = known.entry(*id).or_default();
@@ -124,16 +133,17 @@ fn known(history: &[Record]) -> BTreeMap<i64, Known<'_>> {
 }
 
 impl Known<'_> {
-    fn live_from(&mut self, record: &Record, ttl_seconds: i64) {
-        let until = record.begun.time + surely(ttl_seconds);
+    fn live_from(&mut self, record: &Record, ttl_seconds: i64, rate_ppm: u64) {
+        let until = record.begun.time + surely(ttl_seconds, rate_ppm);
         self.alive_until = self.alive_until.max(until);
     }
 }
 
-/// For how long a lease of this time surely lives from the asking on: the leader's clock may run fast.
-pub fn surely(ttl_seconds: i64) -> Duration {
+/// For how long a lease of this time surely lives from the asking on: the leader's clock may run fast, by
+/// so many millionths at most.
+pub fn surely(ttl_seconds: i64, rate_ppm: u64) -> Duration {
     let ttl = Duration::from_secs(u64::try_from(ttl_seconds).unwrap_or(0));
-    ttl - ttl.mul_f64(CLOCK_RATE_PPM_MAX as f64 / 1e6)
+    ttl - ttl.mul_f64(rate_ppm as f64 / 1e6)
 }
 
 /// An end that was noticed at a time happened no later; so it must not lie before what the holder knows.
@@ -231,7 +241,7 @@ fn nothing_hangs_on_the_dead(
     chronicle: &Chronicle,
     ended: &BTreeMap<i64, i64>,
 ) -> Result<(), Failure> {
-    for revision in 2..=chronicle.last() {
+    for revision in chronicle.known() {
         let changes = chronicle
             .revision(revision)
             .map_or(&[][..], |it| &it.changes);

@@ -19,7 +19,7 @@ use crate::model::{Effect, Op, read};
 
 /// Judges the whole history. Answers which revisions were the end of a lease that no client asked for.
 pub fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<Vec<LeaseEnd>, Failure> {
-    let floors = Floors::of(history);
+    let floors = Floors::of(history, chronicle.base());
     let compactions: Vec<&Record> = history
         .iter()
         .filter(|record| matches!(record.op, Op::Compact { .. }))
@@ -31,7 +31,7 @@ pub fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<Vec<LeaseEnd>,
         };
         let floor = floors.at(record.begun);
         if let Ending::Refused(Refusal::Kv(error)) | Ending::Read(Err(error)) = ending {
-            refused(&compactions, record, *ended, *error, floor)?;
+            refused(&compactions, record, *ended, *error, floor, chronicle)?;
         }
         let Some(revision) = ending.revision() else {
             continue;
@@ -53,6 +53,10 @@ pub fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<Vec<LeaseEnd>,
         if revision < floor && !serializable {
             let why = format!("an operation that had ended before saw revision {floor}");
             return Err(wrong("linearizable", record, &why));
+        }
+        if serializable && revision < chronicle.base() {
+            // A member that has yet to catch up shows what was forgotten.
+            continue;
         }
         let changed = answered(&compactions, record, ending, chronicle)?;
         if changed {
@@ -76,16 +80,18 @@ pub fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<Vec<LeaseEnd>,
 struct Floors(BTreeMap<u64, i64>);
 
 impl Floors {
-    fn of(history: &[Record]) -> Self {
+    /// All that was seen before the history is `base`.
+    fn of(history: &[Record], base: i64) -> Self {
         let mut ends = BTreeMap::new();
         for (ended, ending) in history.iter().filter_map(|record| record.ended.as_ref()) {
             ends.extend(ending.revision().map(|revision| (ended.ordinal, revision)));
         }
-        let mut newest = 1;
+        let mut newest = base;
         for revision in ends.values_mut() {
             newest = newest.max(*revision);
             *revision = newest;
         }
+        ends.insert(0, base);
         Self(ends)
     }
 
@@ -206,6 +212,7 @@ fn refused(
     ended: Moment,
     error: KvError,
     floor: i64,
+    chronicle: &Chronicle,
 ) -> Result<(), Failure> {
     let (at, least) = match record.op {
         // Whether the lease may have been gone is for the judge of leases to say.
@@ -225,11 +232,14 @@ fn refused(
         }
     };
     let explained = match error {
-        KvError::Compacted => compactions.iter().any(|other| {
-            other.begun < ended
-                && other.begun != record.begun
-                && matches!(other.op, Op::Compact { revision, .. } if revision >= least)
-        }),
+        KvError::Compacted => {
+            chronicle.compacted_before(least)
+                || compactions.iter().any(|other| {
+                    other.begun < ended
+                        && other.begun != record.begun
+                        && matches!(other.op, Op::Compact { revision, .. } if revision >= least)
+                })
+        }
         KvError::FutureRevision => {
             at > floor
                 || matches!(
@@ -270,7 +280,7 @@ fn unclaimed(
         .collect();
     let mut claimed = BTreeSet::new();
     let mut ends = Vec::new();
-    for revision in 2..=chronicle.last() {
+    for revision in chronicle.known() {
         if writers.contains_key(&revision) {
             continue;
         }

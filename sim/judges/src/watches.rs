@@ -172,8 +172,10 @@ pub fn judge(
 }
 
 fn history_of(chronicle: &Chronicle) -> History {
-    let mut history = History::new();
-    for number in 2..=chronicle.last() {
+    let base = chronicle.base();
+    let keys = chronicle.keys(base).unwrap_or_default();
+    let mut history = History::after(base, keys.values().map(|kv| (**kv).clone()));
+    for number in chronicle.known() {
         let revision = chronicle.revision(number).expect("the history has no gaps");
         let events: Vec<Event> = revision
             .changes

@@ -80,13 +80,13 @@ struct Session {
 impl Session {
     async fn open(client: &mut Client, number: u64, ttl_seconds: i64) -> Option<Self> {
         let lease = i64::try_from(client.number * 10_000 + number).unwrap_or(1);
-        let begun = now();
+        let (begun, rate_ppm) = (now(), client.cluster.world.clock_rate_ppm_max);
         let id = lease;
         let granted = client.perform(Op::Grant { id, ttl_seconds }).await;
         matches!(granted, Ending::Wrote(_)).then(|| Self {
             lease,
             ttl_seconds,
-            alive_until: begun + surely(ttl_seconds),
+            alive_until: begun + surely(ttl_seconds, rate_ppm),
         })
     }
 
@@ -95,10 +95,10 @@ impl Session {
         if client.dice.permille(200) {
             client.go_anywhere();
         }
-        let begun = now();
+        let (begun, rate_ppm) = (now(), client.cluster.world.clock_rate_ppm_max);
         match client.perform(Op::Renew { id: self.lease }).await {
             Ending::Renewed { ttl_seconds: 0 } => return false,
-            Ending::Renewed { .. } => self.alive_until = begun + surely(self.ttl_seconds),
+            Ending::Renewed { .. } => self.alive_until = begun + surely(self.ttl_seconds, rate_ppm),
             _ => sleep(Duration::from_millis(50)).await,
         }
         now() < self.alive_until

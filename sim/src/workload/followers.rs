@@ -24,7 +24,7 @@ pub(crate) async fn follow(mut client: Client) {
             _ => (b"\0", b"\0"),
         };
         let back = i64::try_from(client.dice.between(1, 30)).unwrap_or(1);
-        let past = client.dice.permille(200) && client.seen > back;
+        let past = client.dice.permille(200) && client.seen - back >= client.oldest();
         let op = Op::Read {
             key: key.to_vec(),
             end: end.to_vec(),

@@ -103,5 +103,5 @@ fn interval(client: &mut Client) -> (Vec<u8>, Vec<u8>) {
 /// A revision that this client knows to exist, rather a recent one.
 fn older(client: &mut Client) -> i64 {
     let back = i64::try_from(client.dice.between(0, 50)).unwrap_or(0);
-    (client.seen - back).max(1)
+    (client.seen - back).max(client.oldest())
 }

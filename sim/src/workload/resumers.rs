@@ -136,6 +136,11 @@ impl Open {
             let published = self.life.published.borrow();
             (published.view.revision(), published.view.compact_revision())
         };
+        // What came before is settled, and its events are forgotten.
+        let oldest = match client.oldest() {
+            1 => 1,
+            base => base + 1,
+        };
         let dice = &mut client.dice;
         let near = i64::try_from(dice.between(1, 20)).unwrap_or(1);
         let start_revision = match dice.place(6) {
@@ -145,6 +150,10 @@ impl Open {
             3 => (revision - near).max(1),
             4 => (boundary + 1).max(1),
             _ => 0,
+        };
+        let start_revision = match start_revision {
+            0 => 0,
+            start => start.max(oldest),
         };
         let (key, range_end): (&[u8], &[u8]) = match dice.place(5) {
             0 => (b"k01", b""),

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use madsim::time::{sleep, timeout};
@@ -11,6 +12,7 @@ use prost::Message as _;
 
 use crate::client::Client;
 use crate::cluster::{Life, bump};
+use crate::noticing;
 use crate::plant::Plant;
 use crate::trace::now;
 use metastore_judges::watches::{Stretch, resume_at};
@@ -18,13 +20,34 @@ use metastore_judges::watches::{Stretch, resume_at};
 /// Watches until everything is at rest.
 pub(crate) async fn watch(mut client: Client) {
     let mut create = interval(&mut client);
+    if create.start_revision > 0 && client.oldest() > 1 {
+        create.start_revision = client.oldest() + 1;
+    }
     while !client.cluster.at_rest.get() {
         client.go_anywhere();
         let Some(life) = client.cluster.life(client.member) else {
             sleep(Duration::from_millis(50)).await;
             continue;
         };
+        let newest = Arc::clone(&life.published.borrow());
+        noticing::watches(&client.cluster, client.number, &life, &newest);
+        let began_at = newest.view.revision();
         let stretch = follow(&mut client, &life, &create).await;
+        let at = |it: &WatchResponse| {
+            it.events
+                .last()
+                .and_then(|event| event.kv.as_ref())
+                .map_or(0, |kv| kv.mod_revision)
+        };
+        let last = stretch.responses.iter().map(at).max();
+        let ended = stretch.responses.last();
+        let compacted = ended.map_or(0, |last| last.compact_revision);
+        noticing::hears(
+            &client.cluster,
+            &create,
+            began_at,
+            (last.unwrap_or(0), compacted),
+        );
         create.start_revision = resume_at(&create, &stretch.responses);
         client.cluster.stretches.borrow_mut().push(stretch);
     }

@@ -62,7 +62,7 @@ fn chronicle(puts: &[(&[u8], &[u8])]) -> Chronicle {
 
 fn verdict(tenures: &[Tenure]) -> Result<u64, &'static str> {
     let history = [granted(1, 1), granted(2, 2), granted(3, 8)];
-    judge(&history, &Chronicle::default(), &[], tenures).map_err(|failure| failure.judge)
+    judge(&history, &Chronicle::default(), &[], tenures, 0).map_err(|failure| failure.judge)
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_look_is_answered_from_its_revision() {
             at,
             place,
         };
-        judge(&[], &chronicle, &[look], &[]).map_err(|failure| failure.judge)
+        judge(&[], &chronicle, &[look], &[], 0).map_err(|failure| failure.judge)
     };
     let behind = Place::Behind(b"c/n/1".to_vec());
     assert_eq!(verdict(1, 2, 3, Place::Owner), Ok(0));
@@ -111,7 +111,7 @@ fn a_look_is_answered_from_its_revision() {
 fn an_owner_that_writes_after_a_later_one_is_noticed() {
     let marked = |marks: [&[u8]; 2]| {
         let chronicle = chronicle(&marks.map(|mark| (&b"c/mark/n"[..], mark)));
-        judge(&[], &chronicle, &[], &[]).map_err(|failure| failure.judge)
+        judge(&[], &chronicle, &[], &[], 0).map_err(|failure| failure.judge)
     };
     assert_eq!(marked([b"4 a", b"9 b"]), Ok(0));
     assert_eq!(marked([b"9 b", b"4 a"]), Err("claims"));

@@ -47,7 +47,7 @@ fn end_at(seconds: u64) -> LeaseEnd {
 }
 
 fn verdict(history: &[Record], ends: &[LeaseEnd]) -> Result<(), &'static str> {
-    judge(history, &Chronicle::default(), ends).map_err(|failure| failure.judge)
+    judge(history, &Chronicle::default(), ends, CLOCK_RATE_PPM_MAX).map_err(|failure| failure.judge)
 }
 
 #[test]
