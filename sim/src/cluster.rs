@@ -73,6 +73,8 @@ pub(crate) struct Cluster {
     pub(crate) failures: Mailbox<Failure>,
     /// The newest revision any client was told of.
     acknowledged: Cell<i64>,
+    /// The newest term that was shown, and when it was first.
+    pub(crate) newest_term_shown: Cell<(u64, Duration)>,
     pub(crate) machines: RefCell<Machines>,
     pub(crate) changing: Changing,
     starts: RefCell<Dice>,
@@ -185,6 +187,7 @@ impl Cluster {
             moments: Moments::new(seed),
             failures: Mailbox::new(),
             acknowledged: Cell::new(1),
+            newest_term_shown: Cell::default(),
             lives: RefCell::default(),
             incarnations: RefCell::default(),
             world,
@@ -576,6 +579,9 @@ impl Cluster {
 
     /// Holds what a member shows against the history.
     pub(crate) fn observe(&self, life: &Life, published: &Published) {
+        if published.term > self.newest_term_shown.get().0 {
+            self.newest_term_shown.set((published.term, now()));
+        }
         let observed = self.judges.borrow_mut().observe(
             life.id,
             &mut life.shown.borrow_mut(),

@@ -15,14 +15,14 @@ use crate::cluster::Cluster;
 use crate::driver::{Call, Examined};
 use crate::healing::{mend_membership, tell_the_removed};
 use crate::mailbox::Mailbox;
-use crate::sometimes::Situation;
+use crate::sometimes::{self, SHOWN, Situation};
 use crate::trace::now;
 use crate::world::World;
 use crate::{faults, rounds, workload};
 use metastore_judges::history::Ending;
 use metastore_judges::model::Op;
 use metastore_judges::sweep::sweep;
-use metastore_judges::{Failure, changes, claims, leases, registers, watches};
+use metastore_judges::{Failure, changes, claims, fairness, leases, registers, watches};
 
 /// Runs a world; prints it first and the verdict last. Answers whether every promise was kept. `replay` are the words
 /// that make the same run again.
@@ -45,6 +45,9 @@ pub(crate) fn run(world: World, full_trace: bool, replay: &str) -> bool {
             .sometimes
             .lines()
             .for_each(|line| println!("{line}"));
+    }
+    if let Some(shows) = cluster.world.shows {
+        println!("{}", sometimes::line(shows(&cluster), SHOWN));
     }
     let kept = verdict.is_ok();
     match verdict {
@@ -150,6 +153,13 @@ fn judge(cluster: &Cluster) -> Result<(), Failure> {
     let changes_hands = claims::judge(&history, chronicle, &looks, &tenures, clocks)?;
     let handed_on = &cluster.counts.handed_on;
     handed_on.set(handed_on.get() + changes_hands);
+    if cluster.world.storm_leases > 0 {
+        let mut shown: Vec<Duration> = ends.iter().map(|end| end.shown_at).collect();
+        shown.sort_unstable();
+        if let (Some(first), Some(last)) = (shown.first(), shown.last()) {
+            fairness::judge(&history, (*first, *last), STORM_PATIENCE)?;
+        }
+    }
     changes::judge(&history, &judges.memberships)?;
     watches::judge(
         &cluster.stretches.borrow(),
@@ -234,7 +244,8 @@ async fn make_room(cluster: &Rc<Cluster>) {
     let mut client = Client::new(Rc::clone(cluster), CLEANER);
     for _ in 0..PROBES {
         let delete = Op::Delete {
-            key: b"b".to_vec(),
+            // Not what other judges count.
+            key: b"h".to_vec(),
             end: vec![0],
         };
         let compacted = match client.perform(delete).await {
@@ -265,7 +276,12 @@ async fn leases_end(cluster: &Cluster) -> Result<(), Failure> {
             let judges = cluster.judges.borrow();
             let chronicle = &judges.chronicle;
             let keys = chronicle.keys(chronicle.last());
-            leases::all_ended(&keys.unwrap_or_default())
+            let keys = keys.unwrap_or_default();
+            let (_, began) = cluster.newest_term_shown.get();
+            let clocks = cluster.world.clock_rate_ppm_max;
+            let history = cluster.history.borrow();
+            leases::none_late(&keys, &history, began, now(), clocks)?;
+            leases::all_ended(&keys)
         };
         if verdict.is_ok() {
             break;
@@ -329,6 +345,8 @@ const PROBES: u64 = 150;
 const CLEANER: u64 = 1002;
 const CLAIMANT: u64 = 1003;
 const SETTLE: Duration = Duration::from_secs(4);
+/// How long anybody may wait while a storm of leases ends.
+const STORM_PATIENCE: Duration = Duration::from_millis(500);
 const AGREEMENT_TRIES: u64 = 100;
 /// Longer than any lease is granted for, with what new leaders add.
 const LEASE_TIME_MAX: Duration = Duration::from_secs(8);

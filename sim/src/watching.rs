@@ -15,6 +15,7 @@ use metastore_proto::etcdserverpb::WatchCreateRequest;
 use crate::cluster::Life;
 use crate::dice::Dice;
 use crate::trace::now;
+use metastore_judges::{Failure, bounds};
 
 /// What a life shows, and what of it its watchers have not taken yet.
 #[derive(Clone)]
@@ -105,6 +106,12 @@ impl Watches {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(Response, u64), Ended>> {
         self.0.borrow_mut().poll_next(stream, cx)
+    }
+
+    /// Whether no more waits for the reader of a stream than may.
+    pub(crate) fn is_bounded(&self, stream: StreamKey) -> Result<(), Failure> {
+        let bytes = self.0.borrow().waiting_bytes(stream);
+        bounds::waits(bytes, settings().stream_bytes_max)
     }
 
     /// When regular progress is due.

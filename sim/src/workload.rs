@@ -49,6 +49,11 @@ pub(crate) fn begin(cluster: &Rc<Cluster>) {
     for number in 1..=world.contenders {
         spawn(Box::pin(claims::contend(client(500 + number))));
     }
+    if world.storm_leases > 0 {
+        for number in 1..=STORMS {
+            spawn(Box::pin(leases::storm(client(800 + number))));
+        }
+    }
     for number in 1..=world.resumers {
         spawn(Box::pin(resumers::resume(client(700 + number))));
     }
@@ -56,3 +61,6 @@ pub(crate) fn begin(cluster: &Rc<Cluster>) {
         spawn(Box::pin(followers::follow(client(600 + number))));
     }
 }
+
+/// Clients that grant the leases of a storm.
+const STORMS: u64 = 4;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::cluster::Cluster;
 use crate::dice::Dice;
 use crate::ingredients::LeftOut;
 use crate::plan::{self, Fault, What};
@@ -34,6 +35,16 @@ pub(crate) struct World {
     pub(crate) followers: u64,
     /// Bytes that the store may take; none for any number.
     pub(crate) quota_bytes: Option<u64>,
+    /// Leases that each client of a storm grants and lets run out together.
+    pub(crate) storm_leases: u64,
+    /// Odds of a transaction that reads the past, before each other operation on keys, in thousandths.
+    pub(crate) recall_permille: u64,
+    /// The most revisions that a compaction leaves before the newest that its client knows.
+    pub(crate) compaction_back_max: u64,
+    /// Odds of a watcher to read slowly, in thousandths.
+    pub(crate) slow_permille: u64,
+    /// What the verdict counts beside, where a scenario has to show that its situation came about.
+    pub(crate) shows: Option<fn(&Cluster) -> u64>,
     /// Concurrent clients that watch.
     pub(crate) watchers: u64,
     /// Keys the clients fight over.
@@ -181,6 +192,11 @@ impl World {
             followers,
             resumers,
             quota_bytes,
+            storm_leases: 0,
+            recall_permille: 30,
+            compaction_back_max: 50,
+            slow_permille: 200,
+            shows: None,
             watchers: dice.between(0, 3),
             keys: dice.between(2, 10),
             safety_act,
@@ -209,6 +225,7 @@ impl World {
         if options.plain {
             (world.contenders, world.followers, world.resumers) = (0, 0, 0);
             world.quota_bytes = None;
+            world.recall_permille = 0;
         } else {
             world.clock_rate_ppm_max = clock_rate_ppm_max;
             world.moments_permille = moments_permille;

@@ -122,6 +122,11 @@ impl<S: Source> Audience<S> {
         Poll::Pending
     }
 
+    /// Bytes that wait for the reader of a stream, shared ones counted in full.
+    pub fn waiting_bytes(&self, stream: StreamKey) -> usize {
+        self.hub.as_ref().map_or(0, |hub| hub.waiting_bytes(stream))
+    }
+
     /// When to call [`Audience::turn`], whether views arrive or not.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.hub.as_ref()?.poll_timeout()

@@ -4,7 +4,7 @@
 //! What a holder knows: a renewal that was answered was taken at some time after it was asked for, so the lease lives
 //! at least its full time from the asking on. That a clock may run fast is taken into account.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use metastore_core::kv_error::KvError;
@@ -86,6 +86,48 @@ pub fn judge(
     nothing_hangs_on_the_dead(chronicle, &ended)
 }
 
+/// When nothing is broken: no key hangs on a lease longer than its full time, an election timeout more and a moment, from
+/// its last renewal on or from the beginning of the present term, under whose leader the countdown began anew.
+pub fn none_late(
+    keys: &Keys,
+    history: &[Record],
+    term_began: Duration,
+    now: Duration,
+    rate_ppm: u64,
+) -> Result<(), Failure> {
+    let hanging: BTreeSet<i64> = keys
+        .values()
+        .map(|kv| kv.lease)
+        .filter(|id| *id != 0)
+        .collect();
+    let mut known: BTreeMap<i64, (Duration, Duration)> = BTreeMap::new();
+    for record in history {
+        let (id, ttl) = match &record.op {
+            Op::Grant { id, ttl_seconds } => (*id, seconds(*ttl_seconds)),
+            Op::Renew { id } => (*id, Duration::ZERO),
+            _ => continue,
+        };
+        // What nobody heard the end of may have been taken as long as a member lets anything wait.
+        let heard = record
+            .ended
+            .as_ref()
+            .filter(|(_, ending)| !matches!(ending, Ending::Lost));
+        let taken = heard.map_or(record.begun.time + WAIT_MAX, |(ended, _)| ended.time);
+        let (last, full) = known.entry(id).or_default();
+        (*last, *full) = (taken.max(*last), ttl.max(*full));
+    }
+    for (id, (last, ttl)) in known.into_iter().filter(|(id, _)| hanging.contains(id)) {
+        let slow = ttl.mul_f64(rate_ppm as f64 / 1e6);
+        let until = term_began.max(last) + ttl + slow + GRACE;
+        if now > until {
+            let (now, until) = (now.as_secs_f64(), until.as_secs_f64());
+            let story = format!("keys hang on it at {now:.3}s, and it was over by {until:.3}s");
+            return Err(wrong(id, story));
+        }
+    }
+    Ok(())
+}
+
 /// At the end, when no holder renews any more: no key hangs on any lease.
 pub fn all_ended(keys: &Keys) -> Result<(), Failure> {
     match keys.iter().find(|(_, kv)| kv.lease != 0) {
@@ -142,8 +184,12 @@ impl Known<'_> {
 /// For how long a lease of this time surely lives from the asking on: the leader's clock may run fast, by
 /// so many millionths at most.
 pub fn surely(ttl_seconds: i64, rate_ppm: u64) -> Duration {
-    let ttl = Duration::from_secs(u64::try_from(ttl_seconds).unwrap_or(0));
+    let ttl = seconds(ttl_seconds);
     ttl - ttl.mul_f64(rate_ppm as f64 / 1e6)
+}
+
+fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
 /// An end that was noticed at a time happened no later; so it must not lie before what the holder knows.
@@ -261,6 +307,11 @@ fn nothing_hangs_on_the_dead(
 fn wrong(id: i64, story: String) -> Failure {
     Failure::new("leases", format!("lease {id}: {story}"))
 }
+
+/// One election timeout, and the time to agree on an end and to show it, on slow disks and clocks.
+const GRACE: Duration = Duration::from_secs(3);
+/// Longer than a member lets any request wait.
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;

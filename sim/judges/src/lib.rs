@@ -13,6 +13,7 @@ pub mod bounds;
 pub mod changes;
 pub mod chronicle;
 pub mod claims;
+pub mod fairness;
 pub mod followers;
 pub mod history;
 pub mod leaders;

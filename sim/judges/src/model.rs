@@ -73,6 +73,19 @@ pub enum Op {
         /// Whether the answer waits for the records to be gone.
         physical: bool,
     },
+    /// Reads an interval as of a revision and writes a key, both in one transaction without guards.
+    Recall {
+        /// The first key to read.
+        key: Vec<u8>,
+        /// What lies behind the last; without it, the one key.
+        end: Vec<u8>,
+        /// At which revision.
+        revision: i64,
+        /// Where to write.
+        to: Vec<u8>,
+        /// What.
+        value: Vec<u8>,
+    },
     /// Claims a name with a lease, unless the lease has done so before.
     Stake {
         /// The name.
@@ -186,6 +199,23 @@ impl Op {
                 revision: *revision,
                 physical: *physical,
             }),
+            Op::Recall {
+                key,
+                end,
+                revision,
+                to,
+                value,
+            } => {
+                let ops = [
+                    OpRequest::RequestRange(read_request(key, end, *revision)),
+                    OpRequest::RequestPut(put_request(to, value, 0)),
+                ];
+                let success = ops.map(|op| RequestOp { request: Some(op) });
+                Request::Txn(TxnRequest {
+                    success: success.into(),
+                    ..TxnRequest::default()
+                })
+            }
             Op::Stake { name, lease, value } => {
                 Request::Txn(claim::stake(name, *lease, value.clone()))
             }
@@ -258,6 +288,9 @@ impl Op {
                 let doomed = keys.iter().filter(|(_, kv)| kv.lease == *id);
                 removal(doomed.map(|(key, _)| Rc::clone(key)).collect())
             }
+            Op::Recall { to, value, .. } => {
+                only_if(true, || vec![put(keys, to, value, 0, revision)])
+            }
             Op::Stake { name, lease, value } => {
                 let key = claim::key(name, *lease);
                 only_if(created(keys, &key) == 0, || {
@@ -315,7 +348,10 @@ impl Op {
     /// The value that only this operation writes.
     pub fn own_value(&self) -> Option<&[u8]> {
         match self {
-            Op::Put { value, .. } | Op::Stake { value, .. } | Op::Mark { value, .. } => Some(value),
+            Op::Put { value, .. }
+            | Op::Recall { value, .. }
+            | Op::Stake { value, .. }
+            | Op::Mark { value, .. } => Some(value),
             Op::Txn { puts, .. } => puts.first().map(|(_, value)| value.as_slice()),
             _ => None,
         }
@@ -515,6 +551,16 @@ impl fmt::Display for Op {
             Op::Compact { revision, physical } => {
                 let how = if *physical { " physically" } else { "" };
                 write!(f, "compact {revision}{how}")
+            }
+            Op::Recall {
+                key,
+                end,
+                revision,
+                to,
+                value,
+            } => {
+                let (key, end, to, value) = (text(key), text(end), text(to), text(value));
+                write!(f, "read [{key}, {end}) @{revision} and put {to}={value}")
             }
             Op::Stake { name, lease, .. } => write!(f, "claim {} with lease {lease}", text(name)),
             Op::Withdraw { claim, revision } => {

@@ -61,8 +61,11 @@ impl Open {
             self.create(client, create);
         }
         let enough = now() + Duration::from_millis(client.dice.between(200, 8000));
-        let slow = client.dice.permille(300);
+        let slow = client.dice.permille(client.cluster.world.slow_permille);
         while !client.cluster.faulty.get() || now() < enough {
+            if let Err(failure) = self.life.watches.is_bounded(self.key) {
+                client.cluster.fail(failure);
+            }
             match timeout(GLANCE, next(&self.life, self.key)).await {
                 Ok(Err(Ended)) => return,
                 Ok(Ok(response)) => {

@@ -71,8 +71,11 @@ async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateReques
         to_the_end: false,
     };
     let enough = now() + Duration::from_millis(client.dice.between(100, 10_000));
-    let slow = client.dice.permille(200);
+    let slow = client.dice.permille(cluster.world.slow_permille);
     loop {
+        if let Err(failure) = life.watches.is_bounded(stream) {
+            cluster.fail(failure);
+        }
         let heard = timeout(GLANCE, next(life, stream)).await;
         match heard {
             Ok(Err(Ended)) => return stretch,
