@@ -29,15 +29,16 @@ use crate::plant::Plant;
 use crate::sometimes::{Situation, Sometimes};
 use crate::storage;
 use crate::trace::{Trace, now};
-use crate::watching::{self, Watches};
+use crate::watching::{self, Views, Watches};
 use crate::workload::members;
 use crate::world::World;
 use metastore_judges::bounds::Bounds;
+use metastore_judges::claims::{Look, Tenure};
 use metastore_judges::history::{Ending, Moment, Record};
 use metastore_judges::memberships::{Configuration, Seen};
 use metastore_judges::model::Op;
 use metastore_judges::monotonic::Shown;
-use metastore_judges::watches::Stretch;
+use metastore_judges::watches::{Stream, Stretch};
 use metastore_judges::{Bench, Failure};
 
 /// Everything of one run, shared by its tasks, which all are on one thread.
@@ -48,6 +49,9 @@ pub(crate) struct Cluster {
     pub(crate) bounds: Bounds,
     pub(crate) history: RefCell<Vec<Record>>,
     pub(crate) stretches: RefCell<Vec<Stretch>>,
+    pub(crate) streams: RefCell<Vec<Stream>>,
+    pub(crate) looks: RefCell<Vec<Look>>,
+    pub(crate) tenures: RefCell<Vec<Tenure>>,
     /// Whether anything may still break.
     pub(crate) faulty: Cell<bool>,
     /// Whether everything is at rest, so that watchers stop when they have everything.
@@ -69,6 +73,8 @@ pub(crate) struct Cluster {
     pub(crate) failures: Mailbox<Failure>,
     /// The newest revision any client was told of.
     acknowledged: Cell<i64>,
+    /// The newest term that was shown, and when it was first.
+    pub(crate) newest_term_shown: Cell<(u64, Duration)>,
     pub(crate) machines: RefCell<Machines>,
     pub(crate) changing: Changing,
     starts: RefCell<Dice>,
@@ -86,6 +92,11 @@ pub(crate) struct Counts {
     pub(crate) events: Cell<u64>,
     pub(crate) leases_ended: Cell<u64>,
     pub(crate) registers: Cell<u64>,
+    pub(crate) handed_on: Cell<u64>,
+    pub(crate) full: Cell<u64>,
+    pub(crate) begun_at_boundary: Cell<u64>,
+    pub(crate) begun_below_boundary: Cell<u64>,
+    pub(crate) begun_in_the_future: Cell<u64>,
     pub(crate) removed: Cell<u64>,
 }
 
@@ -108,7 +119,7 @@ pub(crate) struct Life {
     pub(crate) clock: Clock,
     pub(crate) inbox: Mailbox<Call>,
     pub(crate) alive: Cell<bool>,
-    pub(crate) published: RefCell<Arc<Published>>,
+    pub(crate) published: Views,
     pub(crate) shown: RefCell<Shown>,
     pub(crate) seen: Cell<Seen>,
     /// Whether it leads as far as it knows, and the last term in which it did.
@@ -143,7 +154,13 @@ impl Cluster {
     pub(crate) fn new(world: World, full_trace: bool) -> Rc<Self> {
         let seed = world.seed;
         let operators = world.plan.len() as u64 + 1;
-        let clients = world.clients + world.movers + world.holders + world.changers + operators;
+        let clients = world.clients
+            + world.movers
+            + world.holders
+            + world.changers
+            + world.contenders
+            + world.followers
+            + operators;
         Rc::new(Self {
             machines: RefCell::new(Machines::new(&world)),
             changing: Changing::default(),
@@ -153,6 +170,9 @@ impl Cluster {
             bounds: Bounds::new(world.snapshot_entries, world.catch_up_entries, clients),
             history: RefCell::default(),
             stretches: RefCell::default(),
+            streams: RefCell::default(),
+            looks: RefCell::default(),
+            tenures: RefCell::default(),
             faulty: Cell::new(true),
             at_rest: Cell::new(false),
             round: Cell::new(0),
@@ -167,6 +187,7 @@ impl Cluster {
             moments: Moments::new(seed),
             failures: Mailbox::new(),
             acknowledged: Cell::new(1),
+            newest_term_shown: Cell::default(),
             lives: RefCell::default(),
             incarnations: RefCell::default(),
             world,
@@ -330,13 +351,15 @@ impl Cluster {
             Err(error) => return self.fail(Failure::new("recovery", error.to_string())),
         };
         member.validate();
+        let published = Views::new(Arc::new(member.published().clone()));
         let life = Rc::new(Life {
             id,
             incarnation,
             clock,
             inbox: Mailbox::new(),
             alive: Cell::new(true),
-            published: RefCell::new(Arc::new(member.published().clone())),
+            watches: Watches::new(published.clone()),
+            published,
             shown: RefCell::default(),
             seen: Cell::default(),
             leads: Cell::default(),
@@ -348,7 +371,6 @@ impl Cluster {
             checkpoints: Mailbox::new(),
             unwritten_checkpoints: Cell::default(),
             log_fault: Cell::new(None),
-            watches: Watches::new(),
             views: Mailbox::new(),
         });
         self.lives.borrow_mut().insert(id, Rc::clone(&life));
@@ -361,7 +383,7 @@ impl Cluster {
         if self.world.membership_changes() {
             spawn_local(members::publish(Rc::clone(self), Rc::clone(&life)));
         }
-        if self.world.watchers > 0 {
+        if self.world.watchers + self.world.resumers + self.world.contenders > 0 {
             spawn_local(watching::tend(life, dice));
         }
     }
@@ -557,6 +579,9 @@ impl Cluster {
 
     /// Holds what a member shows against the history.
     pub(crate) fn observe(&self, life: &Life, published: &Published) {
+        if published.term > self.newest_term_shown.get().0 {
+            self.newest_term_shown.set((published.term, now()));
+        }
         let observed = self.judges.borrow_mut().observe(
             life.id,
             &mut life.shown.borrow_mut(),

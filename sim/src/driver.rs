@@ -8,10 +8,11 @@ use metastore_core::input::{Input, Proposal};
 use metastore_core::lease::{LeaseAnswer, LeaseQuery};
 use metastore_core::member::Member;
 use metastore_core::output::{DiskOp, Output, Refusal};
+use metastore_core::quota;
 use metastore_core::raft::PeerMessage;
 use metastore_core::wal::Record;
 
-use crate::cluster::{Cluster, Life, Waiting};
+use crate::cluster::{Cluster, Life, Waiting, bump};
 use crate::mailbox::Mailbox;
 use crate::noticing;
 use crate::plant::Plant;
@@ -53,6 +54,8 @@ pub(crate) struct Examined {
     pub(crate) applied: u64,
     pub(crate) revision: i64,
     pub(crate) state_hash: u64,
+    /// What counts against the quota.
+    pub(crate) bytes_in_use: u64,
     pub(crate) leader: Option<u64>,
 }
 
@@ -166,6 +169,7 @@ fn inputs(
                     applied: member.published().applied,
                     revision: member.published().view.revision(),
                     state_hash: member.state_hash(),
+                    bytes_in_use: member.published().bytes_in_use,
                     leader: member.published().leader,
                 });
             }
@@ -193,6 +197,10 @@ fn inputs(
 fn ask(cluster: &Cluster, life: &Life, asked: &mut Asked, token: u64, waiting: Waiting) {
     let op = &waiting.op;
     if let Some(request) = op.request() {
+        if is_full(cluster, life, &request) {
+            bump(&cluster.counts.full);
+            return waiting.answer.push(Ending::Full);
+        }
         asked.proposals.push(Proposal {
             token,
             command: planted(cluster, request).into(),
@@ -210,6 +218,13 @@ fn ask(cluster: &Cluster, life: &Life, asked: &mut Asked, token: u64, waiting: W
         asked.barriers.push(token);
     }
     life.waiting.borrow_mut().insert(token, waiting);
+}
+
+/// Whether there is no room for what a request adds, as the server sees it.
+fn is_full(cluster: &Cluster, life: &Life, request: &Request) -> bool {
+    let in_use = life.published.borrow().bytes_in_use;
+    let full = |quota_bytes| !quota::has_room(in_use, quota::charge(request), quota_bytes);
+    cluster.world.quota_bytes.is_some_and(full)
 }
 
 fn planted(cluster: &Cluster, request: Request) -> Request {
@@ -319,10 +334,9 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
                 if published.applied.is_multiple_of(VALIDATE_EVERY) {
                     member.validate();
                 }
-                if life.watches.put(&published) {
+                if life.published.show(published) {
                     life.views.push(());
                 }
-                *life.published.borrow_mut() = published;
             }
             Output::Answer { token, answer } => {
                 end(cluster, life, token, answer.map(Ending::Wrote));

@@ -120,10 +120,15 @@ impl Sometimes {
         count.set(count.get() + times);
     }
 
+    /// How often it came about.
+    pub(crate) fn count(&self, situation: Situation) -> u64 {
+        self.0[situation as usize].get()
+    }
+
     /// One line for each, by which [`Tally::take`] reads it back.
     pub(crate) fn lines(&self) -> impl Iterator<Item = String> + '_ {
         let all = Situation::ALL.iter().zip(&self.0);
-        all.map(|((_, words), count)| format!("{LINE}{} {words}", count.get()))
+        all.map(|((_, words), count)| line(count.get(), words))
     }
 }
 
@@ -149,11 +154,15 @@ impl Tally {
         }
     }
 
+    /// How often something came about that is counted under these words.
+    pub(crate) fn times(&self, words: &str) -> u64 {
+        self.seen.get(words).map_or(0, |(times, _)| *times)
+    }
+
     /// The situations that never came about.
     pub(crate) fn never(&self) -> Vec<&'static str> {
         let names = Situation::ALL.iter().map(|(_, words)| *words);
-        let count = |words: &str| self.seen.get(words).map_or(0, |(times, _)| *times);
-        names.filter(|words| count(words) == 0).collect()
+        names.filter(|words| self.times(words) == 0).collect()
     }
 
     /// One line for each, the rarest first.
@@ -172,6 +181,14 @@ impl Tally {
         text
     }
 }
+
+/// The line that says how often something came about.
+pub(crate) fn line(count: u64, words: &str) -> String {
+    format!("{LINE}{count} {words}")
+}
+
+/// Under these words a scenario counts the situation that it is there for.
+pub(crate) const SHOWN: &str = "what the scenario is there for";
 
 /// What is printed for people, without the counts of situations.
 pub(crate) fn without_counts(output: &str) -> String {

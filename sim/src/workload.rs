@@ -8,9 +8,12 @@ use madsim::task::spawn_local;
 use crate::client::Client;
 use crate::cluster::Cluster;
 
+pub(crate) mod claims;
+pub(crate) mod followers;
 pub(crate) mod keys;
 pub(crate) mod leases;
 pub(crate) mod members;
+pub(crate) mod resumers;
 pub(crate) mod transfers;
 pub(crate) mod watchers;
 
@@ -43,4 +46,21 @@ pub(crate) fn begin(cluster: &Rc<Cluster>) {
     for number in 1..=world.changers {
         spawn(Box::pin(members::change(client(400 + number))));
     }
+    for number in 1..=world.contenders {
+        spawn(Box::pin(claims::contend(client(500 + number))));
+    }
+    if world.storm_leases > 0 {
+        for number in 1..=STORMS {
+            spawn(Box::pin(leases::storm(client(800 + number))));
+        }
+    }
+    for number in 1..=world.resumers {
+        spawn(Box::pin(resumers::resume(client(700 + number))));
+    }
+    for number in 1..=world.followers {
+        spawn(Box::pin(followers::follow(client(600 + number))));
+    }
 }
+
+/// Clients that grant the leases of a storm.
+const STORMS: u64 = 4;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::cluster::Cluster;
 use crate::dice::Dice;
 use crate::ingredients::LeftOut;
 use crate::plan::{self, Fault, What};
@@ -26,6 +27,24 @@ pub(crate) struct World {
     pub(crate) holders: u64,
     /// Concurrent clients that change the membership.
     pub(crate) changers: u64,
+    /// Concurrent clients that want to own a name.
+    pub(crate) contenders: u64,
+    /// Concurrent clients with several watchers on one stream, that begin where watches have gone wrong.
+    pub(crate) resumers: u64,
+    /// Concurrent clients that read from one member only.
+    pub(crate) followers: u64,
+    /// Bytes that the store may take; none for any number.
+    pub(crate) quota_bytes: Option<u64>,
+    /// Leases that each client of a storm grants and lets run out together.
+    pub(crate) storm_leases: u64,
+    /// Odds of a transaction that reads the past, before each other operation on keys, in thousandths.
+    pub(crate) recall_permille: u64,
+    /// The most revisions that a compaction leaves before the newest that its client knows.
+    pub(crate) compaction_back_max: u64,
+    /// Odds of a watcher to read slowly, in thousandths.
+    pub(crate) slow_permille: u64,
+    /// What the verdict counts beside, where a scenario has to show that its situation came about.
+    pub(crate) shows: Option<fn(&Cluster) -> u64>,
     /// Concurrent clients that watch.
     pub(crate) watchers: u64,
     /// Keys the clients fight over.
@@ -142,6 +161,11 @@ impl World {
         let mut later = Dice::new(seed, "starts and standstills");
         let start_crash_permille = [0, 50, 300][later.place(3)];
         let standstill_permille = [0, 5, 30][later.place(3)];
+        let mut more = Dice::new(seed, "claims, followers and a quota");
+        let contenders = [0, 0, 0, 3][more.place(4)];
+        let followers = [0, 0, 1][more.place(3)];
+        let resumers = [0, 0, 1][more.place(3)];
+        let quota_bytes = [None, None, None, Some(40_000), Some(15_000)][more.place(5)];
         let seats = if changers > 0 {
             members.max(SEATS)
         } else {
@@ -164,6 +188,15 @@ impl World {
             movers: dice.between(0, 2),
             holders: dice.between(0, 2),
             changers,
+            contenders,
+            followers,
+            resumers,
+            quota_bytes,
+            storm_leases: 0,
+            recall_permille: 30,
+            compaction_back_max: 50,
+            slow_permille: 200,
+            shows: None,
             watchers: dice.between(0, 3),
             keys: dice.between(2, 10),
             safety_act,
@@ -189,7 +222,11 @@ impl World {
             lasts: Duration::from_secs(3600 * options.hours),
             fixed: options.fixed,
         };
-        if !options.plain {
+        if options.plain {
+            (world.contenders, world.followers, world.resumers) = (0, 0, 0);
+            world.quota_bytes = None;
+            world.recall_permille = 0;
+        } else {
             world.clock_rate_ppm_max = clock_rate_ppm_max;
             world.moments_permille = moments_permille;
             world.left_out = LeftOut::draw(seed);
@@ -244,7 +281,7 @@ impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "world seed={} plant={} members={} clients={} movers={} holders={} changers={} watchers={} keys={} act={}s \
+            "world seed={} plant={} members={} clients={} movers={} holders={} changers={} contenders={} followers={} resumers={} quota={} watchers={} keys={} act={}s \
              pause≤{}ms standstill={}‰ sync≤{}ms crash={}‰ start-crash={}‰ down≤{}ms message≤{}ms loss={}‰ twice={}‰ silent={} segment={}B checkpoint={}B \
              snapshot={} catch-up={} clocks≤{}ppm moments={}‰ without={}",
             self.seed,
@@ -254,6 +291,11 @@ impl fmt::Display for World {
             self.movers,
             self.holders,
             self.changers,
+            self.contenders,
+            self.followers,
+            self.resumers,
+            self.quota_bytes
+                .map_or("none".to_owned(), |bytes| format!("{bytes}B")),
             self.watchers,
             self.keys,
             self.safety_act.as_secs(),

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use metastore_core::kv_error::KvError;
 use metastore_core::output::{Outcome, Refusal};
-use metastore_proto::etcdserverpb::RangeResponse;
 use metastore_proto::etcdserverpb::response_op::Response;
+use metastore_proto::etcdserverpb::{RangeResponse, TxnResponse};
 
 use super::Failure;
 use super::chronicle::Chronicle;
@@ -140,6 +140,9 @@ fn answered(
                 Some(Response::ResponseDeleteRange(response)) => response.deleted,
                 _ => 0,
             });
+            if let Some(read) = recalled(response) {
+                read_answered(compactions, record, read, revision, chronicle)?;
+            }
             (response.succeeded, deleted.sum(), response.succeeded)
         }
         _ => return Err(wrong("answers", record, "an answer of another kind")),
@@ -169,11 +172,16 @@ fn read_answered(
     seen: i64,
     chronicle: &Chronicle,
 ) -> Result<(), Failure> {
-    let Op::Read {
-        key, end, revision, ..
-    } = &record.op
-    else {
-        return Err(wrong("answers", record, "a write answered as a read"));
+    let (key, end, revision) = match &record.op {
+        Op::Read {
+            key, end, revision, ..
+        }
+        | Op::Recall {
+            key, end, revision, ..
+        } => (key, end, revision),
+        // What a claim finds of itself is for the judge of claims to say.
+        Op::Stake { .. } | Op::Txn { .. } => return Ok(()),
+        _ => return Err(wrong("answers", record, "a write answered as a read")),
     };
     let at = if *revision > 0 { *revision } else { seen };
     let keys = chronicle
@@ -205,6 +213,14 @@ fn read_answered(
     }
 }
 
+/// What a transaction read.
+fn recalled(response: &TxnResponse) -> Option<&RangeResponse> {
+    response.responses.iter().find_map(|op| match &op.response {
+        Some(Response::ResponseRange(read)) => Some(read),
+        _ => None,
+    })
+}
+
 /// A refusal by the state must have a reason in the history.
 fn refused(
     compactions: &[&Record],
@@ -216,8 +232,12 @@ fn refused(
 ) -> Result<(), Failure> {
     let (at, least) = match record.op {
         // Whether the lease may have been gone is for the judge of leases to say.
-        Op::Put { lease, .. } if lease != 0 && error == KvError::LeaseNotFound => return Ok(()),
-        Op::Read { revision, .. } => (revision, revision + 1),
+        Op::Put { lease, .. } | Op::Stake { lease, .. }
+            if lease != 0 && error == KvError::LeaseNotFound =>
+        {
+            return Ok(());
+        }
+        Op::Read { revision, .. } | Op::Recall { revision, .. } => (revision, revision + 1),
         Op::Compact { revision, .. } => (revision, revision),
         _ => {
             return Err(wrong(

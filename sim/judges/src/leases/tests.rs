@@ -116,3 +116,39 @@ fn the_end_of_a_lease_takes_all_its_keys_and_no_other() {
     assert_eq!(all_ended(&before).map_err(|it| it.judge), Err("leases"));
     assert_eq!(all_ended(&Keys::new()), Ok(()));
 }
+
+#[test]
+fn a_lease_whose_end_was_seen_is_not_renewed_afterwards() {
+    let renewed_at = |seconds| {
+        let mut history = granted_and_renewed();
+        // Nobody knows whether it was given back, or when.
+        history.push(record(Op::Revoke { id: 7 }, 10, 11, Ending::Lost));
+        let gone = Ending::Renewed { ttl_seconds: 0 };
+        history.push(record(Op::Renew { id: 7 }, 12, 13, gone));
+        let renewed = Ending::Renewed { ttl_seconds: 10 };
+        let again = record(Op::Renew { id: 7 }, seconds, seconds + 1, renewed);
+        history.push(again);
+        history
+    };
+    assert_eq!(verdict(&renewed_at(11), &[]), Ok(()));
+    assert_eq!(verdict(&renewed_at(14), &[]), Err("leases"));
+    assert_eq!(verdict(&renewed_at(14)[..4], &[end_at(13)]), Ok(()));
+}
+
+#[test]
+fn a_lease_that_outlives_its_time_by_far_is_late() {
+    let mut keys = Keys::new();
+    let kv = KeyValue {
+        lease: 7,
+        ..KeyValue::default()
+    };
+    keys.insert(Rc::from(&b"k"[..]), Rc::new(kv));
+    let verdict = |term_began, now| {
+        let [term_began, now] = [term_began, now].map(Duration::from_secs);
+        let judged = none_late(&keys, &granted_and_renewed(), term_began, now, 0);
+        judged.map_err(|failure| failure.judge)
+    };
+    assert_eq!(verdict(5, 22), Ok(()));
+    assert_eq!(verdict(5, 23), Err("leases"));
+    assert_eq!(verdict(15, 28), Ok(()));
+}
