@@ -2,11 +2,12 @@
 
 use std::io;
 use std::sync::mpsc::Receiver;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use metastore_core::output::Checkpoint;
 use metastore_core::snapshot::Encoder;
 
+use crate::background;
 use crate::disk::checkpoint_file::{CheckpointError, CheckpointFile, Checkpoints, Pace};
 use crate::disk::files::RealFiles;
 use crate::inbox::Inbox;
@@ -18,7 +19,7 @@ pub(crate) fn spawn(
     work: Receiver<Checkpoint>,
     calls: Inbox,
 ) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("checkpoint".into()).spawn(move || {
+    background::spawn("checkpoint", move || {
         for checkpoint in work {
             let index = checkpoint.index;
             let result = match write(&files, checkpoint) {

@@ -7,6 +7,7 @@ pub mod disk;
 pub mod logging;
 pub mod server;
 
+mod background;
 mod bootstrap;
 mod breathing;
 mod checkpointing;

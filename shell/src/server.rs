@@ -31,6 +31,7 @@ use metastore_core::output::Published;
 use metastore_core::raft::machine::BadDescription;
 use metastore_core::wal::LogIdentity;
 
+use crate::background;
 use crate::bootstrap::{self, Bootstrap};
 use crate::checkpointing;
 use crate::config::{self, Config, Url};
@@ -524,7 +525,7 @@ fn spawn_log(wal: Wal<RealFiles>, calls: Inbox) -> io::Result<LogThread> {
 /// Drops replaced views, all that came within a pause together: waking for each would cost more than dropping it.
 fn spawn_dropper() -> io::Result<Sender<Arc<Published>>> {
     let (sender, receiver) = channel();
-    thread::Builder::new().name("drop".into()).spawn(move || {
+    background::spawn("drop", move || {
         while let Ok(first) = receiver.recv() {
             drop(first);
             thread::sleep(DROP_PAUSE);

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::files::Files;
 use super::paced_file::{Pace, PacedFile};
+use crate::background;
 
 /// Makes spare segments and removes old ones, on a thread of its own when `ahead`, else when asked.
 pub(super) struct SegmentFiles<F: Files> {
@@ -72,23 +73,21 @@ impl<F: Files> SegmentFiles<F> {
         };
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
-        let thread = thread::Builder::new()
-            .name("wal-segments".into())
-            .spawn(move || {
-                let mut may_remove = true;
-                for request in inbox {
-                    match request {
-                        Request::Prepare => {
-                            // The log has gone when nobody takes it.
-                            let _ = outbox.send(prepare(&*files, &dir, bytes, pace, &stopping));
-                        }
-                        Request::Remove(paths) if may_remove => {
-                            may_remove = removed_all(&*files, &dir, &paths)
-                        }
-                        Request::Remove(_) => {}
+        let thread = background::spawn("wal-segments", move || {
+            let mut may_remove = true;
+            for request in inbox {
+                match request {
+                    Request::Prepare => {
+                        // The log has gone when nobody takes it.
+                        let _ = outbox.send(prepare(&*files, &dir, bytes, pace, &stopping));
                     }
+                    Request::Remove(paths) if may_remove => {
+                        may_remove = removed_all(&*files, &dir, &paths)
+                    }
+                    Request::Remove(_) => {}
                 }
-            })?;
+            }
+        })?;
         self.background = Some(Background {
             requests: Some(requests),
             spares,
