@@ -173,7 +173,7 @@ fn judge(run: &Run) -> Result<(), Failure> {
     let ends = sweep(&history, &chronicle)?;
     leases::judge(&history, &chronicle, &ends, leases::CLOCK_RATE_PPM_MAX)?;
     let stretches = run.stretches.borrow();
-    watches::judge(&stretches, &chronicle)?;
+    watches::judge(&stretches, &[], &chronicle)?;
     let registers = registers::judge(&history, &Keys::new())?;
     let answered = history
         .iter()
