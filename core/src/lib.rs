@@ -12,6 +12,7 @@
 //! | [`raft`] | consensus, stepped |
 //! | [`watch`] | who hears of which change |
 //! | [`wal`], [`snapshot`] | what is on the disk, as functions on bytes |
+//! | [`plant`] | faults on purpose, for the simulator alone |
 //!
 //! There is no clock in here, no thread, no socket, no file and no dice that are not an argument.
 
@@ -34,6 +35,7 @@ pub mod membership;
 pub mod mvcc;
 pub mod output;
 mod pending;
+pub mod plant;
 pub mod raft;
 pub mod snapshot;
 pub mod state;

@@ -271,7 +271,7 @@ impl Cluster {
             log: Mailbox::new(),
             checkpoints: Mailbox::new(),
             log_fault: Cell::new(None),
-            watches: Watches::new(),
+            watches: Watches::new(Plant::in_core(self.world.plant)),
             views: Mailbox::new(),
         });
         self.lives.borrow_mut().insert(id, Rc::clone(&life));
@@ -528,12 +528,7 @@ impl Cluster {
             lease_record_interval: Some(Duration::from_secs(3)),
             seed,
             incarnation,
-            #[cfg(feature = "plant")]
-            leader_restore: self.world.plant == Some(Plant::LeaderRestore),
-            #[cfg(feature = "plant")]
-            promotes_early: self.world.plant == Some(Plant::PromotesEarly),
-            #[cfg(feature = "plant")]
-            ids_return: self.world.plant == Some(Plant::IdsReturn),
+            planted: Plant::in_core(self.world.plant),
         }
     }
 }

@@ -206,9 +206,7 @@ usage: cargo x sim                       a fresh seed, printed first
        any run of seeds with --silent-loss: lost letters vanish, and nobody is told
        any run of seeds with --fixed: the membership never changes
        any run of seeds with --members N, or --without 1,4: without these planned faults
-       any run of seeds with --plant ack-before-sync | read-without-barrier | stale-leader-read | loses-synced-batch |
-         vote-not-durable | leader-restore | checkpoint-without-leases | shortens-leases |
-         promotes-early | ids-return | acks-changes-early | list-without-barrier | loses-watch-responses
+       any run of seeds with --plant NAME, one of those that `cargo x sim plant` lists
 ";
 
 #[cfg(test)]
@@ -261,7 +259,7 @@ mod tests {
     #[test]
     fn the_words_of_options_ask_for_the_same_options() {
         let options = Options {
-            plant: Some(Plant::LeaderRestore),
+            plant: Plant::named("leader-restore"),
             silent_loss: true,
             fixed: true,
             members: Some(5),

@@ -12,7 +12,7 @@ use metastore_core::raft::PeerMessage;
 
 use crate::cluster::{Cluster, Life, Waiting};
 use crate::mailbox::Mailbox;
-use crate::plant::Plant;
+use crate::plant::{Plant, decided};
 use crate::storage::{LogOp, vote};
 use crate::trace::now;
 use metastore_judges::bounds::{Load, Rings};
@@ -172,7 +172,7 @@ fn ask(cluster: &Cluster, life: &Life, asked: &mut Asked, token: u64, waiting: W
     if let Some(request) = op.request() {
         asked.proposals.push(Proposal {
             token,
-            command: planted(cluster, request).into(),
+            command: planted(cluster, life, request).into(),
         });
     } else if let Some(question) = op.question() {
         asked.questions.push(LeaseQuery { token, question });
@@ -187,13 +187,16 @@ fn ask(cluster: &Cluster, life: &Life, asked: &mut Asked, token: u64, waiting: W
     life.waiting.borrow_mut().insert(token, waiting);
 }
 
-fn planted(cluster: &Cluster, request: Request) -> Request {
-    match request {
-        Request::LeaseGrant(mut grant) if cluster.world.plant == Some(Plant::ShortensLeases) => {
+fn planted(cluster: &Cluster, life: &Life, request: Request) -> Request {
+    match (cluster.world.plant, request) {
+        (Some(Plant::ShortensLeases), Request::LeaseGrant(mut grant)) => {
             grant.ttl = (grant.ttl / 2).max(1);
             Request::LeaseGrant(grant)
         }
-        request => request,
+        (Some(Plant::GuardsTooEarly), Request::Txn(txn)) => {
+            decided(&life.published.borrow().view, txn)
+        }
+        (_, request) => request,
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use madsim::time::sleep;
 use metastore_core::mvcc::View;
 use metastore_core::output::Published;
+use metastore_core::plant::Planted;
 use metastore_core::watch::{Hub, Next, Response, Settings, StreamKey};
 use metastore_proto::etcdserverpb::WatchCreateRequest;
 
@@ -20,7 +21,10 @@ use crate::dice::Dice;
 use crate::trace::now;
 
 /// See the module.
-pub(crate) struct Watches(RefCell<Inner>);
+pub(crate) struct Watches {
+    planted: Planted,
+    inner: RefCell<Inner>,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -40,16 +44,19 @@ pub(crate) struct Gone;
 
 impl Watches {
     /// Of a member that has just started.
-    pub(crate) fn new() -> Self {
-        Self(RefCell::default())
+    pub(crate) fn new(planted: Planted) -> Self {
+        Self {
+            planted,
+            inner: RefCell::default(),
+        }
     }
 
     /// Opens a stream.
     pub(crate) fn open(&self, newest: &Published) -> StreamKey {
-        let inner = &mut *self.0.borrow_mut();
+        let inner = &mut *self.inner.borrow_mut();
         let hub = inner
             .hub
-            .get_or_insert_with(|| Hub::new(settings(), &newest.view));
+            .get_or_insert_with(|| Hub::new(settings(self.planted), &newest.view));
         let key = hub.open();
         if inner.wakers.len() <= key.index() {
             inner.wakers.resize_with(key.index() + 1, || None);
@@ -59,7 +66,7 @@ impl Watches {
 
     /// Closes it.
     pub(crate) fn close(&self, stream: StreamKey) {
-        let inner = &mut *self.0.borrow_mut();
+        let inner = &mut *self.inner.borrow_mut();
         inner.wakers[stream.index()] = None;
         if let Some(hub) = &mut inner.hub {
             hub.close(stream);
@@ -83,13 +90,13 @@ impl Watches {
         stream: StreamKey,
         request: &WatchCreateRequest,
     ) {
-        let mut inner = self.0.borrow_mut();
+        let mut inner = self.inner.borrow_mut();
         inner.with_newest(newest, |hub, view| hub.create(view, now, stream, request));
     }
 
     /// Asks how far the stream is.
     pub(crate) fn request_progress(&self, newest: &Published, stream: StreamKey) {
-        let mut inner = self.0.borrow_mut();
+        let mut inner = self.inner.borrow_mut();
         inner.with_newest(newest, |hub, view| hub.request_progress(view, stream));
     }
 
@@ -100,7 +107,7 @@ impl Watches {
         stream: StreamKey,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response, Gone>> {
-        let mut inner = self.0.borrow_mut();
+        let mut inner = self.inner.borrow_mut();
         if inner.ended {
             return Poll::Ready(Err(Gone));
         }
@@ -115,7 +122,7 @@ impl Watches {
 
     /// Hands over a view that was just published; answers whether anybody wants it.
     pub(crate) fn put(&self, published: &Arc<Published>) -> bool {
-        let mut inner = self.0.borrow_mut();
+        let mut inner = self.inner.borrow_mut();
         if inner.hub.is_none() {
             return false;
         }
@@ -132,12 +139,12 @@ impl Watches {
 
     /// When regular progress is due.
     pub(crate) fn alarm(&self) -> Option<Duration> {
-        self.0.borrow().hub.as_ref()?.poll_timeout()
+        self.inner.borrow().hub.as_ref()?.poll_timeout()
     }
 
     /// Passes on what arrived and what is due.
     pub(crate) fn turn(&self, newest: &Published, now: Duration) {
-        let inner = &mut *self.0.borrow_mut();
+        let inner = &mut *self.inner.borrow_mut();
         if inner.hub.is_none() {
             return;
         }
@@ -155,7 +162,7 @@ impl Watches {
 
     /// The member dies.
     pub(crate) fn end(&self) {
-        let mut inner = self.0.borrow_mut();
+        let mut inner = self.inner.borrow_mut();
         inner.ended = true;
         let wakers = inner.wakers.iter_mut().filter_map(Option::take);
         wakers.for_each(Waker::wake);
@@ -202,11 +209,12 @@ fn is_newer(one: &View, other: &View) -> bool {
 }
 
 /// So small that streams are cut and fall behind.
-fn settings() -> Settings {
+fn settings(planted: Planted) -> Settings {
     Settings {
         progress_interval: Duration::from_secs(2),
         fragment_bytes: 4096,
         stream_bytes_max: 8192,
         changes_per_step: 16,
+        planted,
     }
 }
