@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::plant::Plant;
 use crate::swarm::Limit;
 use crate::world::{Options, World};
-use crate::{run, scenario, shrink, swarm};
+use crate::{knobs, run, scenario, shrink, swarm};
 
 /// Does what the command line asks for: 0 when every promise was kept, 1 when one was broken, 2 for a command line that
 /// makes no sense, 3 when a process could not be started.
@@ -114,6 +114,7 @@ impl Words {
                     let numbers = words.next()?.split(',').map(|number| number.parse().ok());
                     options.without = numbers.collect::<Option<_>>()?;
                 }
+                "--set" => options.set = knobs::parse(words.next()?)?,
                 "--seeds" => parsed.limit = Some(Limit::Seeds(words.next()?.parse().ok()?)),
                 "--minutes" => {
                     let minutes: u64 = words.next()?.parse().ok()?;
@@ -201,11 +202,12 @@ usage: cargo x sim                       a fresh seed, printed first
        cargo x sim --minutes N           the same for N minutes
        cargo x sim scenario NAME [SEED]  the worlds in which a bug was found once
        cargo x sim scenario all          all of them
-       cargo x sim shrink SEED           leaves planned faults out as long as the seed still fails
+       cargo x sim shrink SEED           takes away whatever the seed does not need to fail, and writes a scenario
        cargo x sim plant                 each planted fault must be found within its number of seeds
        any run of seeds with --silent-loss: lost letters vanish, and nobody is told
        any run of seeds with --fixed: the membership never changes
        any run of seeds with --members N, or --without 1,4: without these planned faults
+       any run of seeds with --set NAME=N,…: sizes and odds of the world, as a shrunk seed names them
        any run of seeds with --plant NAME, one of those that `cargo x sim plant` lists
 ";
 
@@ -264,6 +266,7 @@ mod tests {
             fixed: true,
             members: Some(5),
             without: vec![1, 12],
+            set: vec![("clients", 1), ("crash_permille", 0)],
         };
         let words = options.words();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();

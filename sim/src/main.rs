@@ -27,6 +27,8 @@ mod faults;
 #[cfg(madsim)]
 mod healing;
 #[cfg(madsim)]
+mod knobs;
+#[cfg(madsim)]
 mod machines;
 #[cfg(madsim)]
 mod mailbox;

@@ -13,6 +13,7 @@ mod a_lost_message_does_not_stop_replication;
 mod a_member_list_shows_what_is_agreed_on;
 mod a_removed_leader_is_not_elected_again;
 mod everybody_hears_what_came_of_a_removal;
+pub(crate) mod source;
 
 /// One fact, and the worlds in which it is tried.
 pub(crate) struct Scenario {

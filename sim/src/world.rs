@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::dice::Dice;
+use crate::knobs;
 use crate::plan::{self, Fault};
 use crate::plant::Plant;
 
@@ -75,6 +76,8 @@ pub(crate) struct Options {
     pub(crate) members: Option<u64>,
     /// Faults of the plan to leave out.
     pub(crate) without: Vec<u64>,
+    /// Sizes and odds that are not as the seed draws them, by name.
+    pub(crate) set: Vec<(&'static str, u64)>,
 }
 
 impl Options {
@@ -96,6 +99,14 @@ impl Options {
         if !self.without.is_empty() {
             let numbers: Vec<String> = self.without.iter().map(u64::to_string).collect();
             words.extend(["--without".to_owned(), numbers.join(",")]);
+        }
+        if !self.set.is_empty() {
+            let set = self
+                .set
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"));
+            let set: Vec<String> = set.collect();
+            words.extend(["--set".to_owned(), set.join(",")]);
         }
         words
     }
@@ -123,7 +134,7 @@ impl World {
         };
         let mut plan = plan::draw(seed, seats, safety_act, faults);
         plan.retain(|fault| !options.without.contains(&fault.number));
-        Self {
+        let mut world = Self {
             seed,
             plant: options.plant,
             members,
@@ -149,7 +160,12 @@ impl World {
             snapshot_entries: [20, 100, 1000][dice.place(3)],
             catch_up_entries: [5, 50][dice.place(2)],
             plan,
+        };
+        for (name, value) in &options.set {
+            let knob = knobs::named(name).expect("only numbers with a name are asked for");
+            (knob.set)(&mut world, *value);
         }
+        world
     }
 }
 
