@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::plant::Plant;
 use crate::swarm::Limit;
 use crate::world::{Options, World};
-use crate::{knobs, run, scenario, shrink, swarm};
+use crate::{knobs, perf, run, scenario, shrink, swarm};
 
 /// Does what the command line asks for: 0 when every promise was kept, 1 when one was broken, 2 for a command line that
 /// makes no sense, 3 when a process could not be started.
@@ -35,6 +35,7 @@ pub(crate) fn main() -> ExitCode {
             options,
         } => swarm::swarm(first, limit, &options),
         Task::Plants => swarm::plants(),
+        Task::Perf { seed } => Ok(perf::perf(seed)),
         Task::Shrink { seed, options } => shrink::shrink(seed, &options),
         Task::Scenarios => swarm::scenarios(),
         Task::Scenario {
@@ -80,6 +81,9 @@ enum Task {
         options: Options,
     },
     Plants,
+    Perf {
+        seed: u64,
+    },
     Scenarios,
     Scenario {
         name: String,
@@ -139,6 +143,11 @@ impl Task {
     fn parse(words: &[&str]) -> Option<Self> {
         match words {
             ["plant"] => return Some(Task::Plants),
+            ["perf"] => return Some(Task::Perf { seed: 1 }),
+            ["perf", seed] => {
+                let seed = seed.parse().ok()?;
+                return Some(Task::Perf { seed });
+            }
             ["scenario", "all"] => return Some(Task::Scenarios),
             ["scenario", name, rest @ ..] => {
                 let words = Words::parse(rest)?;
@@ -203,6 +212,7 @@ usage: cargo x sim                       a fresh seed, printed first
        cargo x sim scenario NAME [SEED]  the worlds in which a bug was found once
        cargo x sim scenario all          all of them
        cargo x sim shrink SEED           takes away whatever the seed does not need to fail, and writes a scenario
+       cargo x sim perf [SEED]           latencies and throughput in virtual time, with links and disks modelled
        cargo x sim plant                 each planted fault must be found within its number of seeds
        any run of seeds with --silent-loss: lost letters vanish, and nobody is told
        any run of seeds with --fixed: the membership never changes

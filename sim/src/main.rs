@@ -35,6 +35,8 @@ mod mailbox;
 #[cfg(madsim)]
 mod network;
 #[cfg(madsim)]
+mod perf;
+#[cfg(madsim)]
 mod plan;
 #[cfg(madsim)]
 mod plant;

@@ -27,7 +27,7 @@ pub(crate) fn shrink(seed: u64, options: &Options) -> io::Result<bool> {
         judgement,
         runs,
         ..
-    } = found.to_the_end()?;
+    } = found.finish()?;
     print!("{report}");
     let (before, after) = (World::draw(seed, options), World::draw(seed, &smallest));
     println!(
@@ -113,7 +113,7 @@ impl<'a> Shrinking<'a> {
     }
 
     /// Takes away until nothing more can go, or so many runs were made.
-    fn to_the_end(mut self) -> io::Result<Self> {
+    fn finish(mut self) -> io::Result<Self> {
         loop {
             let before = self.smallest.clone();
             self.end_early()?;
@@ -250,10 +250,7 @@ mod tests {
         let seed = (1..100).find(|seed| plan(seed) == 16).expect("a full plan");
         let run = |options: &Options| Ok(report_of(seed, options));
         let found = Shrinking::begin(seed, &options, &run).expect("runs are made");
-        let found = found
-            .expect("it fails")
-            .to_the_end()
-            .expect("runs are made");
+        let found = found.expect("it fails").finish().expect("runs are made");
         let world = found.world();
         assert!(report_of(seed, &found.smallest).starts_with("FAILED durable"));
         assert_eq!(world.plan.len(), 1);
