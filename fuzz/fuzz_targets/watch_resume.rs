@@ -231,8 +231,8 @@ impl World {
         }
     }
 
-    /// Reads so many responses, or all there are.
-    fn read(&mut self, place: usize, count: usize) {
+    /// Reads so many responses, or all there are; answers whether there are no more.
+    fn read(&mut self, place: usize, count: usize) -> bool {
         let traveller = &mut self.travellers[place];
         let Member { hub, view } = &mut self.members[traveller.at];
         let mut left = if count == 0 { usize::MAX } else { count };
@@ -244,14 +244,16 @@ impl World {
                     traveller.responses.push(response);
                     if ended {
                         let at = traveller.at;
-                        return self.go_on(place, at);
+                        self.go_on(place, at);
+                        return false;
                     }
                     left -= 1;
                 }
                 Next::Again => {}
-                Next::Idle => return,
+                Next::Idle => return true,
             }
         }
+        false
     }
 
     /// Ends a stretch and begins the next.
@@ -313,17 +315,11 @@ impl World {
     /// Everything arrives, and each watcher has had what it was to have.
     fn finish(mut self) {
         for place in 0..self.travellers.len() {
-            loop {
-                while !self.late.is_empty() {
-                    self.see(1);
-                }
-                self.see(0);
-                self.read(place, 0);
-                let settled = self.travellers[place].responses.last();
-                if settled.is_none_or(|last| !last.canceled) {
-                    break;
-                }
+            while !self.late.is_empty() {
+                self.see(1);
             }
+            self.see(0);
+            while !self.read(place, 0) {}
             let newest = self.history.revision();
             let _ = self.end(place, Some(newest));
             self.complete(&self.travellers[place]);
