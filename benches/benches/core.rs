@@ -4,9 +4,9 @@
 //! of 16 + 256 bytes in a process of its own and tells what they cost.
 //!
 //! Sketch of a key that was put once, in blocks of mimalloc: record 320 (16 reference counts, 32 header, 16 key, 256
-//! value), leaf entry 16 of a leaf filled to 24..32 of 32, i.e. 16..22, its share of the leaf's own block and of the
-//! map of leaves 4, event 16 and its share of the log's map 2. Together 358..364 asked of the allocator, which is what
-//! it measures; resident were 423..434.
+//! value), leaf entry 16 of a leaf filled to 12..16 of 16, i.e. 16..22, its share of the leaf's own block and of the
+//! map of leaves 9, event 16 and its share of the log's map 2. Together 363..369 asked of the allocator, which is what
+//! it measures; resident were 423..438.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;

@@ -92,7 +92,7 @@ impl Encoder {
         Encoder {
             view,
             ready,
-            pending: Vec::new(),
+            pending: begin_frame(KIND_RECORDS, &[], 0),
             last: None,
             records: 0,
             hash: 0,
@@ -115,7 +115,7 @@ impl Encoder {
                 .retained(compact)
                 .skip_while(|record| Some(record.position()) <= taken)
             {
-                if self.pending.len() >= PAYLOAD_BYTES {
+                if self.pending.len() >= FRAME_BYTES_MAX {
                     break 'all;
                 }
                 let bytes = record.as_bytes();
@@ -128,7 +128,7 @@ impl Encoder {
         }
         let last = last.map(|record| (record.key().to_vec(), record.position()));
         self.last = last.or(resume);
-        self.pending.len() >= PAYLOAD_BYTES
+        self.pending.len() >= FRAME_BYTES_MAX
     }
 
     fn next_frame(&mut self) -> Option<Vec<u8>> {
@@ -136,14 +136,18 @@ impl Encoder {
             return Some(frame);
         }
         if self.stage == Stage::Records {
-            if self.pending.len() >= PAYLOAD_BYTES || self.fill() {
-                let rest = self.pending.split_off(PAYLOAD_BYTES);
-                let full = std::mem::replace(&mut self.pending, rest);
-                return Some(frame(KIND_RECORDS, &full));
+            if self.pending.len() >= FRAME_BYTES_MAX || self.fill() {
+                // Another frame this long is likely: it gets its room at once instead of growing into it.
+                let rest = &self.pending[FRAME_BYTES_MAX..];
+                let rest = begin_frame(KIND_RECORDS, rest, FRAME_BYTES_MAX);
+                let mut full = std::mem::replace(&mut self.pending, rest);
+                full.truncate(FRAME_BYTES_MAX);
+                return Some(end_frame(full));
             }
             self.stage = Stage::Close;
-            if !self.pending.is_empty() {
-                return Some(frame(KIND_RECORDS, &std::mem::take(&mut self.pending)));
+            let rest = std::mem::take(&mut self.pending);
+            if rest.len() > FRAME_HEAD_BYTES + 1 {
+                return Some(end_frame(rest));
             }
         }
         if self.stage == Stage::Done {
@@ -199,12 +203,24 @@ impl fmt::Display for SnapshotError {
 impl std::error::Error for SnapshotError {}
 
 fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len() + 1).expect("payloads are cut far below 4 GiB");
-    let mut frame = Vec::with_capacity(FRAME_HEAD_BYTES + payload.len() + 1);
-    frame.extend_from_slice(&length.to_le_bytes());
-    frame.extend_from_slice(&[0; 4]);
+    let whole = FRAME_HEAD_BYTES + 1 + payload.len();
+    end_frame(begin_frame(kind, payload, whole))
+}
+
+/// A frame whose length and checksum are not known yet, with room for `capacity` bytes or what it needs now.
+fn begin_frame(kind: u8, payload: &[u8], capacity: usize) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(capacity);
+    frame.extend_from_slice(&[0; FRAME_HEAD_BYTES]);
     frame.push(kind);
     frame.extend_from_slice(payload);
+    frame
+}
+
+/// Completes a frame with its length and checksum.
+fn end_frame(mut frame: Vec<u8>) -> Vec<u8> {
+    let body = frame.len() - FRAME_HEAD_BYTES;
+    let length = u32::try_from(body).expect("payloads are cut far below 4 GiB");
+    frame[..4].copy_from_slice(&length.to_le_bytes());
     let crc = frame_crc(&frame[..4], &frame[FRAME_HEAD_BYTES..]);
     frame[4..FRAME_HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
     frame

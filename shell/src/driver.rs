@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use metastore_core::command::Command;
@@ -14,7 +14,7 @@ use metastore_core::raft::machine::BadDescription;
 
 use crate::disk::log_thread::LogOp;
 use crate::feed::Feed;
-use crate::inbox;
+use crate::inbox::{self, Proposals};
 use crate::node::Call;
 use crate::peers::{Letter, Post};
 use crate::waiting::{Answer, Mailbox, Token};
@@ -22,6 +22,9 @@ use crate::waiting::{Answer, Mailbox, Token};
 /// The tokens of the announcement and of stepping down; no connection thread has them.
 const ANNOUNCEMENT: u64 = u64::MAX;
 const STEP_DOWN: u64 = u64::MAX - 1;
+
+/// How long a leader's proposals stay for one sync.
+const STAY_MAX: Duration = Duration::from_millis(3);
 
 /// Everything the member thread owns or sends to.
 pub(crate) struct Driver {
@@ -43,9 +46,10 @@ pub(crate) struct Driver {
     pub(crate) stepping_down: Option<Sender<()>>,
     /// Whether this member was removed from the cluster.
     pub(crate) removed: bool,
-    /// The last write that must be synced, and the last one that is.
+    /// The last write that must be synced, the last one that is, and since when one has been under way.
     pub(crate) syncing_to: u64,
     pub(crate) synced_to: u64,
+    pub(crate) syncing_since: Instant,
     /// The origin of the member's time.
     pub(crate) origin: Instant,
     pub(crate) announcement: Announcement,
@@ -117,9 +121,12 @@ impl Driver {
             if step.stop {
                 return Ended::Stopped;
             }
-            for input in step.into_inputs() {
-                self.member.handle(self.origin.elapsed(), input);
-                self.perform(&mut outgoing);
+            for inputs in step.into_inputs() {
+                for input in inputs {
+                    self.member.handle(self.origin.elapsed(), input);
+                    self.collect(&mut outgoing);
+                }
+                self.hand_over(&mut outgoing);
             }
             if self.removed {
                 return Ended::Removed;
@@ -164,13 +171,33 @@ impl Driver {
             .poll_timeout()
             .map(|at| at.saturating_sub(self.origin.elapsed()));
         let mut step = Step::default();
-        for call in self.calls.take(timeout, self.syncing_to > self.synced_to) {
+        for call in self.calls.take(timeout, self.proposals()) {
             step.take(call);
         }
         step
     }
 
+    /// What becomes of proposals: those of a leader can be written when the present sync is done. If that takes long
+    /// they go to the others all the same, whose disks may be quicker.
+    fn proposals(&self) -> Proposals {
+        if self.syncing_to <= self.synced_to {
+            return Proposals::Wake;
+        }
+        let leads = self.member.published().leader == Some(self.member.id());
+        match leads && self.syncing_since.elapsed() < STAY_MAX {
+            true => Proposals::Stay,
+            false => Proposals::ComeAlong,
+        }
+    }
+
+    /// Performs everything that is asked.
     fn perform(&mut self, outgoing: &mut [Vec<(Token, Answer)>]) {
+        self.collect(outgoing);
+        self.hand_over(outgoing);
+    }
+
+    /// Performs what is asked, but for waking those whom it concerns.
+    fn collect(&mut self, outgoing: &mut [Vec<(Token, Answer)>]) {
         while let Some(output) = self.member.poll_output() {
             match output {
                 Output::Disk(op) => self.perform_disk(op),
@@ -223,6 +250,10 @@ impl Driver {
                 ),
             }
         }
+    }
+
+    /// Hands over what was collected, with one wake-up for each thread that it concerns.
+    fn hand_over(&mut self, outgoing: &mut [Vec<(Token, Answer)>]) {
         self.post.deliver(&mut self.letters);
         self.feeds.iter().for_each(Feed::wake);
         for (mailbox, batch) in self.mailboxes.iter().zip(outgoing) {
@@ -284,6 +315,9 @@ impl Driver {
                 sync,
             } => {
                 if sync {
+                    if self.syncing_to <= self.synced_to {
+                        self.syncing_since = Instant::now();
+                    }
                     self.syncing_to = ticket;
                 }
                 self.log
@@ -358,10 +392,12 @@ impl Step {
         })
     }
 
-    /// Confirmations first: they release answers. Nothing at all means that an alarm rang.
-    fn into_inputs(self) -> Vec<Input> {
-        let mut inputs = self.confirmations;
-        inputs.extend(self.letters);
+    /// What came, in two groups whose outcomes are handed over together: confirmations and letters first, since they
+    /// release answers, then what is asked. Nothing at all means that an alarm rang.
+    fn into_inputs(self) -> [Vec<Input>; 2] {
+        let mut told = self.confirmations;
+        told.extend(self.letters);
+        let mut inputs = Vec::new();
         if !self.proposals.is_empty() {
             inputs.push(Input::Propose(self.proposals));
         }
@@ -374,9 +410,9 @@ impl Step {
             });
         }
         inputs.extend(self.orders);
-        if inputs.is_empty() {
+        if told.is_empty() && inputs.is_empty() {
             inputs.push(Input::Tick);
         }
-        inputs
+        [told, inputs]
     }
 }

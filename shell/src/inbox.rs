@@ -2,7 +2,9 @@
 //!
 //! While the log is being synced, a proposal cannot go anywhere: the next write has to wait for this one. So
 //! proposals do not wake the member thread then; they are taken together when the sync is done. That saves a
-//! context switch per proposal and makes the batches as large as they can be, at no cost in latency.
+//! context switch per proposal and makes the batches as large as they can be, at no cost in latency. Where they are
+//! proposed here, they also stay when the thread is woken for something else: each batch costs every member a sync and
+//! a few messages.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -26,6 +28,17 @@ pub(crate) struct Inbox(Arc<Shared>);
 
 /// The receiving end: one thread.
 pub(crate) struct Receiver(Arc<Shared>);
+
+/// What becomes of proposals that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proposals {
+    /// They wake the receiver.
+    Wake,
+    /// They come along with whatever else comes.
+    ComeAlong,
+    /// They stay, until nothing else has come in time.
+    Stay,
+}
 
 /// Why a call was not taken.
 #[derive(Debug, PartialEq, Eq)]
@@ -115,38 +128,43 @@ impl Inbox {
 }
 
 impl Receiver {
-    /// Waits for calls and takes all of them; nothing when `timeout` has passed first. With `syncing`, proposals
-    /// alone are let wait.
-    pub(crate) fn take(&self, timeout: Option<Duration>, syncing: bool) -> Vec<Call> {
+    /// Waits for calls and takes them: all of them, or with [`Proposals::Stay`] all others. When `timeout` has passed
+    /// first it takes whatever waits, which may be nothing.
+    pub(crate) fn take(&self, timeout: Option<Duration>, proposals: Proposals) -> Vec<Call> {
         let me = self.0.receiver.get_or_init(thread::current);
         debug_assert_eq!(me.id(), thread::current().id(), "one thread receives");
-        let wanted = |calls: &[Call]| {
-            if syncing {
-                calls.iter().any(Call::is_urgent)
-            } else {
-                !calls.is_empty()
-            }
-        };
         let deadline = timeout.map(|timeout| std::time::Instant::now() + timeout);
+        let sleep = match proposals {
+            Proposals::Wake => FOR_ANYTHING,
+            Proposals::ComeAlong | Proposals::Stay => FOR_URGENT,
+        };
         loop {
             // Sleep is announced before the last look at the queue: a sender either sees the announcement or its
             // call is seen here.
-            self.0.sleeps.store(
-                if syncing { FOR_URGENT } else { FOR_ANYTHING },
-                Ordering::SeqCst,
-            );
+            self.0.sleeps.store(sleep, Ordering::SeqCst);
             let mut queue = self.0.lock();
-            if wanted(&queue.calls) {
-                return self.0.take_all(&mut queue);
+            if queue.is_worth_waking(proposals) {
+                return self.0.take(&mut queue, proposals);
             }
             drop(queue);
             match deadline
                 .map(|deadline| deadline.saturating_duration_since(std::time::Instant::now()))
             {
                 None => thread::park(),
-                Some(left) if left.is_zero() => return self.0.take_all(&mut self.0.lock()),
+                Some(left) if left.is_zero() => {
+                    return self.0.take(&mut self.0.lock(), Proposals::Wake);
+                }
                 Some(left) => thread::park_timeout(left),
             }
+        }
+    }
+}
+
+impl Queue {
+    fn is_worth_waking(&self, proposals: Proposals) -> bool {
+        match proposals {
+            Proposals::Wake => !self.calls.is_empty(),
+            Proposals::ComeAlong | Proposals::Stay => self.calls.iter().any(Call::is_urgent),
         }
     }
 }
@@ -160,11 +178,17 @@ impl Drop for Receiver {
 }
 
 impl Shared {
-    /// The receiver is awake and takes everything.
-    fn take_all(&self, queue: &mut Queue) -> Vec<Call> {
+    /// The receiver is awake and takes what it is to have.
+    fn take(&self, queue: &mut Queue, proposals: Proposals) -> Vec<Call> {
         self.sleeps.store(AWAKE, Ordering::SeqCst);
         self.letter_bytes.store(0, Ordering::Relaxed);
-        std::mem::take(&mut queue.calls)
+        match proposals {
+            Proposals::Wake | Proposals::ComeAlong => std::mem::take(&mut queue.calls),
+            Proposals::Stay => queue
+                .calls
+                .extract_if(.., |call| call.is_urgent())
+                .collect(),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
@@ -198,17 +222,33 @@ mod tests {
         let (inbox, receiver) = new();
         inbox.offer(proposal()).expect("there is room");
         inbox.tell(confirmation()).expect("there is room");
-        assert_eq!(receiver.take(None, true).len(), 2);
+        assert_eq!(receiver.take(None, Proposals::ComeAlong).len(), 2);
+    }
+
+    #[test]
+    fn a_proposal_that_stays_is_taken_by_the_next_who_wants_it() {
+        let (inbox, receiver) = new();
+        inbox.offer(proposal()).expect("there is room");
+        inbox.tell(confirmation()).expect("there is room");
+        inbox.offer(proposal()).expect("there is room");
+        let taken = receiver.take(None, Proposals::Stay);
+        assert!(matches!(taken[..], [Call::Written { .. }]));
+        assert_eq!(receiver.take(None, Proposals::Wake).len(), 2);
     }
 
     #[test]
     fn a_timeout_brings_whatever_waits() {
         let (inbox, receiver) = new();
         inbox.offer(proposal()).expect("there is room");
-        assert_eq!(receiver.take(Some(Duration::from_millis(5)), true).len(), 1);
+        assert_eq!(
+            receiver
+                .take(Some(Duration::from_millis(5)), Proposals::Stay)
+                .len(),
+            1
+        );
         assert!(
             receiver
-                .take(Some(Duration::from_millis(5)), false)
+                .take(Some(Duration::from_millis(5)), Proposals::Wake)
                 .is_empty()
         );
     }
@@ -222,7 +262,7 @@ mod tests {
         assert!(!inbox.is_flooded());
         inbox.tell_letters(3, vec![], 1).expect("there is room");
         assert!(inbox.is_flooded());
-        assert_eq!(receiver.take(None, true).len(), 2);
+        assert_eq!(receiver.take(None, Proposals::ComeAlong).len(), 2);
         assert!(!inbox.is_flooded());
     }
 
@@ -231,8 +271,8 @@ mod tests {
         let (inbox, receiver) = new();
         let taker = thread::spawn(move || {
             (
-                receiver.take(None, true).len(),
-                receiver.take(None, false).len(),
+                receiver.take(None, Proposals::ComeAlong).len(),
+                receiver.take(None, Proposals::Wake).len(),
             )
         });
         thread::sleep(Duration::from_millis(20));

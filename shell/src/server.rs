@@ -136,6 +136,9 @@ const LEASE_RECORD_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a start waits until a leader has taken this member's announcement.
 const READY_MAX: Duration = Duration::from_secs(5);
 
+/// How long replaced views are collected before they are dropped.
+const DROP_PAUSE: Duration = Duration::from_millis(5);
+
 /// How long a stop waits until another member leads.
 const STEP_DOWN_MAX: Duration = Duration::from_secs(1);
 
@@ -492,7 +495,7 @@ fn spawn_member(start: MemberStart, ended: Sender<Stopped>) -> io::Result<JoinHa
         let _ = ready.send(Ok(Arc::clone(&published)));
         let announcement = Announcement::new(announcement, ready);
         let (mailboxes, feeds) = lanes.into_iter().map(|lane| (lane.mailbox, lane.feed)).unzip();
-        let driver = Driver { member, calls: inbox, log, checkpoints, published, replaced, mailboxes, feeds, post, letters: Vec::new(), members: Arc::new([]), stepping_down: None, removed: false, origin, announcement, syncing_to: 0, synced_to: 0 };
+        let driver = Driver { member, calls: inbox, log, checkpoints, published, replaced, mailboxes, feeds, post, letters: Vec::new(), members: Arc::new([]), stepping_down: None, removed: false, origin, announcement, syncing_to: 0, synced_to: 0, syncing_since: origin };
         match driver.run() {
             Ended::Stopped => {}
             Ended::LogFailed(reason) => {
@@ -518,11 +521,16 @@ fn spawn_log(wal: Wal<RealFiles>, calls: Inbox) -> io::Result<LogThread> {
     })
 }
 
+/// Drops replaced views, all that came within a pause together: waking for each would cost more than dropping it.
 fn spawn_dropper() -> io::Result<Sender<Arc<Published>>> {
     let (sender, receiver) = channel();
-    thread::Builder::new()
-        .name("drop".into())
-        .spawn(move || receiver.into_iter().for_each(drop))?;
+    thread::Builder::new().name("drop".into()).spawn(move || {
+        while let Ok(first) = receiver.recv() {
+            drop(first);
+            thread::sleep(DROP_PAUSE);
+            receiver.try_iter().for_each(drop);
+        }
+    })?;
     Ok(sender)
 }
 

@@ -55,7 +55,7 @@ impl Member {
         let bytes_due = self
             .settings
             .checkpoint_log_bytes
-            .max(checkpoints.last_bytes / 4);
+            .max(checkpoints.last_bytes / 2);
         let due = checkpoints.log_bytes >= bytes_due
             || self
                 .settings

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::*;
-use crate::inbox::{self, Receiver};
+use crate::inbox::{self, Proposals, Receiver};
 
 const ELECTION_TIMEOUT: Duration = Duration::from_millis(1000);
 const CLUSTER: u64 = 77;
@@ -72,7 +72,10 @@ impl End {
                 self.got,
                 self.back
             );
-            for call in self.arrivals.take(Some(Duration::from_millis(5)), false) {
+            for call in self
+                .arrivals
+                .take(Some(Duration::from_millis(5)), Proposals::Wake)
+            {
                 match call {
                     Call::Letters { letters, .. } => self.got.extend(letters),
                     Call::Undelivered(letters) => {

@@ -92,8 +92,8 @@ proptest! {
 #[test]
 fn keys_arriving_in_order_fill_their_leaves() {
     let mut keyspace = Keyspace::new();
-    for number in 0..3200u32 {
-        keyspace.push(record(&number.to_be_bytes(), 2 + i64::from(number), false));
+    for number in 0..100 * LEAF_KEYS {
+        keyspace.push(record(&number.to_be_bytes(), 2 + number as i64, false));
     }
     assert!(
         keyspace.leaves.len() <= 101,
@@ -119,4 +119,25 @@ fn emptied_leaves_are_given_back() {
         "{} leaves",
         keyspace.leaves.len()
     );
+}
+
+#[test]
+fn keys_of_one_leaf_with_one_tag_are_told_apart() {
+    let alike: Vec<_> = (0..10_000u32)
+        .map(u32::to_be_bytes)
+        .filter(|key| tag_of(key) == 7)
+        .take(LEAF_KEYS)
+        .collect();
+    let mut keyspace = Keyspace::new();
+    for (revision, key) in alike.iter().enumerate() {
+        keyspace.push(record(key, 2 + revision as i64, false));
+    }
+    keyspace.validate();
+    assert_eq!(keyspace.leaves.len(), 1);
+    for (revision, key) in alike.iter().enumerate() {
+        let newest = keyspace
+            .get(key)
+            .map(|history| history.newest().mod_revision());
+        assert_eq!(newest, Some(2 + revision as i64));
+    }
 }
