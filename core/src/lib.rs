@@ -6,6 +6,8 @@
 //! | [`input`], [`output`] | the two closed lists that pass the door |
 //! | [`state`] | the replicated half: a function of the log |
 //! | [`lease`] | which leases there are, and the leader's countdown |
+//! | [`claim`] | what locks and elections are made of |
+//! | [`quota`] | what a request may add to the store, and whether there is room |
 //! | [`compactor`] | what a leader compacts by itself, and when |
 //! | [`membership`] | which changes of the membership are allowed |
 //! | [`mvcc`] | keys, their history, and frozen views of both |
@@ -23,6 +25,7 @@ compile_error!("faults on purpose are for simulations; no release build has them
 
 pub mod apply_error;
 pub mod check;
+pub mod claim;
 pub mod codec;
 pub mod command;
 pub mod compactor;
@@ -36,6 +39,7 @@ pub mod mvcc;
 pub mod output;
 mod pending;
 pub mod plant;
+pub mod quota;
 pub mod raft;
 pub mod snapshot;
 pub mod state;

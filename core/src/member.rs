@@ -142,6 +142,9 @@ impl Member {
         let proposer = proposer::Queue::default();
         executor.enter(|| proposer.run(&executor, raft.clone(), Rc::clone(&outbox)));
         let state = replica.borrow().state.view();
+        // What a compaction gave up that consensus has replayed from the log is still there, though the first view shows
+        // its boundary already.
+        let swept = replica.borrow().state.kv().is_swept();
         let standing = Standing::new(&state.removed);
         let mut member = Self {
             id,
@@ -162,7 +165,7 @@ impl Member {
             standing,
             outputs: VecDeque::new(),
             until_swept: Vec::new(),
-            sweep_at: None,
+            sweep_at: (!swept).then_some(now),
             checkpoints: Checkpoints::new(log_bytes, covered),
             trimmer,
             published: first_published(state),

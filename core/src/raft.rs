@@ -28,7 +28,7 @@ mod wire;
 
 pub use alone::end_alone;
 pub use log_store::RecoveredLog;
-pub use message::PeerMessage;
+pub use message::{MessageKind, PeerMessage};
 pub use wire::PEER_PROTOCOL;
 
 /// The log position that a checkpoint's description names: where the log after it begins.

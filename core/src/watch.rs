@@ -5,6 +5,8 @@
 //! new view has beyond the one before goes to the watchers that are synced; all others read the same log, or the
 //! histories of their keys, from where they are.
 
+mod audience;
+mod backlog;
 mod catch_up;
 mod event;
 mod hub;
@@ -17,6 +19,8 @@ mod response;
 mod stream;
 mod watcher;
 
+pub use audience::{Audience, Ended, Source};
+pub use backlog::Backlog;
 pub use hub::{Hub, Next, Settings, StreamKey};
 pub use response::{Content, Events, Response};
 

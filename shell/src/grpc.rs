@@ -21,6 +21,7 @@ use hyper::body::Incoming;
 use metastore_core::check::Limits;
 use metastore_core::command::Command;
 use metastore_core::output::{Outcome, Published};
+use metastore_core::quota;
 use metastore_proto::etcdserverpb::ResponseHeader;
 use metastore_proto::etcdserverpb::cluster_server::ClusterServer;
 use metastore_proto::etcdserverpb::kv_server::KvServer;
@@ -118,14 +119,16 @@ impl Context {
         *header = Some(self.header(revision));
     }
 
-    /// Replicates a command that may add `charge` bytes, unless it is too large or would overfill the store.
-    pub(crate) async fn replicate(&self, command: Command, charge: u64) -> Result<Outcome, Status> {
+    /// Replicates a command, unless it is too large or would overfill the store.
+    pub(crate) async fn replicate(&self, command: Command) -> Result<Outcome, Status> {
         if command.encoded_len() as u64 > self.limits.request_bytes_max {
             return Err(status::request_too_large());
         }
-        let overfills = |quota| self.published().bytes_in_use + charge >= quota;
-        if charge > 0 && self.limits.quota_bytes.is_some_and(overfills) {
-            return Err(status::space_exceeded());
+        if let Some(quota_bytes) = self.limits.quota_bytes {
+            let in_use = self.published().bytes_in_use;
+            if !quota::has_room(in_use, quota::charge(command.request()), quota_bytes) {
+                return Err(status::space_exceeded());
+            }
         }
         self.node
             .propose(command)

@@ -4,13 +4,13 @@
 //! an event takes no lock that another thread holds for longer than it takes to hand over a pointer.
 
 use std::cell::RefCell;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use metastore_core::mvcc::View;
 use metastore_core::output::Published;
-use metastore_core::watch::{Hub, Next, Response, Settings, StreamKey};
+use metastore_core::watch::{Audience, Ended, Response, Settings, Source, StreamKey};
 use metastore_proto::etcdserverpb::WatchCreateRequest;
 
 use crate::feed::Feed;
@@ -22,15 +22,28 @@ thread_local! {
 
 /// See the module.
 struct Watches {
+    audience: Audience<Views>,
+    origin: Instant,
+}
+
+/// The views that reach this thread.
+struct Views {
     node: Node,
     feed: Feed,
-    settings: Settings,
-    origin: Instant,
-    /// There is one while there are streams.
-    hub: Option<Hub>,
-    /// Who waits for a stream, by its index.
-    wakers: Vec<Option<Waker>>,
-    stopping: bool,
+}
+
+impl Source for Views {
+    fn want(&self, wanted: bool) {
+        self.feed.want(wanted);
+    }
+
+    fn newest(&self) -> impl Deref<Target = Arc<Published>> {
+        self.node.published()
+    }
+
+    fn take(&self) -> Vec<Arc<Published>> {
+        self.feed.take()
+    }
 }
 
 /// An open stream of this thread; dropping it closes the stream.
@@ -38,20 +51,11 @@ pub(crate) struct OpenStream {
     key: StreamKey,
 }
 
-/// The server stops: the stream ends.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Stopping;
-
 /// Makes this thread one that can serve watchers.
 pub(crate) fn begin(node: Node, feed: Feed, settings: Settings) {
     WATCHES.set(Some(Watches {
-        node,
-        feed,
-        settings,
+        audience: Audience::new(Views { node, feed }, settings),
         origin: Instant::now(),
-        hub: None,
-        wakers: Vec::new(),
-        stopping: false,
     }));
 }
 
@@ -71,14 +75,7 @@ pub(crate) async fn run(feed: Feed) {
 
 /// Ends all streams of this thread: the server stops.
 pub(crate) fn stop() {
-    here(|watches| {
-        watches.stopping = true;
-        watches
-            .wakers
-            .iter_mut()
-            .filter_map(Option::take)
-            .for_each(Waker::wake);
-    });
+    here(|watches| watches.audience.end());
 }
 
 fn here<T>(act: impl FnOnce(&mut Watches) -> T) -> T {
@@ -91,136 +88,58 @@ fn here<T>(act: impl FnOnce(&mut Watches) -> T) -> T {
 
 impl OpenStream {
     pub(crate) fn open() -> Self {
-        here(|watches| {
-            let key = watches.hub().open();
-            if watches.wakers.len() <= key.index() {
-                watches.wakers.resize_with(key.index() + 1, || None);
-            }
-            Self { key }
+        here(|watches| Self {
+            key: watches.audience.open(),
         })
     }
 
     pub(crate) fn create(&self, request: &WatchCreateRequest) {
         here(|watches| {
             let now = watches.origin.elapsed();
-            watches.with_newest(|hub, view| hub.create(view, now, self.key, request));
+            watches.audience.create(now, self.key, request);
             if request.progress_notify {
                 // The alarm may be an earlier one now.
-                watches.feed.rouse();
+                watches.audience.source().feed.rouse();
             }
         });
     }
 
     pub(crate) fn cancel(&self, watch_id: i64) {
-        here(|watches| watches.with_newest(|hub, view| hub.cancel(view, self.key, watch_id)));
+        here(|watches| watches.audience.cancel(self.key, watch_id));
     }
 
     pub(crate) fn request_progress(&self) {
-        here(|watches| watches.with_newest(|hub, view| hub.request_progress(view, self.key)));
+        here(|watches| watches.audience.request_progress(self.key));
     }
 
     /// The next response, with the raft term that goes into its header.
-    pub(crate) fn poll_next(
-        &self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(Response, u64), Stopping>> {
-        here(|watches| {
-            if watches.stopping {
-                return Poll::Ready(Err(Stopping));
-            }
-            let (next, term) = watches.with_newest_published(|hub, published| {
-                (hub.next(&published.view, self.key), published.term)
-            });
-            match next {
-                Next::Response(response) => return Poll::Ready(Ok((response, term))),
-                Next::Again => cx.waker().wake_by_ref(),
-                Next::Idle => {}
-            }
-            let waker = &mut watches.wakers[self.key.index()];
-            match waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                None => *waker = Some(cx.waker().clone()),
-            }
-            Poll::Pending
-        })
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Result<(Response, u64), Ended>> {
+        here(|watches| watches.audience.poll_next(self.key, cx))
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        here(|watches| {
-            watches.wakers[self.key.index()] = None;
-            let hub = watches.hub();
-            hub.close(self.key);
-            if hub.streams() == 0 {
-                watches.hub = None;
-                watches.feed.want(false);
-            }
-        });
+        here(|watches| watches.audience.close(self.key));
     }
 }
 
 impl Watches {
-    /// The hub, made if there is none.
-    fn hub(&mut self) -> &mut Hub {
-        self.hub.get_or_insert_with(|| {
-            // First the wish, then the look: every view after the one seen here arrives.
-            self.feed.want(true);
-            Hub::new(self.settings, &self.node.published().view)
-        })
-    }
-
-    /// Calls `act` when the hub has taken every view there is, with the newest one.
-    fn with_newest_published<T>(&mut self, act: impl FnOnce(&mut Hub, &Published) -> T) -> T {
-        // First what everybody sees, then what waits: so what waits has all that came before.
-        let seen = self.node.published();
-        let waited = self.feed.take();
-        self.hub();
-        let hub = self.hub.as_mut().expect("it was just made");
-        for published in &waited {
-            hub.advance(&published.view);
-        }
-        let newest: &Arc<Published> = match waited.last() {
-            Some(last) if is_newer(&last.view, &seen.view) => last,
-            _ => &seen,
-        };
-        let answer = act(hub, newest);
-        // Whoever takes views takes them for all streams of the thread: nobody else will wake the others for these.
-        for ready in hub.take_ready() {
-            if let Some(waker) = self.wakers[ready.index()].take() {
-                waker.wake();
-            }
-        }
-        answer
-    }
-
-    fn with_newest<T>(&mut self, act: impl FnOnce(&mut Hub, &View) -> T) -> T {
-        self.with_newest_published(|hub, published| act(hub, &published.view))
-    }
-
     fn time_to_alarm(&self) -> Option<Duration> {
-        let at = self.hub.as_ref()?.poll_timeout()?;
+        let at = self.audience.poll_timeout()?;
         Some(at.saturating_sub(self.origin.elapsed()))
     }
 
     /// Passes on what arrived and what is due.
     fn turn(&mut self) {
-        if self.hub.is_none() {
-            return;
-        }
-        let now = self.origin.elapsed();
-        self.with_newest(|hub, view| hub.handle_timeout(view, now));
+        self.audience.turn(self.origin.elapsed());
     }
-}
-
-fn is_newer(one: &View, other: &View) -> bool {
-    (one.revision(), one.compact_revision()) > (other.revision(), other.compact_revision())
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
+    use std::task::{Wake, Waker};
 
     use arc_swap::ArcSwap;
     use metastore_core::mvcc::{Changes, Store};

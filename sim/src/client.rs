@@ -11,6 +11,7 @@ use crate::dice::Dice;
 use crate::driver::Call;
 use crate::mailbox::Mailbox;
 use crate::trace::now;
+use metastore_judges::followers::Follower;
 use metastore_judges::history::{Ending, Record};
 use metastore_judges::model::Op;
 
@@ -23,24 +24,40 @@ pub(crate) struct Client {
     pub(crate) member: u64,
     /// The newest revision it has seen.
     pub(crate) seen: i64,
+    /// What it saw of the member it asked last.
+    follower: Follower,
     operations: u64,
+    round: u64,
     standstills: Dice,
 }
 
 impl Client {
+    /// The oldest revision that it may ask for: what came before is settled.
+    pub(crate) fn oldest(&self) -> i64 {
+        self.cluster.judges.borrow().chronicle.base()
+    }
+
     /// The client of this number.
     pub(crate) fn new(cluster: Rc<Cluster>, number: u64) -> Self {
-        let mut dice = Dice::new(cluster.world.seed, &format!("client {number}"));
+        let round = cluster.round.get();
+        let seen = cluster.judges.borrow().chronicle.base();
+        let stream = |name: &str| match round {
+            0 => format!("{name} {number}"),
+            _ => format!("{name} {number} round {round}"),
+        };
+        let mut dice = Dice::new(cluster.world.seed, &stream("client"));
         let member = dice.between(1, cluster.world.members);
-        let standstills = Dice::new(cluster.world.seed, &format!("standstills {number}"));
+        let standstills = Dice::new(cluster.world.seed, &stream("standstills"));
         Self {
             standstills,
-            cluster,
             number,
             dice,
             member,
-            seen: 1,
+            seen,
+            follower: Follower::default(),
+            round,
             operations: 0,
+            cluster,
         }
     }
 
@@ -90,11 +107,13 @@ impl Client {
             begun: cluster.moment(ordinal),
             ended: None,
         });
-        let ending = match cluster.life(member) {
+        let life = cluster.life(member);
+        let incarnation = life.as_ref().map_or(0, |life| life.incarnation);
+        let ending = match life {
             None => Ending::Refused(Refusal::NotLeader { leader: None }),
             Some(life) => {
                 let answer = Mailbox::new();
-                life.inbox.push(Call::Client(op, answer.clone()));
+                life.inbox.push(Call::Client(op.clone(), answer.clone()));
                 // A life that ends tells those it knows of; it may never have looked at this one.
                 let ending = answer.recv_until(Some(now() + PATIENCE)).await;
                 ending.unwrap_or(Ending::Lost)
@@ -107,6 +126,10 @@ impl Client {
             cluster.acknowledge(revision);
             bump(&cluster.counts.answers);
             self.seen = self.seen.max(revision);
+            if let Err(mut failure) = self.follower.hear(member, incarnation, revision) {
+                failure.story = format!("client {number}, which asked: {op}\n{}", failure.story);
+                cluster.fail(failure);
+            }
         }
         self.look_elsewhere(&ending);
         let ended = (cluster.moment(ordinal), ending.clone());
@@ -125,7 +148,8 @@ impl Client {
             | Ending::Renewed { .. }
             | Ending::Changed(_)
             | Ending::Listed(_)
-            | Ending::Transferred => {}
+            | Ending::Transferred
+            | Ending::Full => {}
             Ending::Refused(_) | Ending::Lost => self.go_anywhere(),
         }
         // Now and then a member that is not the leader is asked, too.
@@ -155,7 +179,11 @@ impl Client {
     /// A word that nobody else writes, and this client only once.
     pub(crate) fn mark(&mut self) -> Vec<u8> {
         self.operations += 1;
-        format!("c{}o{}", self.number, self.operations).into_bytes()
+        let mark = format!("c{}o{}", self.number, self.operations);
+        match self.round {
+            0 => mark.into_bytes(),
+            round => format!("r{round}{mark}").into_bytes(),
+        }
     }
 }
 

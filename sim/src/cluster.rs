@@ -16,25 +16,29 @@ use metastore_core::raft::types::Vote;
 
 use crate::clock::Clock;
 use crate::dice::Dice;
-use crate::disk::Disk;
+use crate::disk::{CUT_HALFWAY, Disk, Rot};
 use crate::driver::{self, Call};
 use crate::faults::Ills;
 use crate::machines::{Machines, Standing};
 use crate::mailbox::Mailbox;
+use crate::moments::Moments;
 use crate::network::{Arrival, Network, Way};
+use crate::noticing::{self, Noticing};
 use crate::plan::DiskError;
 use crate::plant::Plant;
+use crate::sometimes::{Situation, Sometimes};
 use crate::storage;
 use crate::trace::{Trace, now};
-use crate::watching::{self, Watches};
+use crate::watching::{self, Views, Watches};
 use crate::workload::members;
 use crate::world::World;
 use metastore_judges::bounds::Bounds;
+use metastore_judges::claims::{Look, Tenure};
 use metastore_judges::history::{Ending, Moment, Record};
 use metastore_judges::memberships::{Configuration, Seen};
 use metastore_judges::model::Op;
 use metastore_judges::monotonic::Shown;
-use metastore_judges::watches::Stretch;
+use metastore_judges::watches::{Stream, Stretch};
 use metastore_judges::{Bench, Failure};
 
 /// Everything of one run, shared by its tasks, which all are on one thread.
@@ -45,18 +49,32 @@ pub(crate) struct Cluster {
     pub(crate) bounds: Bounds,
     pub(crate) history: RefCell<Vec<Record>>,
     pub(crate) stretches: RefCell<Vec<Stretch>>,
+    pub(crate) streams: RefCell<Vec<Stream>>,
+    pub(crate) looks: RefCell<Vec<Look>>,
+    pub(crate) tenures: RefCell<Vec<Tenure>>,
     /// Whether anything may still break.
     pub(crate) faulty: Cell<bool>,
     /// Whether everything is at rest, so that watchers stop when they have everything.
     pub(crate) at_rest: Cell<bool>,
+    /// How many rounds there were before this one, and when it began.
+    pub(crate) round: Cell<u64>,
+    pub(crate) round_began: Cell<Duration>,
+    /// Clients that are not done.
+    pub(crate) at_work: Cell<u64>,
     pub(crate) faults: RefCell<Dice>,
     pub(crate) ills: RefCell<BTreeMap<u64, Ills>>,
     pub(crate) network: RefCell<Network>,
     pub(crate) counts: Counts,
+    /// Which situations came about, and what it takes to recognise them.
+    pub(crate) sometimes: Sometimes,
+    pub(crate) noticing: Noticing,
+    pub(crate) moments: Moments,
     /// The first broken promise ends the run.
     pub(crate) failures: Mailbox<Failure>,
     /// The newest revision any client was told of.
     acknowledged: Cell<i64>,
+    /// The newest term that was shown, and when it was first.
+    pub(crate) newest_term_shown: Cell<(u64, Duration)>,
     pub(crate) machines: RefCell<Machines>,
     pub(crate) changing: Changing,
     starts: RefCell<Dice>,
@@ -74,6 +92,11 @@ pub(crate) struct Counts {
     pub(crate) events: Cell<u64>,
     pub(crate) leases_ended: Cell<u64>,
     pub(crate) registers: Cell<u64>,
+    pub(crate) handed_on: Cell<u64>,
+    pub(crate) full: Cell<u64>,
+    pub(crate) begun_at_boundary: Cell<u64>,
+    pub(crate) begun_below_boundary: Cell<u64>,
+    pub(crate) begun_in_the_future: Cell<u64>,
     pub(crate) removed: Cell<u64>,
 }
 
@@ -91,12 +114,17 @@ pub(crate) struct Changing {
 /// One life of a member, from its start to its crash.
 pub(crate) struct Life {
     pub(crate) id: u64,
+    /// How many lives of the member there were before, and this one.
+    pub(crate) incarnation: u32,
     pub(crate) clock: Clock,
     pub(crate) inbox: Mailbox<Call>,
     pub(crate) alive: Cell<bool>,
-    pub(crate) published: RefCell<Arc<Published>>,
+    pub(crate) published: Views,
     pub(crate) shown: RefCell<Shown>,
     pub(crate) seen: Cell<Seen>,
+    /// Whether it leads as far as it knows, and the last term in which it did.
+    pub(crate) leads: Cell<bool>,
+    pub(crate) led: Cell<u64>,
     /// The entry of the newest membership that was applied before the last input.
     pub(crate) applied_before: Cell<u64>,
     /// The newest membership in its log.
@@ -105,6 +133,7 @@ pub(crate) struct Life {
     pub(crate) waiting: RefCell<BTreeMap<u64, Waiting>>,
     pub(crate) log: Mailbox<storage::LogOp>,
     pub(crate) checkpoints: Mailbox<Option<Checkpoint>>,
+    pub(crate) unwritten_checkpoints: Cell<u64>,
     /// How the next log write fails, and for how long the member then stays down.
     pub(crate) log_fault: Cell<Option<(DiskError, Duration)>>,
     pub(crate) watches: Watches,
@@ -116,13 +145,22 @@ pub(crate) struct Life {
 pub(crate) struct Waiting {
     pub(crate) op: Op,
     pub(crate) answer: Mailbox<Ending>,
+    /// Who led when it was asked, as far as the member knew.
+    pub(crate) leader: Option<u64>,
 }
 
 impl Cluster {
     /// A cluster whose disks are empty and whose members do not run yet.
     pub(crate) fn new(world: World, full_trace: bool) -> Rc<Self> {
         let seed = world.seed;
-        let clients = world.clients + world.movers + world.holders + world.changers;
+        let operators = world.plan.len() as u64 + 1;
+        let clients = world.clients
+            + world.movers
+            + world.holders
+            + world.changers
+            + world.contenders
+            + world.followers
+            + operators;
         Rc::new(Self {
             machines: RefCell::new(Machines::new(&world)),
             changing: Changing::default(),
@@ -132,14 +170,24 @@ impl Cluster {
             bounds: Bounds::new(world.snapshot_entries, world.catch_up_entries, clients),
             history: RefCell::default(),
             stretches: RefCell::default(),
+            streams: RefCell::default(),
+            looks: RefCell::default(),
+            tenures: RefCell::default(),
             faulty: Cell::new(true),
             at_rest: Cell::new(false),
+            round: Cell::new(0),
+            round_began: Cell::new(Duration::ZERO),
+            at_work: Cell::new(0),
             faults: RefCell::new(Dice::new(seed, "faults")),
             ills: RefCell::default(),
             network: RefCell::new(Network::new(&world)),
             counts: Counts::default(),
+            sometimes: Sometimes::default(),
+            noticing: Noticing::default(),
+            moments: Moments::new(seed),
             failures: Mailbox::new(),
             acknowledged: Cell::new(1),
+            newest_term_shown: Cell::default(),
             lives: RefCell::default(),
             incarnations: RefCell::default(),
             world,
@@ -181,19 +229,35 @@ impl Cluster {
             *next += 1;
             *next
         };
-        let recovered = match self.disk(id).borrow_mut().open() {
+        let opened = self.disk(id).borrow_mut().open();
+        let recovered = match opened {
             Ok(recovered) => recovered,
             Err(fault) => return self.unreadable(id, &fault),
         };
+        if self.misses_rot(id) {
+            return;
+        }
         if let Some(vote) = &recovered.log.vote {
             self.voted(id, vote);
         }
+        self.notice_start(id, &recovered);
         self.trace.note(format_args!(
             "m{id} starts, life {incarnation}: checkpoint at {:?}, {} entries",
             recovered.log.purged.as_ref().map(|at| at.index()),
             recovered.log.entries.len()
         ));
         self.run(id, incarnation, recovered);
+    }
+
+    fn notice_start(&self, id: u64, recovered: &Recovered) {
+        let (some, log) = (&self.sometimes, &recovered.log);
+        let disk = self.disk(id);
+        let found = disk.borrow().found();
+        some.saw_if(found.torn_tail, Situation::TornTailCut);
+        some.saw_if(found.closed, Situation::StoppedInOrder);
+        some.saw_if(found.checkpoint_ahead, Situation::CheckpointAhead);
+        let behind = log.purged.is_some() && !log.entries.is_empty();
+        some.saw_if(behind, Situation::ReplayedBehindCheckpoint);
     }
 
     /// Perhaps the power goes while a member reads its disk and makes it ready for more.
@@ -205,8 +269,13 @@ impl Cluster {
         let crashed = self.disk(id).borrow_mut().crash_in_start();
         match crashed {
             Err(fault) => self.unreadable(id, &fault),
+            Ok(_) if self.misses_rot(id) => {}
             Ok(how) => {
                 bump(&self.counts.crashes);
+                self.sometimes.saw(Situation::StartCrashed);
+                let halfway = how == CUT_HALFWAY && self.disk(id).borrow().found().torn_tail;
+                self.sometimes
+                    .saw_if(halfway, Situation::TornTailCutHalfway);
                 let down = Duration::from_millis(
                     self.starts.borrow_mut().between(1, self.world.down_ms_max),
                 );
@@ -218,7 +287,32 @@ impl Cluster {
         true
     }
 
-    fn unreadable(&self, id: u64, fault: &str) {
+    /// The judge of rot: what has a flipped bit is never read as if it had none.
+    fn misses_rot(&self, id: u64) -> bool {
+        let missed = self.disk(id).borrow().found().missed_rot;
+        if missed {
+            let story = format!("m{id} has read a flipped bit and noticed nothing");
+            self.fail(Failure::new("rot", story));
+        }
+        missed
+    }
+
+    /// A member refuses its disk. It must if that is rotten, and say where; then its machine is of no use any more.
+    fn unreadable(self: &Rc<Self>, id: u64, fault: &str) {
+        let rotten = self.disk(id).borrow().rotten();
+        if let Some(rot) = rotten {
+            self.trace
+                .note(format_args!("m{id} refuses its disk: {fault}"));
+            if !fault.contains(&rot.to_string()) {
+                let story = format!("m{id} has a flipped bit in {rot}, and complains of {fault}");
+                self.fail(Failure::new("rot", story));
+            }
+            self.sometimes.saw(match rot {
+                Rot::Segment(_) => Situation::RotRefusedLog,
+                Rot::Checkpoint(_) => Situation::RotRefusedCheckpoint,
+            });
+            return self.destroy(id);
+        }
         let story = format!("m{id} refuses what a crash left on its disk: {fault}");
         self.fail(Failure::new("recovery", story));
     }
@@ -250,28 +344,33 @@ impl Cluster {
     fn run(self: &Rc<Self>, id: u64, incarnation: u32, recovered: Recovered) {
         let mut dice = Dice::new(self.world.seed, &format!("member {id} {incarnation}"));
         let seed = dice.roll();
-        let clock = Clock::draw(&mut dice);
+        let clock = Clock::draw(&mut dice, self.world.clock_rate_ppm_max);
         let settings = self.settings(id, incarnation, seed);
         let member = match Member::new(settings, recovered, clock.at(now())) {
             Ok(member) => member,
             Err(error) => return self.fail(Failure::new("recovery", error.to_string())),
         };
         member.validate();
+        let published = Views::new(Arc::new(member.published().clone()));
         let life = Rc::new(Life {
             id,
+            incarnation,
             clock,
             inbox: Mailbox::new(),
             alive: Cell::new(true),
-            published: RefCell::new(Arc::new(member.published().clone())),
+            watches: Watches::new(published.clone(), Plant::in_core(self.world.plant)),
+            published,
             shown: RefCell::default(),
             seen: Cell::default(),
+            leads: Cell::default(),
+            led: Cell::default(),
             applied_before: Cell::default(),
             newest: RefCell::default(),
             waiting: RefCell::default(),
             log: Mailbox::new(),
             checkpoints: Mailbox::new(),
+            unwritten_checkpoints: Cell::default(),
             log_fault: Cell::new(None),
-            watches: Watches::new(Plant::in_core(self.world.plant)),
             views: Mailbox::new(),
         });
         self.lives.borrow_mut().insert(id, Rc::clone(&life));
@@ -281,25 +380,35 @@ impl Cluster {
             Rc::clone(self),
             Rc::clone(&life),
         ));
-        if self.world.changers > 0 {
+        if self.world.membership_changes() {
             spawn_local(members::publish(Rc::clone(self), Rc::clone(&life)));
         }
-        if self.world.watchers > 0 {
+        if self.world.watchers + self.world.resumers + self.world.contenders > 0 {
             spawn_local(watching::tend(life, dice));
         }
     }
 
     /// Takes the power from a member, in the middle of whatever its disk does, and starts it again later.
     pub(crate) fn crash(self: &Rc<Self>, id: u64, at: &str, down: Duration) {
-        if self.life(id).is_none() {
+        let Some(life) = self.life(id) else {
             return;
-        }
+        };
+        noticing::crashes(self, &life);
         let what = self.disk(id).borrow_mut().crash();
         if self.world.plant == Some(Plant::LosesSyncedBatch) {
             self.disk(id).borrow_mut().forget_last_batch();
         }
         bump(&self.counts.crashes);
         self.trace.note(format_args!("m{id} crashes {at}: {what}"));
+        self.end_life(id);
+        self.start_after(id, down);
+    }
+
+    /// Ends the life of a member in good order: what is being written is, and the log is closed. Starts it again later.
+    pub(crate) fn stop(self: &Rc<Self>, life: &Life, down: Duration) {
+        let id = life.id;
+        self.disk(id).borrow_mut().close();
+        self.trace.note(format_args!("m{id} stops in good order"));
         self.end_life(id);
         self.start_after(id, down);
     }
@@ -316,6 +425,11 @@ impl Cluster {
             let story = format!("m{id} was removed and left clients without an answer");
             self.fail(Failure::new("answers", story));
         }
+        let (term, led) = (life.published.borrow().term, life.led.get());
+        let some = &self.sometimes;
+        some.saw_if(led > 0 && led + 1 >= term, Situation::RemovedLeader);
+        let standing = self.machines.borrow().standing(id);
+        some.saw_if(standing == Some(Standing::Left), Situation::CameBack);
         let what = self.disk(id).borrow_mut().crash();
         self.trace
             .note(format_args!("m{id} was removed, and stops: {what}"));
@@ -427,6 +541,34 @@ impl Cluster {
         self.acknowledged.set(self.acknowledged.get().max(revision));
     }
 
+    /// The newest revision any client was told of.
+    pub(crate) fn newest(&self) -> i64 {
+        self.acknowledged.get()
+    }
+
+    /// The newest term that any member shows.
+    pub(crate) fn newest_term(&self) -> u64 {
+        let lives = self.lives.borrow();
+        let terms = lives.values().map(|life| life.published.borrow().term);
+        terms.max().unwrap_or(0)
+    }
+
+    /// Whoever leads, of several the one in the newest term.
+    pub(crate) fn leader(&self) -> Option<u64> {
+        let lives = self.lives.borrow();
+        let leaders = lives.values().filter(|life| life.leads.get());
+        leaders
+            .max_by_key(|life| life.led.get())
+            .map(|life| life.id)
+    }
+
+    /// Whether any other member believes to lead.
+    pub(crate) fn others_lead(&self, id: u64) -> bool {
+        let lives = self.lives.borrow();
+        let mut others = lives.values().filter(|life| life.id != id);
+        others.any(|life| life.leads.get())
+    }
+
     /// Notes an event of a client's and answers its place.
     pub(crate) fn moment(&self, ordinal: u64) -> Moment {
         Moment {
@@ -437,6 +579,9 @@ impl Cluster {
 
     /// Holds what a member shows against the history.
     pub(crate) fn observe(&self, life: &Life, published: &Published) {
+        if published.term > self.newest_term_shown.get().0 {
+            self.newest_term_shown.set((published.term, now()));
+        }
         let observed = self.judges.borrow_mut().observe(
             life.id,
             &mut life.shown.borrow_mut(),
@@ -454,10 +599,19 @@ impl Cluster {
     pub(crate) fn send(self: &Rc<Self>, from: u64, to: u64, message: PeerMessage) {
         bump(&self.counts.letters);
         let copies = self.network.borrow_mut().send((from, to), &message);
+        // The life that the first of two copies reached.
+        let reached = (copies.len() > 1).then(|| Rc::new(Cell::new(None)));
         for (takes, lost) in copies {
             let (cluster, message) = (Rc::clone(self), message.clone());
+            let reached = reached.clone();
             spawn_local(async move {
                 sleep(takes).await;
+                if let (Some(reached), Some(life)) = (reached, cluster.life(to)) {
+                    let before = reached.replace(Some(life.incarnation));
+                    let other = before.is_some_and(|before| before != life.incarnation);
+                    let some = &cluster.sometimes;
+                    some.saw_if(other, Situation::TwiceInAnotherLife);
+                }
                 match lost && cluster.faulty.get() {
                     true => cluster.lose((from, to)),
                     false => cluster.deliver((from, to), message),
@@ -471,7 +625,10 @@ impl Cluster {
         let Some(life) = self.life(way.1) else {
             return self.lose(way);
         };
-        let arrival = self.network.borrow_mut().arrive(way, &message);
+        let arrival = self
+            .network
+            .borrow_mut()
+            .arrive(way, &message, life.incarnation);
         match arrival {
             Arrival::Open => life.inbox.push(Call::Peer {
                 from: way.0,

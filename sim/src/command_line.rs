@@ -1,6 +1,6 @@
 //! The verbs of the command line.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::plant::Plant;
@@ -33,7 +33,9 @@ pub(crate) fn main() -> ExitCode {
             first,
             limit,
             options,
-        } => swarm::swarm(first, limit, &options),
+            meets_all,
+        } => swarm::swarm(first, limit, &options, meets_all),
+        Task::PullRequest => swarm::pull_request(),
         Task::Plants => swarm::plants(),
         Task::Perf { seed } => Ok(perf::perf(seed)),
         Task::Shrink { seed, options } => shrink::shrink(seed, &options),
@@ -75,7 +77,9 @@ enum Task {
         first: u64,
         limit: Limit,
         options: Options,
+        meets_all: bool,
     },
+    PullRequest,
     Shrink {
         seed: u64,
         options: Options,
@@ -99,6 +103,7 @@ struct Words {
     limit: Option<Limit>,
     first: Option<u64>,
     full_trace: bool,
+    meets_all: bool,
     options: Options,
 }
 
@@ -124,6 +129,16 @@ impl Words {
                     let minutes: u64 = words.next()?.parse().ok()?;
                     parsed.limit = Some(Limit::Time(Duration::from_secs(60 * minutes)));
                 }
+                "--until" => {
+                    let left = until(words.next()?, &local_time()?)?;
+                    parsed.limit = Some(Limit::Time(left));
+                }
+                "--hours" => {
+                    let hours = words.next()?.parse().ok();
+                    options.hours = hours.filter(|hours| (1..=HOURS_MAX).contains(hours))?;
+                }
+                "--counts" => options.counts = true,
+                "--meet-all" => parsed.meets_all = true,
                 "--from" => parsed.first = Some(words.next()?.parse().ok()?),
                 number if parsed.seed.is_none() => parsed.seed = Some(number.parse().ok()?),
                 _ => return None,
@@ -131,6 +146,29 @@ impl Words {
         }
         Some(parsed)
     }
+}
+
+/// How long it is until a time of the day, given as `06:00`; the time now is given with seconds.
+fn until(then: &str, now: &str) -> Option<Duration> {
+    let seconds = |time: &str| {
+        let mut total = 0;
+        let mut parts = time.split(':');
+        for most in [24, 60, 60] {
+            let part: u64 = parts.next().unwrap_or("0").parse().ok()?;
+            total = total * 60 + Some(part).filter(|part| *part < most)?;
+        }
+        parts.next().is_none().then_some(total)
+    };
+    let day = 24 * 3600;
+    let left = (seconds(then)? + day - seconds(now)?) % day;
+    Some(Duration::from_secs(left))
+}
+
+/// The time of the day where this runs, which the standard library does not know.
+fn local_time() -> Option<String> {
+    let output = Command::new("date").arg("+%H:%M:%S").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.trim().to_owned())
 }
 
 fn members(word: &str) -> Option<u64> {
@@ -142,6 +180,7 @@ fn members(word: &str) -> Option<u64> {
 impl Task {
     fn parse(words: &[&str]) -> Option<Self> {
         match words {
+            ["pr"] => return Some(Task::PullRequest),
             ["plant"] => return Some(Task::Plants),
             ["perf"] => return Some(Task::Perf { seed: 1 }),
             ["perf", seed] => {
@@ -177,6 +216,7 @@ impl Task {
             limit,
             first,
             full_trace,
+            meets_all,
             options,
         } = Words::parse(words)?;
         match (limit, seed, first) {
@@ -184,8 +224,9 @@ impl Task {
                 first: first.unwrap_or_else(fresh_seed),
                 limit,
                 options,
+                meets_all,
             }),
-            (None, seed, None) => Some(Task::One {
+            (None, seed, None) if !meets_all => Some(Task::One {
                 seed: seed.unwrap_or_else(fresh_seed),
                 full_trace,
                 options,
@@ -203,18 +244,26 @@ fn fresh_seed() -> u64 {
     })
 }
 
+/// So long a run still fits into a night.
+const HOURS_MAX: u64 = 1000;
+
 const USAGE: &str = "\
 usage: cargo x sim                       a fresh seed, printed first
        cargo x sim SEED [--log full]     this seed, with its whole trace
        cargo x sim meta SEED             the same seed twice in two processes, compared byte for byte
        cargo x sim --seeds N [--from S]  N seeds, each in a process of its own, up to the first failure
        cargo x sim --minutes N           the same for N minutes
+       cargo x sim --until HH:MM         the same until that time of the day; with --meet-all (and beyond 999 seeds)
+                                         a situation that never came about is a failure, too
+       cargo x sim pr                    300 seeds, how often which situation came about, and the planted faults
        cargo x sim scenario NAME [SEED]  the worlds in which a bug was found once
        cargo x sim scenario all          all of them
        cargo x sim shrink SEED           takes away whatever the seed does not need to fail, and writes a scenario
        cargo x sim perf [SEED]           latencies and throughput in virtual time, with links and disks modelled
        cargo x sim plant                 each planted fault must be found within its number of seeds
+       any run of seeds with --counts: how often which situation came about
        any run of seeds with --silent-loss: lost letters vanish, and nobody is told
+       any run of seeds with --hours N: so many hours of virtual time, in rounds
        any run of seeds with --fixed: the membership never changes
        any run of seeds with --members N, or --without 1,4: without these planned faults
        any run of seeds with --set NAME=N,…: sizes and odds of the world, as a shrunk seed names them
@@ -249,6 +298,7 @@ mod tests {
                 first: 3,
                 limit,
                 options: Options::default(),
+                meets_all: false,
             })
         };
         let nine = Task::parse(&["--seeds", "9", "--from", "3"]);
@@ -269,6 +319,17 @@ mod tests {
     }
 
     #[test]
+    fn a_time_of_the_day_is_at_most_a_day_away() {
+        let seconds = |then, now| until(then, now).map(|left| left.as_secs());
+        assert_eq!(seconds("06:00", "05:59:30"), Some(30));
+        assert_eq!(seconds("06:00", "06:00:01"), Some(24 * 3600 - 1));
+        for wrong in ["6", "24:00", "06:60", "six", "06:00:00:00", ""] {
+            let left = until(wrong, "00:00:00");
+            assert_eq!(left.is_some(), wrong == "6", "{wrong}");
+        }
+    }
+
+    #[test]
     fn the_words_of_options_ask_for_the_same_options() {
         let options = Options {
             plant: Plant::named("leader-restore"),
@@ -277,6 +338,9 @@ mod tests {
             members: Some(5),
             without: vec![1, 12],
             set: vec![("clients", 1), ("crash_permille", 0)],
+            hours: 3,
+            plain: false,
+            counts: false,
         };
         let words = options.words();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();

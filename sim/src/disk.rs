@@ -5,6 +5,7 @@
 //! them: one batch at a time, a new segment appears whole, a start writes a batch of its own.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use metastore_core::codec;
 use metastore_core::member::Recovered;
@@ -29,6 +30,36 @@ pub(crate) struct Disk {
     pending: Option<Pending>,
     checkpoints: BTreeMap<u64, Vec<u8>>,
     pending_checkpoint: Option<(u64, Vec<u8>)>,
+    found: Found,
+    rot: Option<Rot>,
+}
+
+/// What the last reading of a disk came upon.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) torn_tail: bool,
+    pub(crate) closed: bool,
+    pub(crate) checkpoint_ahead: bool,
+    /// It read a flipped bit and noticed nothing.
+    pub(crate) missed_rot: bool,
+}
+
+/// Where a bit has flipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rot {
+    /// In a segment of the log, by its number.
+    Segment(u64),
+    /// In the checkpoint at this index.
+    Checkpoint(u64),
+}
+
+impl fmt::Display for Rot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rot::Segment(number) => write!(f, "segment {number}:"),
+            Rot::Checkpoint(_) => f.write_str("checkpoint:"),
+        }
+    }
 }
 
 /// The durable bytes of a segment, zeros up to its prepared size.
@@ -76,6 +107,8 @@ impl Disk {
             pending: None,
             checkpoints: BTreeMap::new(),
             pending_checkpoint: None,
+            found: Found::default(),
+            rot: None,
         };
         let first = disk.new_segment();
         disk.segments.push(first);
@@ -94,7 +127,11 @@ impl Disk {
                 Some(snapshot::decode(bytes).map_err(|e| format!("checkpoint: {e}"))?)
             }
         };
+        let missed = self
+            .rotten()
+            .filter(|rot| matches!(rot, Rot::Checkpoint(_)));
         let replayed = self.read_log()?;
+        self.found.missed_rot |= missed.is_some();
         self.cut_tails(|_| true);
         self.head = Head {
             vote: replayed.vote.clone(),
@@ -120,7 +157,7 @@ impl Disk {
             1 => {
                 self.read_log()?;
                 self.cut_tails(|dice| dice.permille(500));
-                Ok("it had cut a part of what was torn")
+                Ok(CUT_HALFWAY)
             }
             2 => {
                 self.read_log()?;
@@ -133,6 +170,11 @@ impl Disk {
                 Ok("it was just ready")
             }
         }
+    }
+
+    /// What the last reading came upon.
+    pub(crate) fn found(&self) -> Found {
+        self.found
     }
 
     /// The last entry that is certainly not lost, here or in a checkpoint; 0 without any.
@@ -275,6 +317,62 @@ impl Disk {
         }
     }
 
+    /// The process stops in good order: what is being written of the log is synced, and the log is closed. A checkpoint
+    /// that is not written yet never is.
+    pub(crate) fn close(&mut self) {
+        self.pending_checkpoint = None;
+        if self.pending.is_some() {
+            self.complete_write();
+        }
+        self.begin_write(&[Record::Closed]);
+        self.complete_write();
+    }
+
+    /// A bit flips in what was written long ago: in the checkpoint, or in the log before its last batch, which alone may
+    /// look as if it had never been synced. Answers where, in words; none where there is nothing so old.
+    pub(crate) fn rot(&mut self, dice: &mut Dice) -> Option<String> {
+        let checkpoint = self.checkpoints.iter_mut().next_back();
+        if let Some((index, bytes)) = checkpoint
+            && dice.permille(400)
+        {
+            let (byte, bit) = flip(dice, bytes);
+            self.rot = Some(Rot::Checkpoint(*index));
+            return Some(format!(
+                "bit {bit} of byte {byte} of the checkpoint at {index}"
+            ));
+        }
+        let place = dice.place(self.segments.len());
+        let last = place + 1 == self.segments.len();
+        let expected = self.expected(place, None);
+        let cold = {
+            let segment = &self.segments[place];
+            let contents = decode_segment(&segment.bytes, expected).ok()?;
+            let newest = contents.batches.last()?.offset;
+            if last { newest } else { segment.end }
+        };
+        let segment = &mut self.segments[place];
+        let number = segment.header.segment;
+        let (byte, bit) = flip(dice, &mut segment.bytes[..cold]);
+        self.rot = Some(Rot::Segment(number));
+        Some(format!("bit {bit} of byte {byte} of segment {number}"))
+    }
+
+    /// Where a flipped bit still is.
+    pub(crate) fn rotten(&self) -> Option<Rot> {
+        self.rot.filter(|rot| match rot {
+            Rot::Segment(number) => {
+                let mut segments = self.segments.iter();
+                segments.any(|segment| segment.header.segment == *number)
+            }
+            Rot::Checkpoint(index) => self.checkpoints.contains_key(index),
+        })
+    }
+
+    /// Whether a flipped bit is still there.
+    pub(crate) fn is_rotten(&self) -> bool {
+        self.rotten().is_some()
+    }
+
     /// Forgets the last synced batch: no disk that keeps its promises does.
     pub(crate) fn forget_last_batch(&mut self) {
         let expected = self.expected(self.segments.len() - 1, None);
@@ -340,11 +438,19 @@ impl Disk {
                     .map_err(|fault| format!("segment {}: {fault}", expected.segment))?;
             }
             let (end, next) = (contents.end, contents.next_batch);
+            self.found.torn_tail = contents.torn.is_some();
             segment.end = end;
             first_batch = Some(next);
         }
         self.next_batch = first_batch.expect("there is always a segment");
-        replay.finish().map_err(|fault| fault.to_string())
+        let logged = self.segments.iter().filter_map(|it| it.last_index).max();
+        let covered = self.checkpoints.last_key_value().map(|(index, _)| *index);
+        let replayed = replay.finish().map_err(|fault| fault.to_string())?;
+        let rotten = self.rotten();
+        self.found.missed_rot = matches!(rotten, Some(Rot::Segment(_)));
+        self.found.closed = replayed.closed_cleanly;
+        self.found.checkpoint_ahead = covered.is_some() && covered > logged;
+        Ok(replayed)
     }
 
     /// Writes zeros over what follows the last batch, where a sector of it is written.
@@ -419,6 +525,13 @@ impl Disk {
     }
 }
 
+fn flip(dice: &mut Dice, bytes: &mut [u8]) -> (usize, u32) {
+    let byte = dice.place(bytes.len());
+    let bit = u32::try_from(dice.place(8)).unwrap_or(0);
+    bytes[byte] ^= 1 << bit;
+    (byte, bit)
+}
+
 fn recovered_log(replayed: Replayed, description: Option<&[u8]>) -> Result<RecoveredLog, String> {
     let mut log = RecoveredLog::default();
     if let Some(vote) = replayed.vote {
@@ -437,6 +550,8 @@ fn recovered_log(replayed: Replayed, description: Option<&[u8]>) -> Result<Recov
     Ok(log)
 }
 
+/// What became of a start that had cut a part of a torn tail.
+pub(crate) const CUT_HALFWAY: &str = "it had cut a part of what was torn";
 /// What a sector write is atomic for, save the one that is torn.
 const SECTOR_BYTES: usize = 512;
 /// A batch's header and padding.

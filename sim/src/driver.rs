@@ -7,12 +7,16 @@ use metastore_core::command::Request;
 use metastore_core::input::{Input, Proposal};
 use metastore_core::lease::{LeaseAnswer, LeaseQuery};
 use metastore_core::member::Member;
-use metastore_core::output::{DiskOp, Outcome, Output, Refusal};
+use metastore_core::output::{DiskOp, Output, Refusal};
+use metastore_core::quota;
 use metastore_core::raft::PeerMessage;
+use metastore_core::wal::Record;
 
-use crate::cluster::{Cluster, Life, Waiting};
+use crate::cluster::{Cluster, Life, Waiting, bump};
 use crate::mailbox::Mailbox;
+use crate::noticing;
 use crate::plant::{Plant, decided};
+use crate::sometimes::Situation;
 use crate::storage::{LogOp, vote};
 use crate::trace::now;
 use metastore_judges::bounds::{Load, Rings};
@@ -36,6 +40,8 @@ pub(crate) enum Call {
         index: u64,
         result: Result<u64, String>,
     },
+    /// The process is to stop, and hands leadership over before.
+    StepDown(Mailbox<Ending>),
     /// Asks for the state's fingerprint, after checking its invariants.
     Examine(Mailbox<Examined>),
     /// Only wakes the loop.
@@ -48,6 +54,8 @@ pub(crate) struct Examined {
     pub(crate) applied: u64,
     pub(crate) revision: i64,
     pub(crate) state_hash: u64,
+    /// What counts against the quota.
+    pub(crate) bytes_in_use: u64,
     pub(crate) leader: Option<u64>,
 }
 
@@ -122,7 +130,10 @@ fn inputs(
             Call::Checkpointed { index, result } => {
                 inputs.push(Input::Checkpointed { index, result });
             }
-            Call::Peer { from, message } => letters.push(Input::Peer { from, message }),
+            Call::Peer { from, message } => {
+                noticing::receives(cluster, &message);
+                letters.push(Input::Peer { from, message });
+            }
             Call::Undelivered(message) => letters.push(Input::PeerUnreachable {
                 message,
                 reason: "the network lost it".into(),
@@ -134,8 +145,23 @@ fn inputs(
                     life,
                     &mut asked,
                     *next_token,
-                    Waiting { op, answer },
+                    Waiting {
+                        op,
+                        answer,
+                        leader: life.published.borrow().leader,
+                    },
                 );
+            }
+            Call::StepDown(answer) => {
+                *next_token += 1;
+                let token = *next_token;
+                let waiting = Waiting {
+                    op: Op::Transfer { to: life.id },
+                    answer,
+                    leader: life.published.borrow().leader,
+                };
+                life.waiting.borrow_mut().insert(token, waiting);
+                asked.others.push(Input::StepDown { token });
             }
             Call::Examine(answer) => {
                 member.validate();
@@ -143,6 +169,7 @@ fn inputs(
                     applied: member.published().applied,
                     revision: member.published().view.revision(),
                     state_hash: member.state_hash(),
+                    bytes_in_use: member.published().bytes_in_use,
                     leader: member.published().leader,
                 });
             }
@@ -170,6 +197,10 @@ fn inputs(
 fn ask(cluster: &Cluster, life: &Life, asked: &mut Asked, token: u64, waiting: Waiting) {
     let op = &waiting.op;
     if let Some(request) = op.request() {
+        if is_full(cluster, life, &request) {
+            bump(&cluster.counts.full);
+            return waiting.answer.push(Ending::Full);
+        }
         asked.proposals.push(Proposal {
             token,
             command: planted(cluster, life, request).into(),
@@ -180,11 +211,20 @@ fn ask(cluster: &Cluster, life: &Life, asked: &mut Asked, token: u64, waiting: W
         asked.others.push(input);
         acknowledge_early(cluster, life, &waiting);
     } else if needs_no_barrier(cluster, life, op) {
-        return waiting.answer.push(read(life, op));
+        let ending = read(life, op);
+        noticing::read_at_once(cluster, op, &ending);
+        return waiting.answer.push(ending);
     } else {
         asked.barriers.push(token);
     }
     life.waiting.borrow_mut().insert(token, waiting);
+}
+
+/// Whether there is no room for what a request adds, as the server sees it.
+fn is_full(cluster: &Cluster, life: &Life, request: &Request) -> bool {
+    let in_use = life.published.borrow().bytes_in_use;
+    let full = |quota_bytes| !quota::has_room(in_use, quota::charge(request), quota_bytes);
+    cluster.world.quota_bytes.is_some_and(full)
 }
 
 fn planted(cluster: &Cluster, life: &Life, request: Request) -> Request {
@@ -253,6 +293,13 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
             }) => {
                 let votes = records.iter().filter_map(vote);
                 votes.for_each(|vote| cluster.votes(life, &vote));
+                if records.iter().any(|it| matches!(it, Record::Purge { .. })) {
+                    noticing::installs(cluster, life.id);
+                }
+                let takes_back = |it: &Record| matches!(it, Record::TruncateFrom { .. });
+                cluster
+                    .sometimes
+                    .saw_if(records.iter().any(takes_back), Situation::EntriesTakenBack);
                 life.log.push(LogOp::Write {
                     ticket,
                     records,
@@ -262,11 +309,18 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
             Output::Disk(DiskOp::DropCovered { index }) => {
                 life.log.push(LogOp::DropCovered { index })
             }
-            Output::Disk(DiskOp::Checkpoint(checkpoint)) => life.checkpoints.push(Some(checkpoint)),
+            Output::Disk(DiskOp::Checkpoint(checkpoint)) => {
+                let before = life.unwritten_checkpoints.get();
+                life.unwritten_checkpoints.set(before + 1);
+                let two = Situation::CheckpointWhileInstalled;
+                cluster.sometimes.saw_if(before > 0, two);
+                life.checkpoints.push(Some(checkpoint));
+            }
             Output::Send { to, message } => {
                 cluster
                     .trace
                     .detail(format_args!("m{} to m{to}: {message:?}", life.id));
+                noticing::sends(cluster, (life.id, to), &message);
                 cluster.send(life.id, to, message);
             }
             Output::Publish(published) => {
@@ -278,31 +332,33 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
                     published.term,
                     published.leader
                 ));
+                noticing::publishes(cluster, life, &published, member.leads());
                 cluster.observe(life, &published);
                 if published.applied.is_multiple_of(VALIDATE_EVERY) {
                     member.validate();
                 }
-                if life.watches.put(&published) {
+                if life.published.show(published) {
                     life.views.push(());
                 }
-                *life.published.borrow_mut() = published;
             }
-            Output::Answer { token, answer } => answered(life, token, answer),
+            Output::Answer { token, answer } => {
+                end(cluster, life, token, answer.map(Ending::Wrote));
+            }
             Output::Compacted { .. } => {}
             Output::LeaseAnswer { token, answer } => {
-                lease_answered(life, token, answer);
+                lease_answered(cluster, life, token, answer);
             }
             Output::MembershipAnswer { token, answer } => {
-                end(life, token, answer.map(Ending::Changed));
+                end(cluster, life, token, answer.map(Ending::Changed));
             }
             Output::TransferAnswer { token, answer } => {
-                end(life, token, answer.map(|()| Ending::Transferred));
+                end(cluster, life, token, answer.map(|()| Ending::Transferred));
             }
             Output::Removed => removed = true,
             Output::Corrupt { index } => panic!("m{} has another history at {index}", life.id),
             Output::BarrierPassed { tokens, result } => {
                 for token in tokens {
-                    barrier_passed(life, token, &result);
+                    barrier_passed(cluster, life, token, &result);
                 }
             }
         }
@@ -314,6 +370,9 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
 fn look(cluster: &Cluster, life: &Life, member: &Member) {
     let published = member.published();
     let leads = member.leads();
+    if life.leads.get() != leads {
+        noticing::leads(cluster, life, published.term, leads);
+    }
     let mut seen = life.seen.get();
     if seen.is_old(member.memberships_at(), published.term, leads) {
         return;
@@ -337,39 +396,44 @@ fn look(cluster: &Cluster, life: &Life, member: &Member) {
         memberships.look(&mut seen, &look, holds)
     };
     life.seen.set(seen);
-    *life.newest.borrow_mut() = Configuration::of(&newest);
+    let newest = Configuration::of(&newest);
+    let before = life.newest.replace(newest);
+    let after = life.newest.borrow();
+    noticing::knows_of(cluster, before.as_ref(), after.as_ref());
     if let Err(failure) = judged {
         cluster.fail(failure);
     }
 }
 
-fn lease_answered(life: &Life, token: u64, answer: Result<LeaseAnswer, Refusal>) {
-    let waiting = life.waiting.borrow_mut().remove(&token);
-    let waiting = waiting.expect("one answer per question, and only to what was asked");
-    waiting.answer.push(match answer {
-        Ok(LeaseAnswer::Renewed { ttl_seconds }) => Ending::Renewed { ttl_seconds },
-        Ok(other) => unreachable!("a renewal answered {other:?}"),
-        Err(refusal) => Ending::Refused(refusal),
+fn lease_answered(
+    cluster: &Cluster,
+    life: &Life,
+    token: u64,
+    answer: Result<LeaseAnswer, Refusal>,
+) {
+    let answer = answer.map(|answer| match answer {
+        LeaseAnswer::Renewed { ttl_seconds } => Ending::Renewed { ttl_seconds },
+        other => unreachable!("a renewal answered {other:?}"),
     });
+    end(cluster, life, token, answer);
 }
 
-fn answered(life: &Life, token: u64, answer: Result<Outcome, Refusal>) {
-    end(life, token, answer.map(Ending::Wrote));
+fn barrier_passed(cluster: &Cluster, life: &Life, token: u64, result: &Result<(), Refusal>) {
+    let answer = result.clone().map(|()| {
+        let waiting = life.waiting.borrow();
+        let waiting = waiting.get(&token);
+        let waiting = waiting.expect("a barrier passes once, for what was asked");
+        read(life, &waiting.op)
+    });
+    end(cluster, life, token, answer);
 }
 
-fn end(life: &Life, token: u64, answer: Result<Ending, Refusal>) {
+fn end(cluster: &Cluster, life: &Life, token: u64, answer: Result<Ending, Refusal>) {
     let waiting = life.waiting.borrow_mut().remove(&token);
     let waiting = waiting.expect("one answer per token, and only to what was asked");
-    waiting.answer.push(answer.unwrap_or_else(Ending::Refused));
-}
-
-fn barrier_passed(life: &Life, token: u64, result: &Result<(), Refusal>) {
-    let waiting = life.waiting.borrow_mut().remove(&token);
-    let waiting = waiting.expect("a barrier passes once, for what was asked");
-    waiting.answer.push(match result {
-        Ok(()) => read(life, &waiting.op),
-        Err(refusal) => Ending::Refused(refusal.clone()),
-    });
+    let ending = answer.unwrap_or_else(Ending::Refused);
+    noticing::ended(cluster, life, &waiting, &ending);
+    waiting.answer.push(ending);
 }
 
 /// Entries between two checks of all invariants, which read the whole state.

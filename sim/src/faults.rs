@@ -12,19 +12,23 @@ use madsim::time::sleep;
 use crate::cluster::Cluster;
 use crate::driver::Call;
 use crate::network::Way;
+use crate::operators;
 use crate::plan::{Fault, What};
+use crate::rounds;
+use crate::sometimes::Situation;
 use crate::trace::now;
 
 /// Begins to carry out the plan.
 pub(crate) fn unleash(cluster: &Rc<Cluster>) {
-    for fault in &cluster.world.plan {
-        spawn_local(happen(Rc::clone(cluster), fault.clone()));
+    for fault in rounds::plan(cluster) {
+        spawn_local(happen(Rc::clone(cluster), fault));
     }
 }
 
 /// One fault, from its beginning to its end. What begins before everything heals ends then at the latest.
 async fn happen(cluster: Rc<Cluster>, fault: Fault) {
-    sleep(fault.at.saturating_sub(now())).await;
+    let at = cluster.round_began.get() + fault.at;
+    sleep(at.saturating_sub(now())).await;
     if !cluster.faulty.get() {
         return;
     }
@@ -32,8 +36,13 @@ async fn happen(cluster: Rc<Cluster>, fault: Fault) {
         return;
     };
     let fault = Fault { what, ..fault };
+    befall(&cluster, &fault).await;
+}
+
+/// A fault happens, to the members that it names, until it is over or everything heals.
+pub(crate) async fn befall(cluster: &Rc<Cluster>, fault: &Fault) {
     cluster.trace.note(format_args!("{fault}"));
-    begin(&cluster, &fault);
+    begin(cluster, fault);
     let over = now() + fault.lasts;
     while now() < over && cluster.faulty.get() {
         let left = over.saturating_sub(now());
@@ -41,7 +50,7 @@ async fn happen(cluster: Rc<Cluster>, fault: Fault) {
     }
     let number = fault.number;
     cluster.trace.note(format_args!("fault {number} is over"));
-    end(&cluster, &fault.what);
+    end(cluster, &fault.what);
 }
 
 fn begin(cluster: &Rc<Cluster>, fault: &Fault) {
@@ -67,6 +76,24 @@ fn begin(cluster: &Rc<Cluster>, fault: &Fault) {
         What::CheckpointsFail(id) => change(cluster, *id, |ills| ills.checkpoints_fail += 1),
         What::SlowDisk(id, times) => change(cluster, *id, |ills| ills.slow.push(*times)),
         What::Pause(id) => change(cluster, *id, |ills| ills.pauses += 1),
+        What::Suspend(id) => {
+            change(cluster, *id, |ills| ills.pauses += 1);
+            if let Some(life) = cluster.life(*id) {
+                let led = life.leads.get();
+                cluster.sometimes.saw_if(led, Situation::SuspendedLeader);
+                life.clock.suspend(now());
+            }
+        }
+        What::Transfer(to) => {
+            spawn_local(operators::hand_over(Rc::clone(cluster), fault.number, *to));
+        }
+        What::RollingRestart => {
+            spawn_local(operators::roll(Rc::clone(cluster)));
+        }
+        What::Rot(id) => {
+            let (number, lasts) = (fault.number, fault.lasts);
+            spawn_local(operators::rot(Rc::clone(cluster), number, *id, lasts));
+        }
     }
 }
 
@@ -79,19 +106,35 @@ fn end(cluster: &Rc<Cluster>, what: &What) {
         What::OneWay(from, to) => cluster.network.borrow_mut().mend((*from, *to)),
         What::Clog(from, to) => {
             let held = cluster.network.borrow_mut().unclog((*from, *to));
-            for message in held {
+            for (life, message) in held {
+                let other = cluster.life(*to).is_some_and(|it| it.incarnation != life);
+                cluster
+                    .sometimes
+                    .saw_if(other, Situation::HeldIntoAnotherLife);
                 cluster.deliver((*from, *to), message);
             }
         }
-        What::PowerLoss(_) | What::LogWriteFails(..) => {}
+        What::PowerLoss(_)
+        | What::LogWriteFails(..)
+        | What::Transfer(_)
+        | What::RollingRestart
+        | What::Rot(_) => {}
         What::CheckpointsFail(id) => change(cluster, *id, |ills| ills.checkpoints_fail -= 1),
         What::SlowDisk(id, times) => change(cluster, *id, |ills| {
             let place = ills.slow.iter().position(|slow| slow == times);
             place.map(|place| ills.slow.remove(place));
         }),
-        What::Pause(id) => {
+        What::Pause(id) | What::Suspend(id) => {
             change(cluster, *id, |ills| ills.pauses -= 1);
             if let Some(life) = cluster.life(*id) {
+                if let What::Suspend(_) = what {
+                    life.clock.resume(now());
+                }
+                let term = life.published.borrow().term;
+                let elected = cluster.newest_term() > term;
+                cluster
+                    .sometimes
+                    .saw_if(elected, Situation::PausedThroughElection);
                 life.inbox.push(Call::Nothing);
             }
         }
@@ -130,6 +173,10 @@ fn meant(what: &What, serving: &[u64]) -> Option<What> {
         What::CheckpointsFail(place) => What::CheckpointsFail(at(*place)),
         What::SlowDisk(place, times) => What::SlowDisk(at(*place), *times),
         What::Pause(place) => What::Pause(at(*place)),
+        What::Suspend(place) => What::Suspend(at(*place)),
+        What::Transfer(place) => What::Transfer(at(*place)),
+        What::RollingRestart => What::RollingRestart,
+        What::Rot(place) => What::Rot(at(*place)),
     })
 }
 

@@ -30,7 +30,7 @@ macro_rules! number {
 }
 
 /// All of them, those first whose removal says most.
-pub(crate) const ALL: [Knob; 22] = [
+pub(crate) const ALL: [Knob; 29] = [
     Knob {
         name: "safety_act",
         least: Some(500),
@@ -40,6 +40,9 @@ pub(crate) const ALL: [Knob; 22] = [
     },
     number!(changers, Some(0)),
     number!(watchers, Some(0)),
+    number!(contenders, Some(0)),
+    number!(followers, Some(0)),
+    number!(resumers, Some(0)),
     number!(holders, Some(0)),
     number!(movers, Some(0)),
     number!(clients, Some(0)),
@@ -55,6 +58,19 @@ pub(crate) const ALL: [Knob; 22] = [
     },
     number!(duplicate_permille, Some(0)),
     number!(standstill_permille, Some(0)),
+    number!(recall_permille, Some(0)),
+    number!(moments_permille, Some(0)),
+    number!(clock_rate_ppm_max, Some(0)),
+    Knob {
+        name: "quota_bytes",
+        least: Some(0),
+        get: |world| world.quota_bytes.unwrap_or(0),
+        set: |world, value| world.quota_bytes = Some(value).filter(|value| *value > 0),
+        source: |value| match value {
+            0 => "None".to_owned(),
+            value => format!("Some({})", grouped(value)),
+        },
+    },
     number!(members, Some(1)),
     number!(keys, Some(1)),
     number!(sync_ms_max, Some(1)),

@@ -1,7 +1,7 @@
 //! The machines there are: one for each member that ever ran, with its disk, and whether it still serves.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::dice::Dice;
@@ -14,6 +14,8 @@ pub(crate) struct Machines {
     segment_bytes: usize,
     machines: BTreeMap<u64, Machine>,
     next_id: u64,
+    /// Members whose machines were taken away.
+    scrapped: BTreeSet<u64>,
 }
 
 struct Machine {
@@ -40,6 +42,7 @@ impl Machines {
             segment_bytes: world.segment_bytes,
             machines: BTreeMap::new(),
             next_id: world.members + 1,
+            scrapped: BTreeSet::new(),
         };
         (1..=world.members).for_each(|id| machines.bring(id));
         machines
@@ -65,6 +68,9 @@ impl Machines {
 
     /// What became of the machine of a member; none if it never had one.
     pub(crate) fn standing(&self, id: u64) -> Option<Standing> {
+        if self.scrapped.contains(&id) {
+            return Some(Standing::Destroyed);
+        }
         self.machines.get(&id).map(|machine| machine.standing)
     }
 
@@ -73,6 +79,12 @@ impl Machines {
         if let Some(machine) = self.machines.get_mut(&id) {
             machine.standing = standing;
         }
+    }
+
+    /// Takes away the machine of a member, and its disk.
+    pub(crate) fn scrap(&mut self, id: u64) {
+        self.machines.remove(&id);
+        self.scrapped.insert(id);
     }
 
     /// A member's disk, which survives it.

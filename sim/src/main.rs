@@ -27,13 +27,21 @@ mod faults;
 #[cfg(madsim)]
 mod healing;
 #[cfg(madsim)]
+mod ingredients;
+#[cfg(madsim)]
 mod knobs;
 #[cfg(madsim)]
 mod machines;
 #[cfg(madsim)]
 mod mailbox;
 #[cfg(madsim)]
+mod moments;
+#[cfg(madsim)]
 mod network;
+#[cfg(madsim)]
+mod noticing;
+#[cfg(madsim)]
+mod operators;
 #[cfg(madsim)]
 mod perf;
 #[cfg(madsim)]
@@ -41,11 +49,15 @@ mod plan;
 #[cfg(madsim)]
 mod plant;
 #[cfg(madsim)]
+mod rounds;
+#[cfg(madsim)]
 mod run;
 #[cfg(madsim)]
 mod scenario;
 #[cfg(madsim)]
 mod shrink;
+#[cfg(madsim)]
+mod sometimes;
 #[cfg(madsim)]
 mod storage;
 #[cfg(madsim)]

@@ -32,7 +32,8 @@ struct Link {
     cuts: u64,
     /// Faults that hold back what is on it.
     clogs: u64,
-    held: Vec<PeerMessage>,
+    /// With the life of the receiver in which it came.
+    held: Vec<(u32, PeerMessage)>,
     /// What was sent lately, with the time.
     recent: VecDeque<(Duration, PeerMessage)>,
 }
@@ -85,13 +86,13 @@ impl Network {
     }
 
     /// What a letter finds at the end of its way.
-    pub(crate) fn arrive(&mut self, way: Way, message: &PeerMessage) -> Arrival {
+    pub(crate) fn arrive(&mut self, way: Way, message: &PeerMessage, life: u32) -> Arrival {
         if !self.is_open(way) {
             return Arrival::Cut;
         }
         let link = self.link(way);
         if link.clogs > 0 {
-            link.held.push(message.clone());
+            link.held.push((life, message.clone()));
             return Arrival::HeldBack;
         }
         Arrival::Open
@@ -133,8 +134,9 @@ impl Network {
         self.link(way).clogs += 1;
     }
 
-    /// A fault that held back letters is over: what was held, in the order in which it goes on.
-    pub(crate) fn unclog(&mut self, way: Way) -> Vec<PeerMessage> {
+    /// A fault that held back letters is over: what was held, in the order in which it goes on, each with the life of
+    /// its receiver in which it came.
+    pub(crate) fn unclog(&mut self, way: Way) -> Vec<(u32, PeerMessage)> {
         let Some(link) = self.links.get_mut(&way) else {
             return Vec::new();
         };
@@ -165,6 +167,17 @@ impl Network {
             let mut dice = Dice::new(seed, &format!("way from {from} to {to}"));
             Link::draw(&mut dice, most)
         })
+    }
+
+    /// Letters are lost and arrive twice again, as in this world.
+    pub(crate) fn rouse(&mut self, world: &World) {
+        self.loss_permille = world.loss_permille;
+        self.duplicate_permille = world.duplicate_permille;
+    }
+
+    /// A member is gone for good, and all ways from and to it.
+    pub(crate) fn scrap(&mut self, id: u64) {
+        self.links.retain(|(from, to), _| *from != id && *to != id);
     }
 
     /// From now on nothing is lost and nothing arrives twice.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::dice::Dice;
+use crate::ingredients::Ingredient;
 
 /// One fault, from a time on, for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,14 @@ pub(crate) enum What {
     SlowDisk(u64, u64),
     /// The process stands still, as its machine would under a debugger, and then goes on.
     Pause(u64),
+    /// As above, and its clock stands still with it, as on a virtual machine that is suspended.
+    Suspend(u64),
+    /// Whoever leads is asked to hand leadership to this member.
+    Transfer(u64),
+    /// All members are stopped and started, one after the other.
+    RollingRestart,
+    /// A bit flips in what a member wrote long ago.
+    Rot(u64),
 }
 
 /// How a log write fails.
@@ -76,6 +85,50 @@ pub(crate) fn draw(seed: u64, members: u64, act: Duration, count: u64) -> Vec<Fa
             what,
         })
         .collect()
+}
+
+/// Draws what operators do, and the rarer faults, which go behind those that are planned already.
+pub(crate) fn draw_more(seed: u64, members: u64, act: Duration, planned: u64) -> Vec<Fault> {
+    let mut dice = Dice::new(seed, "more faults");
+    let act_ms = u64::try_from(act.as_millis()).unwrap_or(u64::MAX);
+    let count = [0, 1, 3, 6][dice.place(4)];
+    let mut faults = Vec::new();
+    for number in 1..=count {
+        let one = dice.between(1, members);
+        let what = match dice.place(8) {
+            0 | 1 => What::Suspend(one),
+            2 | 3 => What::Transfer(one),
+            4 | 5 => What::RollingRestart,
+            _ => What::Rot(one),
+        };
+        faults.push(Fault {
+            number: planned + number,
+            at: Duration::from_millis(dice.between(500, act_ms)),
+            lasts: Duration::from_millis(dice.between(20, 8000)),
+            what,
+        });
+    }
+    faults
+}
+
+impl What {
+    /// What it is one of.
+    pub(crate) fn ingredient(&self) -> Ingredient {
+        match self {
+            What::Split(_) => Ingredient::Splits,
+            What::OneWay(..) => Ingredient::OneWayCuts,
+            What::Clog(..) => Ingredient::Clogs,
+            What::PowerLoss(_) => Ingredient::PowerLosses,
+            What::LogWriteFails(..) => Ingredient::FailingLogs,
+            What::CheckpointsFail(_) => Ingredient::FailingCheckpoints,
+            What::SlowDisk(..) => Ingredient::SlowDisks,
+            What::Pause(_) => Ingredient::Pauses,
+            What::Suspend(_) => Ingredient::Suspensions,
+            What::Transfer(_) => Ingredient::Transfers,
+            What::RollingRestart => Ingredient::RollingRestarts,
+            What::Rot(_) => Ingredient::Rot,
+        }
+    }
 }
 
 fn what(dice: &mut Dice, members: u64) -> What {
@@ -127,6 +180,10 @@ impl fmt::Display for What {
             What::CheckpointsFail(id) => write!(f, "checkpoints of m{id} fail"),
             What::SlowDisk(id, times) => write!(f, "the disk of m{id} is {times} times as slow"),
             What::Pause(id) => write!(f, "m{id} stands still"),
+            What::Suspend(id) => write!(f, "m{id} stands still, and its clock with it"),
+            What::Transfer(id) => write!(f, "leadership is to go to m{id}"),
+            What::RollingRestart => f.write_str("all members are restarted in turn"),
+            What::Rot(id) => write!(f, "a bit flips on the disk of m{id}"),
         }
     }
 }

@@ -15,11 +15,14 @@ use crate::cluster::Cluster;
 use crate::driver::{Call, Examined};
 use crate::healing::{mend_membership, tell_the_removed};
 use crate::mailbox::Mailbox;
+use crate::sometimes::{self, SHOWN, Situation};
 use crate::trace::now;
 use crate::world::World;
-use crate::{faults, workload};
+use crate::{faults, rounds, workload};
+use metastore_judges::history::Ending;
+use metastore_judges::model::Op;
 use metastore_judges::sweep::sweep;
-use metastore_judges::{Failure, changes, leases, registers, watches};
+use metastore_judges::{Failure, changes, claims, fairness, leases, registers, watches};
 
 /// Runs a world; prints it first and the verdict last. Answers whether every promise was kept. `replay` are the words
 /// that make the same run again.
@@ -37,6 +40,15 @@ pub(crate) fn run(world: World, full_trace: bool, replay: &str) -> bool {
         (time, Err(Failure::new("invariant", story)))
     });
     cluster.trace.flush();
+    if cluster.world.counts {
+        cluster
+            .sometimes
+            .lines()
+            .for_each(|line| println!("{line}"));
+    }
+    if let Some(shows) = cluster.world.shows {
+        println!("{}", sometimes::line(shows(&cluster), SHOWN));
+    }
     let kept = verdict.is_ok();
     match verdict {
         Ok(()) => praise(&cluster, time),
@@ -49,7 +61,7 @@ fn praise(cluster: &Cluster, time: Duration) {
     let (counts, judges) = (&cluster.counts, cluster.judges.borrow());
     println!(
         "ok seed={} members={} virtual={:.3}s events={} answers={} revisions={} crashes={} checkpoints={} letters={} \
-         watched={} leases={} registers={} memberships={} removed={}",
+         watched={} leases={} registers={} memberships={} removed={} handed-on={} full={}",
         cluster.world.seed,
         cluster.world.members,
         time.as_secs_f64(),
@@ -64,6 +76,8 @@ fn praise(cluster: &Cluster, time: Duration) {
         counts.registers.get(),
         judges.memberships.agreed().count(),
         counts.removed.get(),
+        counts.handed_on.get(),
+        counts.full.get(),
     );
 }
 
@@ -104,11 +118,23 @@ fn commit() -> String {
 }
 
 async fn acts(cluster: Rc<Cluster>) -> (Duration, Result<(), Failure>) {
-    let verdict = match safety(&cluster).await {
-        Ok(()) => liveness(&cluster).await,
-        failed => failed,
-    };
-    (now(), verdict.and_then(|()| judge(&cluster)))
+    loop {
+        let verdict = round(&cluster).await;
+        if verdict.is_err() || now() >= cluster.world.lasts {
+            return (now(), verdict);
+        }
+        if let Err(failure) = rounds::all_rest(&cluster).await {
+            return (now(), Err(failure));
+        }
+        rounds::begin_next(&cluster);
+    }
+}
+
+/// Both acts, and what the judges say of them.
+async fn round(cluster: &Rc<Cluster>) -> Result<(), Failure> {
+    safety(cluster).await?;
+    liveness(cluster).await?;
+    judge(cluster)
 }
 
 /// What the clients wrote down, judged by everybody who reads it.
@@ -117,15 +143,38 @@ fn judge(cluster: &Cluster) -> Result<(), Failure> {
     let judges = cluster.judges.borrow();
     let chronicle = &judges.chronicle;
     let ends = sweep(&history, chronicle)?;
-    cluster.counts.leases_ended.set(ends.len() as u64);
-    leases::judge(&history, chronicle, &ends)?;
+    let ran_out = ends.len() as u64;
+    let leases_ended = &cluster.counts.leases_ended;
+    leases_ended.set(leases_ended.get() + ran_out);
+    cluster.sometimes.saw_times(Situation::RanOut, ran_out);
+    let clocks = cluster.world.clock_rate_ppm_max;
+    leases::judge(&history, chronicle, &ends, clocks)?;
+    let (looks, tenures) = (cluster.looks.borrow(), cluster.tenures.borrow());
+    let changes_hands = claims::judge(&history, chronicle, &looks, &tenures, clocks)?;
+    let handed_on = &cluster.counts.handed_on;
+    handed_on.set(handed_on.get() + changes_hands);
+    if cluster.world.storm_leases > 0 {
+        let mut shown: Vec<Duration> = ends.iter().map(|end| end.shown_at).collect();
+        shown.sort_unstable();
+        if let (Some(first), Some(last)) = (shown.first(), shown.last()) {
+            fairness::judge(&history, (*first, *last), STORM_PATIENCE)?;
+        }
+    }
     changes::judge(&history, &judges.memberships)?;
-    watches::judge(&cluster.stretches.borrow(), chronicle)?;
-    cluster.counts.registers.set(registers::judge(&history)?);
+    watches::judge(
+        &cluster.stretches.borrow(),
+        &cluster.streams.borrow(),
+        chronicle,
+    )?;
+    let at_first = chronicle.keys(chronicle.base()).unwrap_or_default();
+    let decided = registers::judge(&history, &at_first)?;
+    let registers = &cluster.counts.registers;
+    registers.set(registers.get() + decided);
     Ok(())
 }
 
 async fn safety(cluster: &Rc<Cluster>) -> Result<(), Failure> {
+    // In a round that is not the first all run, but for those who crash just now.
     for id in cluster.serving() {
         cluster.start(id);
     }
@@ -147,9 +196,12 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     for id in cluster.serving() {
         cluster.start(id);
     }
-    if cluster.world.changers > 0 {
+    if cluster.world.membership_changes() {
         let mended = mend_membership(cluster).await;
         mended.map_err(|failure| broken_or(cluster, failure))?;
+    }
+    if cluster.world.quota_bytes.is_some() {
+        make_room(cluster).await;
     }
     let probe = Client::new(Rc::clone(cluster), PROBE);
     if !probe.probe(PROBES).await {
@@ -158,8 +210,13 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     }
     // What the clients still had under way comes to its end.
     sleep(SETTLE).await;
+    if cluster.world.contenders > 0 {
+        let client = Client::new(Rc::clone(cluster), CLAIMANT);
+        let round = workload::claims::come_round(client).await;
+        round.map_err(|failure| broken_or(cluster, failure))?;
+    }
     leases_end(cluster).await?;
-    if cluster.world.changers > 0 {
+    if cluster.world.membership_changes() {
         let told = tell_the_removed(cluster).await;
         told.map_err(|failure| broken_or(cluster, failure))?;
     }
@@ -173,7 +230,8 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     }
     sleep(Duration::from_millis(cluster.world.down_ms_max) + SETTLE).await;
     let after = agreement(cluster).await?;
-    if (after.revision, after.state_hash) != (before.revision, before.state_hash) {
+    let found = |it: &Examined| (it.revision, it.state_hash);
+    if found(&after) != found(&before) {
         let story = format!("after the replay {after:?}, before it {before:?}");
         return Err(Failure::new("replay", story));
     }
@@ -181,8 +239,34 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     last.map_or(Ok(()), Err)
 }
 
+/// A store that is full takes deletions and compactions, and afterwards everything else again.
+async fn make_room(cluster: &Rc<Cluster>) {
+    let mut client = Client::new(Rc::clone(cluster), CLEANER);
+    for _ in 0..PROBES {
+        let delete = Op::Delete {
+            // Not what other judges count.
+            key: b"h".to_vec(),
+            end: vec![0],
+        };
+        let compacted = match client.perform(delete).await {
+            Ending::Wrote(_) => {
+                let compact = Op::Compact {
+                    revision: client.seen,
+                    physical: true,
+                };
+                client.perform(compact).await
+            }
+            ending => ending,
+        };
+        if let Ending::Wrote(_) = compacted {
+            return;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
 async fn leases_end(cluster: &Cluster) -> Result<(), Failure> {
-    if cluster.world.holders > 0 {
+    if cluster.world.holders + cluster.world.contenders > 0 {
         // Also those without keys, whose end no view shows.
         sleep(LEASE_TIME_MAX).await;
     }
@@ -192,7 +276,12 @@ async fn leases_end(cluster: &Cluster) -> Result<(), Failure> {
             let judges = cluster.judges.borrow();
             let chronicle = &judges.chronicle;
             let keys = chronicle.keys(chronicle.last());
-            leases::all_ended(&keys.unwrap_or_default())
+            let keys = keys.unwrap_or_default();
+            let (_, began) = cluster.newest_term_shown.get();
+            let clocks = cluster.world.clock_rate_ppm_max;
+            let history = cluster.history.borrow();
+            leases::none_late(&keys, &history, began, now(), clocks)?;
+            leases::all_ended(&keys)
         };
         if verdict.is_ok() {
             break;
@@ -252,7 +341,12 @@ static PANIC: Mutex<Option<(Duration, String)>> = Mutex::new(None);
 /// The number of the client that asks whether all is well again.
 const PROBE: u64 = 1000;
 const PROBES: u64 = 150;
+/// The numbers of those that free a full store, and that wait for every name.
+const CLEANER: u64 = 1002;
+const CLAIMANT: u64 = 1003;
 const SETTLE: Duration = Duration::from_secs(4);
+/// How long anybody may wait while a storm of leases ends.
+const STORM_PATIENCE: Duration = Duration::from_millis(500);
 const AGREEMENT_TRIES: u64 = 100;
 /// Longer than any lease is granted for, with what new leaders add.
 const LEASE_TIME_MAX: Duration = Duration::from_secs(8);

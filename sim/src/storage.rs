@@ -13,6 +13,7 @@ use metastore_core::wal::Record;
 use crate::cluster::{Cluster, Life, bump};
 use crate::driver::Call;
 use crate::plant::{Plant, without};
+use crate::sometimes::Situation;
 use crate::trace::now;
 
 /// Work for the log's task, in order.
@@ -75,6 +76,8 @@ pub(crate) async fn write_log(cluster: Rc<Cluster>, life: Rc<Life>) {
                     return;
                 }
                 let dropped = cluster.disk(life.id).borrow_mut().drop_covered(index);
+                let some = &cluster.sometimes;
+                some.saw_if(dropped > 0, Situation::SegmentsDropped);
                 let id = life.id;
                 cluster
                     .trace
@@ -107,6 +110,7 @@ async fn commit(cluster: &Rc<Cluster>, life: &Rc<Life>, batch: Batch) -> Option<
     }
     if let Some((error, down)) = life.log_fault.take() {
         disk.borrow_mut().fail_write(&batch.records, error);
+        cluster.sometimes.saw(Situation::DiskRefused);
         cluster.crash(
             life.id,
             &format!("because a log write failed ({error:?})"),
@@ -186,6 +190,8 @@ pub(crate) async fn write_checkpoints(cluster: Rc<Cluster>, life: Rc<Life>) {
         {
             return;
         }
+        let unwritten = &life.unwritten_checkpoints;
+        unwritten.set(unwritten.get() - 1);
     }
 }
 
@@ -222,6 +228,7 @@ async fn write_checkpoint(
     drop(ills);
     if fails {
         disk.borrow_mut().forget_checkpoint();
+        cluster.sometimes.saw(Situation::CheckpointFailed);
         let trace = &cluster.trace;
         trace.note(format_args!("m{id} cannot write its checkpoint at {index}"));
         life.inbox.push(Call::Checkpointed {
@@ -236,6 +243,7 @@ async fn write_checkpoint(
         "m{id} wrote a checkpoint at {index}, {length} bytes"
     ));
     if crash_at(cluster, life, Moment::After, "after a checkpoint") {
+        cluster.sometimes.saw(Situation::CheckpointUnconfirmed);
         return None;
     }
     life.inbox.push(Call::Checkpointed {

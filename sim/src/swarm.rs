@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::plant::Plant;
 use crate::scenario::{self, Scenario};
+use crate::sometimes::{SHOWN, Tally, without_counts};
 use crate::world::Options;
 
 /// How many seeds.
@@ -20,22 +21,51 @@ pub(crate) enum Limit {
 }
 
 /// Runs seeds from `first` on, over all cores, up to the first failure. Prints how far it is, and the rate.
-pub(crate) fn swarm(first: u64, limit: Limit, options: &Options) -> io::Result<bool> {
+/// Tells which situations came about; one that never did is a failure where seeds were many, or `meets_all` asks for it.
+pub(crate) fn swarm(
+    first: u64,
+    limit: Limit,
+    options: &Options,
+    meets_all: bool,
+) -> io::Result<bool> {
     println!("from seed {first}: {limit:?}");
     let words = |seed: u64| {
-        let mut words = vec![seed.to_string()];
+        let mut words = vec![seed.to_string(), "--counts".to_owned()];
         words.extend(options.words());
         words
     };
     let swarm = Swarm::run(first, limit, &words, &|text| judge_of(text).is_some(), true)?;
     println!("{}", swarm.rate());
-    match swarm.found {
-        None => Ok(true),
-        Some((_, report)) => {
-            print!("{report}");
-            Ok(false)
-        }
+    if let Some((_, report)) = swarm.found {
+        print!("{report}");
+        return Ok(false);
     }
+    if options.counts || meets_all || swarm.ran >= MANY_SEEDS {
+        print!("{}", swarm.tally.table());
+    }
+    // Worlds of a shape that was asked for cannot meet everything.
+    let drawn = Options {
+        counts: false,
+        ..options.clone()
+    } == Options::default();
+    let never = swarm.tally.never();
+    if never.is_empty() || !(meets_all || drawn && swarm.ran >= MANY_SEEDS) {
+        return Ok(true);
+    }
+    for words in never {
+        println!("NEVER in {} seeds: {words}", swarm.ran);
+    }
+    Ok(false)
+}
+
+/// As much as a change should pass before it is merged: seeds, what they met, and the planted faults.
+pub(crate) fn pull_request() -> io::Result<bool> {
+    let options = Options {
+        counts: true,
+        ..Options::default()
+    };
+    let kept = swarm(1, Limit::Seeds(PULL_REQUEST_SEEDS), &options, false)?;
+    Ok(plants()? && kept)
 }
 
 /// Runs a seed twice, in two processes, and compares the complete traces.
@@ -119,6 +149,15 @@ pub(crate) fn scenario(scenario: &Scenario) -> io::Result<bool> {
         false,
     )?;
     match swarm.found {
+        None if let Some(lesson) = scenario::lesson(scenario.name) => {
+            let times = swarm.tally.times(SHOWN);
+            if times == 0 {
+                println!("{}: NEVER came about", scenario.name);
+                return Ok(false);
+            }
+            let (name, ran, issues) = (scenario.name, swarm.ran, lesson.issues);
+            println!("{name}: holds in {ran} worlds, which had it {times} times; etcd {issues:?}");
+        }
         None => println!("{}: holds in {} worlds", scenario.name, swarm.ran),
         Some((seed, report)) => {
             println!("{}: BROKEN in world {seed}", scenario.name);
@@ -132,7 +171,7 @@ pub(crate) fn scenario(scenario: &Scenario) -> io::Result<bool> {
 /// Runs all scenarios.
 pub(crate) fn scenarios() -> io::Result<bool> {
     let mut all = true;
-    for one in &scenario::ALL {
+    for one in scenario::all() {
         all &= scenario(one)?;
     }
     Ok(all)
@@ -156,6 +195,8 @@ struct Swarm {
     /// What children of this process had used before, such as a compiler that it was started by.
     cpu_seconds_before: f64,
     told: Instant,
+    /// What the seeds met.
+    tally: Tally,
     /// The lowest seed that was looked for, and its output.
     found: Option<(u64, String)>,
 }
@@ -178,6 +219,7 @@ impl Swarm {
             started,
             cpu_seconds_before: children_cpu_seconds(),
             told: started,
+            tally: Tally::default(),
             found: None,
         };
         let done = Mutex::new((swarm, None));
@@ -218,6 +260,7 @@ impl Swarm {
         let text = String::from_utf8_lossy(&output.stdout);
         self.ran += 1;
         self.virtual_seconds += virtual_seconds(&text);
+        self.tally.take(&text);
         if tells && self.told.elapsed() > PROGRESS {
             self.told = Instant::now();
             println!("{}", self.rate());
@@ -225,6 +268,7 @@ impl Swarm {
         let is_lowest = self.found.as_ref().is_none_or(|(other, _)| seed < *other);
         if is_lowest && is_found(&text) {
             let errors = String::from_utf8_lossy(&output.stderr);
+            let text = without_counts(&text);
             let report = format!("{text}{errors}seed {seed} ended with {}\n", output.status);
             self.found = Some((seed, report));
         }
@@ -272,6 +316,10 @@ fn children_cpu_seconds() -> f64 {
 
 /// Half of the plants must be found within so many seeds.
 const MEDIAN_MAX: u64 = 50;
+/// So many seeds meet everything, unless the worlds have become too tame.
+const MANY_SEEDS: u64 = 1000;
+/// Seeds for a change that is to be merged.
+const PULL_REQUEST_SEEDS: u64 = 300;
 /// The time between two words on how far it is.
 const PROGRESS: Duration = Duration::from_secs(10);
 

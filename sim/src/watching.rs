@@ -1,171 +1,133 @@
-//! The watchers of one life of a member: the hub of the core, fed with published views as the server feeds it.
-//!
-//! Views that nobody takes replace each other, save for the first one with each compact revision: so a hub lags behind
-//! what is published, and must still lose nothing.
+//! The watchers of one life of a member: the core's audience, fed with published views as the server feeds its own.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use madsim::time::sleep;
-use metastore_core::mvcc::View;
 use metastore_core::output::Published;
 use metastore_core::plant::Planted;
-use metastore_core::watch::{Hub, Next, Response, Settings, StreamKey};
+use metastore_core::watch::{Audience, Backlog, Ended, Response, Settings, Source, StreamKey};
 use metastore_proto::etcdserverpb::WatchCreateRequest;
 
 use crate::cluster::Life;
 use crate::dice::Dice;
 use crate::trace::now;
+use metastore_judges::{Failure, bounds};
 
-/// See the module.
-pub(crate) struct Watches {
-    planted: Planted,
-    inner: RefCell<Inner>,
+/// What a life shows, and what of it its watchers have not taken yet.
+#[derive(Clone)]
+pub(crate) struct Views(Rc<Shown>);
+
+struct Shown {
+    newest: RefCell<Arc<Published>>,
+    /// There is one while views are wanted.
+    backlog: RefCell<Option<Backlog>>,
 }
 
-#[derive(Default)]
-struct Inner {
-    hub: Option<Hub>,
-    /// What was published and not taken yet.
-    waiting: Vec<Arc<Published>>,
-    last_is_replaceable: bool,
-    boundary: Option<i64>,
-    /// Who waits for a stream, by its index.
-    wakers: Vec<Option<Waker>>,
-    ended: bool,
+impl Views {
+    /// Of a member that has just started.
+    pub(crate) fn new(published: Arc<Published>) -> Self {
+        Self(Rc::new(Shown {
+            newest: RefCell::new(published),
+            backlog: RefCell::default(),
+        }))
+    }
+
+    /// Shows a view; answers whether watchers want it.
+    pub(crate) fn show(&self, published: Arc<Published>) -> bool {
+        *self.0.newest.borrow_mut() = Arc::clone(&published);
+        let mut backlog = self.0.backlog.borrow_mut();
+        let wanted = backlog.as_mut().map(|backlog| backlog.put(&published));
+        wanted.is_some()
+    }
+
+    /// What everybody sees.
+    pub(crate) fn borrow(&self) -> Ref<'_, Arc<Published>> {
+        self.0.newest.borrow()
+    }
 }
 
-/// The member is gone, and its streams with it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Gone;
+impl Source for Views {
+    fn want(&self, wanted: bool) {
+        *self.0.backlog.borrow_mut() = wanted.then(Backlog::default);
+    }
+
+    fn newest(&self) -> impl Deref<Target = Arc<Published>> {
+        self.borrow()
+    }
+
+    fn take(&self) -> Vec<Arc<Published>> {
+        let mut backlog = self.0.backlog.borrow_mut();
+        backlog.as_mut().map_or(Vec::new(), Backlog::take)
+    }
+}
+
+/// The streams of one life.
+pub(crate) struct Watches(RefCell<Audience<Views>>);
 
 impl Watches {
     /// Of a member that has just started.
-    pub(crate) fn new(planted: Planted) -> Self {
-        Self {
-            planted,
-            inner: RefCell::default(),
-        }
+    pub(crate) fn new(views: Views, planted: Planted) -> Self {
+        Self(RefCell::new(Audience::new(views, settings(planted))))
     }
 
     /// Opens a stream.
-    pub(crate) fn open(&self, newest: &Published) -> StreamKey {
-        let inner = &mut *self.inner.borrow_mut();
-        let hub = inner
-            .hub
-            .get_or_insert_with(|| Hub::new(settings(self.planted), &newest.view));
-        let key = hub.open();
-        if inner.wakers.len() <= key.index() {
-            inner.wakers.resize_with(key.index() + 1, || None);
-        }
-        key
+    pub(crate) fn open(&self) -> StreamKey {
+        self.0.borrow_mut().open()
     }
 
     /// Closes it.
     pub(crate) fn close(&self, stream: StreamKey) {
-        let inner = &mut *self.inner.borrow_mut();
-        inner.wakers[stream.index()] = None;
-        if let Some(hub) = &mut inner.hub {
-            hub.close(stream);
-            if hub.streams() == 0 {
-                let wakers = std::mem::take(&mut inner.wakers);
-                let ended = inner.ended;
-                *inner = Inner {
-                    wakers,
-                    ended,
-                    ..Inner::default()
-                };
-            }
-        }
+        self.0.borrow_mut().close(stream);
     }
 
     /// Creates a watcher.
-    pub(crate) fn create(
-        &self,
-        newest: &Published,
-        now: Duration,
-        stream: StreamKey,
-        request: &WatchCreateRequest,
-    ) {
-        let mut inner = self.inner.borrow_mut();
-        inner.with_newest(newest, |hub, view| hub.create(view, now, stream, request));
+    pub(crate) fn create(&self, now: Duration, stream: StreamKey, request: &WatchCreateRequest) {
+        self.0.borrow_mut().create(now, stream, request);
+    }
+
+    /// Cancels a watcher.
+    pub(crate) fn cancel(&self, stream: StreamKey, watch_id: i64) {
+        self.0.borrow_mut().cancel(stream, watch_id);
     }
 
     /// Asks how far the stream is.
-    pub(crate) fn request_progress(&self, newest: &Published, stream: StreamKey) {
-        let mut inner = self.inner.borrow_mut();
-        inner.with_newest(newest, |hub, view| hub.request_progress(view, stream));
+    pub(crate) fn request_progress(&self, stream: StreamKey) {
+        self.0.borrow_mut().request_progress(stream);
     }
 
-    /// The next response of a stream.
+    /// The next response of a stream, with the term that goes into its header.
     pub(crate) fn poll_next(
         &self,
-        newest: &Published,
         stream: StreamKey,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Response, Gone>> {
-        let mut inner = self.inner.borrow_mut();
-        if inner.ended {
-            return Poll::Ready(Err(Gone));
-        }
-        match inner.with_newest(newest, |hub, view| hub.next(view, stream)) {
-            Next::Response(response) => return Poll::Ready(Ok(response)),
-            Next::Again => cx.waker().wake_by_ref(),
-            Next::Idle => {}
-        }
-        inner.wakers[stream.index()] = Some(cx.waker().clone());
-        Poll::Pending
+    ) -> Poll<Result<(Response, u64), Ended>> {
+        self.0.borrow_mut().poll_next(stream, cx)
     }
 
-    /// Hands over a view that was just published; answers whether anybody wants it.
-    pub(crate) fn put(&self, published: &Arc<Published>) -> bool {
-        let mut inner = self.inner.borrow_mut();
-        if inner.hub.is_none() {
-            return false;
-        }
-        let boundary = Some(published.view.compact_revision());
-        let first_of_boundary = inner.boundary != boundary;
-        if inner.last_is_replaceable {
-            inner.waiting.pop();
-        }
-        inner.waiting.push(Arc::clone(published));
-        inner.last_is_replaceable = !first_of_boundary;
-        inner.boundary = boundary;
-        true
+    /// Whether no more waits for the reader of a stream than may.
+    pub(crate) fn is_bounded(&self, stream: StreamKey) -> Result<(), Failure> {
+        let bytes = self.0.borrow().waiting_bytes(stream);
+        bounds::waits(bytes, STREAM_BYTES_MAX)
     }
 
     /// When regular progress is due.
     pub(crate) fn alarm(&self) -> Option<Duration> {
-        self.inner.borrow().hub.as_ref()?.poll_timeout()
+        self.0.borrow().poll_timeout()
     }
 
     /// Passes on what arrived and what is due.
-    pub(crate) fn turn(&self, newest: &Published, now: Duration) {
-        let inner = &mut *self.inner.borrow_mut();
-        if inner.hub.is_none() {
-            return;
-        }
-        inner.with_newest(newest, |hub, view| {
-            hub.advance(view);
-            hub.handle_timeout(view, now);
-        });
-        let hub = inner.hub.as_mut().expect("it was there just now");
-        for ready in hub.take_ready() {
-            if let Some(waker) = inner.wakers[ready.index()].take() {
-                waker.wake();
-            }
-        }
+    pub(crate) fn turn(&self, now: Duration) {
+        self.0.borrow_mut().turn(now);
     }
 
     /// The member dies.
     pub(crate) fn end(&self) {
-        let mut inner = self.inner.borrow_mut();
-        inner.ended = true;
-        let wakers = inner.wakers.iter_mut().filter_map(Option::take);
-        wakers.for_each(Waker::wake);
+        self.0.borrow_mut().end();
     }
 }
 
@@ -180,32 +142,8 @@ pub(crate) async fn tend(life: Rc<Life>, mut dice: Dice) {
             return;
         }
         life.views.take_all();
-        let newest = Arc::clone(&life.published.borrow());
-        life.watches.turn(&newest, life.clock.at(now()));
+        life.watches.turn(life.clock.at(now()));
     }
-}
-
-impl Inner {
-    fn with_newest<T>(&mut self, seen: &Published, act: impl FnOnce(&mut Hub, &View) -> T) -> T {
-        let waited = std::mem::take(&mut self.waiting);
-        self.last_is_replaceable = false;
-        let hub = self
-            .hub
-            .as_mut()
-            .expect("there is a hub while there are streams");
-        for published in &waited {
-            hub.advance(&published.view);
-        }
-        let newest = match waited.last() {
-            Some(last) if is_newer(&last.view, &seen.view) => &last.view,
-            _ => &seen.view,
-        };
-        act(hub, newest)
-    }
-}
-
-fn is_newer(one: &View, other: &View) -> bool {
-    (one.revision(), one.compact_revision()) > (other.revision(), other.compact_revision())
 }
 
 /// So small that streams are cut and fall behind.
@@ -213,8 +151,11 @@ fn settings(planted: Planted) -> Settings {
     Settings {
         progress_interval: Duration::from_secs(2),
         fragment_bytes: 4096,
-        stream_bytes_max: 8192,
+        stream_bytes_max: STREAM_BYTES_MAX,
         changes_per_step: 16,
         planted,
     }
 }
+
+/// So little may wait for the reader of a stream.
+const STREAM_BYTES_MAX: usize = 8192;

@@ -3,10 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::cluster::Cluster;
 use crate::dice::Dice;
+use crate::ingredients::LeftOut;
 use crate::knobs;
-use crate::plan::{self, Fault};
+use crate::plan::{self, Fault, What};
 use crate::plant::Plant;
+use metastore_judges::leases::CLOCK_RATE_PPM_MAX;
 
 /// Sizes, speeds and odds of one run.
 #[derive(Debug, Clone)]
@@ -15,7 +18,7 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     /// A fault built in on purpose, to see that the judges notice.
     pub(crate) plant: Option<Plant>,
-    /// Voters: 1, 3 or 5.
+    /// Voters at first, from 1 to 7.
     pub(crate) members: u64,
     /// Concurrent clients that fight over keys.
     pub(crate) clients: u64,
@@ -25,6 +28,24 @@ pub(crate) struct World {
     pub(crate) holders: u64,
     /// Concurrent clients that change the membership.
     pub(crate) changers: u64,
+    /// Concurrent clients that want to own a name.
+    pub(crate) contenders: u64,
+    /// Concurrent clients with several watchers on one stream, that begin where watches have gone wrong.
+    pub(crate) resumers: u64,
+    /// Concurrent clients that read from one member only.
+    pub(crate) followers: u64,
+    /// Bytes that the store may take; none for any number.
+    pub(crate) quota_bytes: Option<u64>,
+    /// Leases that each client of a storm grants and lets run out together.
+    pub(crate) storm_leases: u64,
+    /// Odds of a transaction that reads the past, before each other operation on keys, in thousandths.
+    pub(crate) recall_permille: u64,
+    /// The most revisions that a compaction leaves before the newest that its client knows.
+    pub(crate) compaction_back_max: u64,
+    /// Odds of a watcher to read slowly, in thousandths.
+    pub(crate) slow_permille: u64,
+    /// What the verdict counts beside, where a scenario has to show that its situation came about.
+    pub(crate) shows: Option<fn(&Cluster) -> u64>,
     /// Concurrent clients that watch.
     pub(crate) watchers: u64,
     /// Keys the clients fight over.
@@ -61,6 +82,18 @@ pub(crate) struct World {
     pub(crate) catch_up_entries: u64,
     /// What breaks when.
     pub(crate) plan: Vec<Fault>,
+    /// The most by which a clock runs fast or slow, in millionths.
+    pub(crate) clock_rate_ppm_max: u64,
+    /// Odds that something happens to a snapshot just when it is sent or installed, in thousandths.
+    pub(crate) moments_permille: u64,
+    /// What this seed does without.
+    pub(crate) left_out: LeftOut,
+    /// How long the run goes on at least, in as many rounds of both acts as it takes.
+    pub(crate) lasts: Duration,
+    /// Whether the membership stays as it is.
+    fixed: bool,
+    /// See [`Options::counts`].
+    pub(crate) counts: bool,
 }
 
 /// What is asked for rather than drawn.
@@ -78,6 +111,12 @@ pub(crate) struct Options {
     pub(crate) without: Vec<u64>,
     /// Sizes and odds that are not as the seed draws them, by name.
     pub(crate) set: Vec<(&'static str, u64)>,
+    /// So many hours of virtual time, in as many rounds as it takes; without, one round.
+    pub(crate) hours: u64,
+    /// Nothing but what worlds were made of when most scenarios were found: no rarer faults, nothing left out.
+    pub(crate) plain: bool,
+    /// How often which situation came about is printed. It changes nothing, and needs no place in a replay.
+    pub(crate) counts: bool,
 }
 
 impl Options {
@@ -95,6 +134,9 @@ impl Options {
         }
         if let Some(members) = self.members {
             words.extend(["--members".to_owned(), members.to_string()]);
+        }
+        if self.hours > 0 {
+            words.extend(["--hours".to_owned(), self.hours.to_string()]);
         }
         if !self.without.is_empty() {
             let numbers: Vec<String> = self.without.iter().map(u64::to_string).collect();
@@ -117,7 +159,10 @@ impl World {
     pub(crate) fn draw(seed: u64, options: &Options) -> Self {
         let mut dice = Dice::new(seed, "world");
         let drawn = [1, 3, 3, 5][dice.place(4)];
-        let members = options.members.unwrap_or(drawn);
+        let members = options.members.unwrap_or(match options.plain {
+            true => drawn,
+            false => any_members(seed, drawn),
+        });
         let safety_act = Duration::from_secs(dice.between(15, 40));
         let faults = [0, 3, 8, 16][dice.place(4)];
         // Streams of their own, so that what they decide leaves the rest as it is.
@@ -127,6 +172,11 @@ impl World {
         let mut later = Dice::new(seed, "starts and standstills");
         let start_crash_permille = [0, 50, 300][later.place(3)];
         let standstill_permille = [0, 5, 30][later.place(3)];
+        let mut more = Dice::new(seed, "claims, followers and a quota");
+        let contenders = [0, 0, 0, 3][more.place(4)];
+        let followers = [0, 0, 1][more.place(3)];
+        let resumers = [0, 0, 1][more.place(3)];
+        let quota_bytes = [None, None, None, Some(40_000), Some(15_000)][more.place(5)];
         let seats = if changers > 0 {
             members.max(SEATS)
         } else {
@@ -134,6 +184,13 @@ impl World {
         };
         let mut plan = plan::draw(seed, seats, safety_act, faults);
         plan.retain(|fault| !options.without.contains(&fault.number));
+        let mut rare = Dice::new(seed, "clocks and moments");
+        let clock_rate_ppm_max = match rare.place(8) {
+            0 => 20_000,
+            1 => 100_000,
+            _ => CLOCK_RATE_PPM_MAX,
+        };
+        let moments_permille = [0, 0, 100, 400][rare.place(4)];
         let mut world = Self {
             seed,
             plant: options.plant,
@@ -142,6 +199,15 @@ impl World {
             movers: dice.between(0, 2),
             holders: dice.between(0, 2),
             changers,
+            contenders,
+            followers,
+            resumers,
+            quota_bytes,
+            storm_leases: 0,
+            recall_permille: 30,
+            compaction_back_max: 50,
+            slow_permille: 200,
+            shows: None,
             watchers: dice.between(0, 3),
             keys: dice.between(2, 10),
             safety_act,
@@ -160,15 +226,69 @@ impl World {
             snapshot_entries: [20, 100, 1000][dice.place(3)],
             catch_up_entries: [5, 50][dice.place(2)],
             plan,
+            counts: options.counts,
+            clock_rate_ppm_max: CLOCK_RATE_PPM_MAX,
+            moments_permille: 0,
+            left_out: LeftOut::default(),
+            lasts: Duration::from_secs(3600 * options.hours),
+            fixed: options.fixed,
         };
+        if options.plain {
+            (world.contenders, world.followers, world.resumers) = (0, 0, 0);
+            world.quota_bytes = None;
+            world.recall_permille = 0;
+        } else {
+            world.clock_rate_ppm_max = clock_rate_ppm_max;
+            world.moments_permille = moments_permille;
+            world.left_out = LeftOut::draw(seed);
+            world.draw_more_faults(seats, options);
+        }
         for (name, value) in &options.set {
             let knob = knobs::named(name).expect("only numbers with a name are asked for");
             (knob.set)(&mut world, *value);
         }
         world
     }
+
+    /// Draws the rarer faults, and takes out what this seed does without.
+    fn draw_more_faults(&mut self, seats: u64, options: &Options) {
+        let planned = self.plan.last().map_or(0, |fault| fault.number);
+        let planned = planned.max(PLANNED_MAX);
+        let more = plan::draw_more(self.seed, seats, self.safety_act, planned);
+        let more = more.into_iter().filter(|fault| {
+            let unwanted = options.without.contains(&fault.number);
+            !unwanted && self.may_befall(fault)
+        });
+        self.plan.extend(more.collect::<Vec<_>>());
+        self.left_out.clone().apply(self);
+    }
+
+    /// Whether such a fault belongs into this world.
+    pub(crate) fn may_befall(&self, fault: &Fault) -> bool {
+        let replaces = matches!(fault.what, What::Rot(_));
+        let unwanted = replaces && self.fixed;
+        !unwanted && !self.left_out.holds(fault.what.ingredient())
+    }
+
+    /// Whether anybody changes the membership, be it only to replace a machine.
+    pub(crate) fn membership_changes(&self) -> bool {
+        let rots = |fault: &Fault| matches!(fault.what, What::Rot(_));
+        let later = !self.fixed && !self.lasts.is_zero();
+        self.changers > 0 || later || self.plan.iter().any(rots)
+    }
 }
 
+/// Most worlds have one, three or five voters at first; the others as many as there may be.
+fn any_members(seed: u64, drawn: u64) -> u64 {
+    let mut dice = Dice::new(seed, "members");
+    match dice.permille(250) {
+        true => [2, 4, 6, 7][dice.place(4)],
+        false => drawn,
+    }
+}
+
+/// The numbers up to this belong to the first part of the plan.
+const PLANNED_MAX: u64 = 16;
 /// Places in a plan whose members change; there may be fewer members, and more.
 const SEATS: u64 = 5;
 
@@ -176,9 +296,9 @@ impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "world seed={} plant={} members={} clients={} movers={} holders={} changers={} watchers={} keys={} act={}s \
+            "world seed={} plant={} members={} clients={} movers={} holders={} changers={} contenders={} followers={} resumers={} quota={} watchers={} keys={} act={}s \
              pause≤{}ms standstill={}‰ sync≤{}ms crash={}‰ start-crash={}‰ down≤{}ms message≤{}ms loss={}‰ twice={}‰ silent={} segment={}B checkpoint={}B \
-             snapshot={} catch-up={}",
+             snapshot={} catch-up={} clocks≤{}ppm moments={}‰ without={}",
             self.seed,
             self.plant.map_or("none", Plant::name),
             self.members,
@@ -186,6 +306,11 @@ impl fmt::Display for World {
             self.movers,
             self.holders,
             self.changers,
+            self.contenders,
+            self.followers,
+            self.resumers,
+            self.quota_bytes
+                .map_or("none".to_owned(), |bytes| format!("{bytes}B")),
             self.watchers,
             self.keys,
             self.safety_act.as_secs(),
@@ -203,6 +328,9 @@ impl fmt::Display for World {
             self.checkpoint_log_bytes,
             self.snapshot_entries,
             self.catch_up_entries,
+            self.clock_rate_ppm_max,
+            self.moments_permille,
+            self.left_out,
         )?;
         self.plan
             .iter()

@@ -273,7 +273,7 @@ impl Member {
     fn kept_index(&self, sight: Sight) -> Option<u64> {
         let keeps = self.settings.planted().is(Plant::KeepsReadIndex);
         let (of, index, at) = self.barriers.last.filter(|_| keeps)?;
-        let fresh = sight.leader == self.id || self.now < at + LOSS_PAUSE;
+        let fresh = sight.leader == self.id || self.now < at + ANSWER_PATIENCE;
         (of == sight && fresh).then_some(index)
     }
 

@@ -13,7 +13,7 @@ use crate::lease::LeaseAnswer;
 use crate::output::{DiskOp, MemberInfo, Outcome, Refusal};
 use crate::raft::message::{Body, PeerMessage};
 use crate::raft::network::{Reply, Request as PeerRequest};
-use crate::raft::types::{Entry, Vote};
+use crate::raft::types::{Entry, LogId, Vote};
 use crate::raft::{RecoveredLog, position_of};
 use crate::snapshot::{self, Encoder};
 use crate::wal::Record;
@@ -23,6 +23,8 @@ use crate::wal::Record;
 struct Disk {
     vote: Option<Vote>,
     entries: BTreeMap<u64, Entry>,
+    /// As far as the log says.
+    committed: Option<LogId>,
     checkpoint: Option<Vec<u8>>,
 }
 
@@ -40,7 +42,10 @@ impl Disk {
                     self.vote = Some(codec::decode(&vote).expect("a vote that this test wrote"))
                 }
                 Record::TruncateFrom { index } => drop(self.entries.split_off(&index)),
-                Record::Committed(_) | Record::Purge { .. } | Record::Opened | Record::Closed => {}
+                Record::Committed(id) => {
+                    self.committed = Some(codec::decode(&id).expect("an id that this test wrote"));
+                }
+                Record::Purge { .. } | Record::Opened | Record::Closed => {}
             }
         }
     }
@@ -642,6 +647,37 @@ fn a_physical_compaction_is_answered_when_the_old_records_are_gone() {
         Some(Ok(Outcome::Compact { .. }))
     ));
     world.members[&1].validate();
+}
+
+#[test]
+fn what_a_compaction_gave_up_is_gone_after_a_restart_that_replays_it() {
+    let mut world = World::new(1);
+    world.pass(Duration::from_secs(1));
+    (0..50).for_each(|token| world.put(1, token, "k"));
+    let compact = Request::Compact(CompactionRequest {
+        revision: 51,
+        physical: true,
+    });
+    let proposal = Proposal {
+        token: 100,
+        command: compact.into(),
+    };
+    world.handle(1, Input::Propose(vec![proposal]));
+    world.pass(Duration::from_secs(1));
+    assert!(matches!(world.answers.get(&100), Some(Ok(_))));
+    // So that the log says that the compaction is committed.
+    world.put(1, 101, "k");
+    world.pass(Duration::from_secs(1));
+    let before = world.members[&1].published().bytes_in_use;
+    let mut recovered = world.disks[&1].recovered();
+    recovered.log.committed = world.disks[&1].committed;
+    let member = Member::new(settings(1, 1, 1), recovered, world.now);
+    let member = member.expect("no checkpoint");
+    assert_eq!(member.published().view.compact_revision(), 51, "replayed");
+    world.members.insert(1, member);
+    world.pass(Duration::from_secs(1));
+    let after = world.members[&1].published();
+    assert_eq!(after.bytes_in_use, before);
 }
 
 #[test]

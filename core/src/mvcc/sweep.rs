@@ -40,12 +40,17 @@ impl SweepCursor {
 }
 
 impl Store {
+    /// Whether all that compactions made unreadable is gone.
+    pub fn is_swept(&self) -> bool {
+        self.cursor.finished == self.view.compact_revision
+    }
+
     /// Removes what compactions made unreadable, looking at no more than `keys_max` changes.
     ///
     /// Views taken before are not affected. Local: when and how often it is called changes no answer.
     pub fn sweep(&mut self, keys_max: usize) -> Sweep {
         let compact = self.view.compact_revision;
-        if self.cursor.finished == compact {
+        if self.is_swept() {
             return Sweep::Done;
         }
         self.cursor.aim(compact);

@@ -24,6 +24,29 @@ pub(crate) enum Body {
     Forwarded(Forwarded),
 }
 
+/// What a message is about, for whoever counts messages or follows one; its contents stay opaque.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageKind {
+    /// Entries of the log, or a heartbeat.
+    Append,
+    /// A vote is asked for, or it is asked whether asking would succeed.
+    Vote,
+    /// A piece of a snapshot.
+    Chunk,
+    /// Clients' proposals on their way to the leader.
+    Proposals,
+    /// A question for a read index.
+    AskReadIndex,
+    /// Whoever was asked for a read index does not lead.
+    NoReadIndex,
+    /// A change of the membership on its way to the leader.
+    Change,
+    /// The receiver was removed.
+    Farewell,
+    /// Anything else.
+    Other,
+}
+
 /// What members ask of the leader for their clients, and what it says. Consensus knows nothing of these.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum Forwarded {
@@ -71,6 +94,21 @@ pub(crate) struct ForwardedEnd {
 }
 
 impl PeerMessage {
+    /// What it is about.
+    pub fn kind(&self) -> MessageKind {
+        match &self.body {
+            Body::Request(Request::Append(_) | Request::AppendInOrder(_)) => MessageKind::Append,
+            Body::Request(Request::Vote(_) | Request::PreVote(_)) => MessageKind::Vote,
+            Body::Request(Request::Chunk(_)) => MessageKind::Chunk,
+            Body::Request(Request::Farewell) | Body::Reply(Reply::Removed) => MessageKind::Farewell,
+            Body::Forwarded(Forwarded::Proposals { .. }) => MessageKind::Proposals,
+            Body::Forwarded(Forwarded::AskReadIndex) => MessageKind::AskReadIndex,
+            Body::Forwarded(Forwarded::NoReadIndex) => MessageKind::NoReadIndex,
+            Body::Forwarded(Forwarded::Change { .. }) => MessageKind::Change,
+            Body::Request(_) | Body::Reply(_) | Body::Forwarded(_) => MessageKind::Other,
+        }
+    }
+
     /// Whether it carries entries or a piece of a snapshot, or has to stay behind some that do. Such a message must not hold up those that keep a leader
     /// in office: give it a way of its own on the wire.
     pub fn is_bulk(&self) -> bool {

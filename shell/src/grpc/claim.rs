@@ -1,21 +1,15 @@
-//! Claims on a name, which locks and elections are made of: keys below the name, each as long-lived as a lease. The
-//! oldest owns the name; when its key goes, the next oldest does.
+//! Claims on a name, which locks and elections are made of: how one is staked, waited with and given up by a handler.
+//! What a claim is and where it stands is for the core to say.
 
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::task::Poll;
 
+use metastore_core::claim::{self, Place};
 use metastore_core::command::{Command, Request as Replicated};
 use metastore_core::output::Outcome;
 use metastore_core::watch::Content;
-use metastore_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
-use metastore_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
-use metastore_proto::etcdserverpb::request_op::Request as Op;
-use metastore_proto::etcdserverpb::response_op::Response as Done;
-use metastore_proto::etcdserverpb::watch_create_request::FilterType;
-use metastore_proto::etcdserverpb::{
-    Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, ResponseHeader, TxnRequest,
-    TxnResponse, WatchCreateRequest,
-};
+use metastore_proto::etcdserverpb::{ResponseHeader, TxnRequest, TxnResponse, WatchCreateRequest};
 use metastore_proto::mvccpb::KeyValue;
 use tonic::Status;
 
@@ -23,15 +17,10 @@ use super::{Context, lease};
 use crate::status;
 use crate::watching::OpenStream;
 
-/// A key that stands for its owner's wish to own a name. Dropping one that still waits takes the wish back: the client
-/// does not wait any more.
+/// A claim that a handler holds. Dropping one that still waits takes the wish back: the client does not wait any more.
 pub(super) struct Claim {
     context: Context,
-    prefix: Vec<u8>,
-    pub(super) key: Vec<u8>,
-    pub(super) lease: i64,
-    /// The revision that created the key.
-    pub(super) revision: i64,
+    claim: claim::Claim,
     waits: bool,
 }
 
@@ -55,9 +44,6 @@ pub(super) enum Turn {
 /// Seconds that a lease has which the server grants because the client gave none.
 const OWN_LEASE_SECONDS: i64 = 60;
 
-/// What a claim is charged against the quota beside its key and value, in bytes.
-const OVERHEAD_BYTES: usize = 256;
-
 impl Claim {
     /// Claims a name with a lease, which the server grants if it is 0.
     pub(super) async fn stake(
@@ -70,40 +56,12 @@ impl Claim {
             0 => lease::grant_any(context, OWN_LEASE_SECONDS).await?.id,
             lease => lease,
         };
-        let prefix = prefix(name);
-        let key = [&prefix[..], hexadecimal(lease).as_bytes()].concat();
-        let put = PutRequest {
-            key: key.clone(),
-            value,
-            lease,
-            ..PutRequest::default()
-        };
-        let get = RangeRequest {
-            key: key.clone(),
-            ..RangeRequest::default()
-        };
-        let request = TxnRequest {
-            compare: vec![created_at(&key, 0)],
-            success: vec![op(Op::RequestPut(put))],
-            failure: vec![op(Op::RequestRange(get))],
-        };
-        let response = execute(context, request).await?;
+        let response = execute(context, claim::stake(name, lease, value)).await?;
         let header = response.header.unwrap_or_default();
-        let found = response
-            .responses
-            .into_iter()
-            .find_map(|done| match done.response {
-                Some(Done::ResponseRange(range)) => range.kvs.into_iter().next(),
-                _ => None,
-            });
+        let (claim, found) = claim::Claim::staked(name, lease, header.revision, response);
         let claim = Claim {
             context: context.clone(),
-            prefix,
-            key,
-            lease,
-            revision: found
-                .as_ref()
-                .map_or(header.revision, |kv| kv.create_revision),
+            claim,
             waits: true,
         };
         Ok(Staked {
@@ -118,46 +76,30 @@ impl Claim {
         let mut waited = false;
         loop {
             let view = self.context.published().view.clone();
-            let own = view.range(&RangeRequest {
-                key: self.key.clone(),
-                ..RangeRequest::default()
-            });
-            let own = own.map_err(|error| status::from_kv(&error))?;
-            if own
-                .kvs
-                .first()
-                .is_none_or(|kv| kv.create_revision != self.revision)
-            {
-                self.waits = false;
-                return Ok(Turn::Lost);
+            let place = self.claim.place(&view);
+            match place.map_err(|error| status::from_kv(&error))? {
+                Place::Lost => {
+                    self.waits = false;
+                    return Ok(Turn::Lost);
+                }
+                Place::Owner => {
+                    self.waits = false;
+                    let seen = waited.then(|| self.context.header(view.revision()));
+                    return Ok(Turn::Owner(seen));
+                }
+                Place::Behind(before) => {
+                    waited = true;
+                    let watches = self.claim.watches(&before, view.revision() + 1);
+                    Self::until_one_goes(&watches).await?;
+                }
             }
-            let older = view.range(&RangeRequest {
-                max_create_revision: self.revision - 1,
-                ..by_creation(&self.prefix, SortOrder::Descend)
-            });
-            let older = older.map_err(|error| status::from_kv(&error))?;
-            let Some(before) = older.kvs.into_iter().next() else {
-                self.waits = false;
-                return Ok(Turn::Owner(
-                    waited.then(|| self.context.header(view.revision())),
-                ));
-            };
-            waited = true;
-            Self::until_one_goes(&[&before.key, &self.key], view.revision() + 1).await?;
         }
     }
 
-    /// Waits until one of these keys is deleted, at this revision or later.
-    async fn until_one_goes(keys: &[&[u8]], from: i64) -> Result<(), Status> {
+    /// Waits until one of the watched keys is deleted.
+    async fn until_one_goes(watches: &[WatchCreateRequest]) -> Result<(), Status> {
         let stream = OpenStream::open();
-        for key in keys {
-            stream.create(&WatchCreateRequest {
-                key: key.to_vec(),
-                start_revision: from,
-                filters: vec![FilterType::Noput.into()],
-                ..WatchCreateRequest::default()
-            });
-        }
+        watches.iter().for_each(|request| stream.create(request));
         poll_fn(|cx| {
             loop {
                 match stream.poll_next(cx) {
@@ -174,6 +116,14 @@ impl Claim {
             }
         })
         .await
+    }
+}
+
+impl Deref for Claim {
+    type Target = claim::Claim;
+
+    fn deref(&self) -> &Self::Target {
+        &self.claim
     }
 }
 
@@ -201,16 +151,7 @@ pub(super) async fn withdraw(
     key: &[u8],
     revision: i64,
 ) -> Result<ResponseHeader, Status> {
-    let delete = DeleteRangeRequest {
-        key: key.to_vec(),
-        ..DeleteRangeRequest::default()
-    };
-    let request = TxnRequest {
-        compare: vec![created_at(key, revision)],
-        success: vec![op(Op::RequestDeleteRange(delete))],
-        failure: Vec::new(),
-    };
-    let response = execute(context, request).await?;
+    let response = execute(context, claim::withdrawal(key, revision)).await?;
     Ok(response.header.unwrap_or_default())
 }
 
@@ -221,101 +162,18 @@ pub(super) async fn revalue(
     (key, revision, lease): (&[u8], i64, i64),
     value: Vec<u8>,
 ) -> Result<(ResponseHeader, bool), Status> {
-    let put = PutRequest {
-        key: key.to_vec(),
-        value,
-        lease,
-        ..PutRequest::default()
-    };
-    let request = TxnRequest {
-        compare: vec![created_at(key, revision)],
-        success: vec![op(Op::RequestPut(put))],
-        failure: Vec::new(),
-    };
+    let request = claim::revaluation(key, revision, lease, value);
     let response = execute(context, request).await?;
     Ok((response.header.unwrap_or_default(), response.succeeded))
 }
 
-/// A question for the oldest or the newest claim on a name, by its prefix.
-pub(super) fn by_creation(prefix: &[u8], order: SortOrder) -> RangeRequest {
-    RangeRequest {
-        key: prefix.to_vec(),
-        range_end: behind(prefix),
-        limit: 1,
-        sort_order: order.into(),
-        sort_target: SortTarget::Create.into(),
-        ..RangeRequest::default()
-    }
-}
-
-/// Keys of claims on a name begin with this.
-pub(super) fn prefix(name: &[u8]) -> Vec<u8> {
-    [name, b"/"].concat()
-}
-
-/// The first key behind all that begin with this prefix, which ends in a slash.
-pub(super) fn behind(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
-    if let Some(last) = end.last_mut() {
-        *last += 1;
-    }
-    end
-}
-
-/// In lower case without padding; a negative number with its sign.
-fn hexadecimal(lease: i64) -> String {
-    let sign = if lease < 0 { "-" } else { "" };
-    format!("{sign}{:x}", lease.unsigned_abs())
-}
-
-fn created_at(key: &[u8], revision: i64) -> Compare {
-    Compare {
-        result: CompareResult::Equal.into(),
-        target: CompareTarget::Create.into(),
-        key: key.to_vec(),
-        range_end: Vec::new(),
-        target_union: Some(TargetUnion::CreateRevision(revision)),
-    }
-}
-
-fn op(request: Op) -> RequestOp {
-    RequestOp {
-        request: Some(request),
-    }
-}
-
 async fn execute(context: &Context, request: TxnRequest) -> Result<TxnResponse, Status> {
-    let put = request.success.iter().find_map(|op| match &op.request {
-        Some(Op::RequestPut(put)) => Some(OVERHEAD_BYTES + put.key.len() + put.value.len()),
-        _ => None,
-    });
-    let charge = put.unwrap_or(0) as u64;
     let command = Command::from(Replicated::Txn(request));
-    match context.replicate(command, charge).await? {
+    match context.replicate(command).await? {
         Outcome::Txn(mut response) => {
             context.stamp(&mut response.header);
             Ok(response)
         }
         other => unreachable!("a transaction answered {other:?}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_of_claims_are_the_name_and_the_lease_in_hexadecimal() {
-        assert_eq!(prefix(b"name"), b"name/");
-        assert_eq!(hexadecimal(0x3269_57F0), "326957f0");
-        assert_eq!(hexadecimal(-255), "-ff");
-        assert_eq!(hexadecimal(i64::MIN), "-8000000000000000");
-    }
-
-    #[test]
-    fn an_interval_of_claims_ends_before_other_names() {
-        let (prefix, end) = (prefix(b"a"), behind(&prefix(b"a")));
-        assert!(prefix.as_slice() <= b"a/ffff".as_slice() && b"a/ffff".as_slice() < end.as_slice());
-        assert!(end.as_slice() <= b"a0/1".as_slice());
     }
 }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use futures_util::{Stream, stream};
+use metastore_core::claim;
 use metastore_core::watch::Content;
 use metastore_proto::etcdserverpb::range_request::SortOrder;
 use metastore_proto::etcdserverpb::watch_create_request::FilterType;
@@ -21,7 +22,7 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::Context;
-use super::claim::{self, Claim, Turn};
+use super::claim::{Claim, Turn, revalue, withdraw};
 use crate::status;
 use crate::watching::OpenStream;
 
@@ -41,7 +42,7 @@ impl ElectionService {
         let mut claim = staked.claim;
         if staked.found.is_some_and(|kv| kv.value != value) {
             let of = (&claim.key[..], claim.revision, claim.lease);
-            let (_, still) = claim::revalue(&self.context, of, value).await?;
+            let (_, still) = revalue(&self.context, of, value).await?;
             if !still {
                 return Err(not_leader());
             }
@@ -63,7 +64,7 @@ impl ElectionService {
     async fn proclaim_it(&self, request: ProclaimRequest) -> Result<ProclaimResponse, Status> {
         let leader = request.leader.ok_or_else(leader_missing)?;
         let of = (&leader.key[..], leader.rev, leader.lease);
-        match claim::revalue(&self.context, of, request.value).await? {
+        match revalue(&self.context, of, request.value).await? {
             (header, true) => Ok(ProclaimResponse {
                 header: Some(header),
             }),
@@ -84,7 +85,7 @@ impl ElectionService {
 
     async fn resign_it(&self, leader: Option<LeaderKey>) -> Result<ResignResponse, Status> {
         let leader = leader.ok_or_else(leader_missing)?;
-        let header = claim::withdraw(&self.context, &leader.key, leader.rev).await?;
+        let header = withdraw(&self.context, &leader.key, leader.rev).await?;
         Ok(ResignResponse {
             header: Some(header),
         })

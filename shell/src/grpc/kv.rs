@@ -9,11 +9,9 @@ use metastore_core::kv_error::KvError;
 use metastore_core::output::Outcome;
 use metastore_core::txn;
 use metastore_proto::etcdserverpb::kv_server::Kv;
-use metastore_proto::etcdserverpb::request_op::Request as Op;
 use metastore_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
-    PutResponse, RangeRequest, RangeResponse, RangeStreamResponse, RequestOp, TxnRequest,
-    TxnResponse,
+    PutResponse, RangeRequest, RangeResponse, RangeStreamResponse, TxnRequest, TxnResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -34,9 +32,6 @@ const SHORT_RANGE_KEYS: i64 = 128;
 /// connection thread have their turn.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// What a put is charged against the quota beside its key and value, in bytes.
-const PUT_OVERHEAD_BYTES: u64 = 256;
-
 impl KvService {
     pub(crate) fn new(context: Context) -> Self {
         Self { context }
@@ -44,8 +39,7 @@ impl KvService {
 
     /// Replicates a request, unless it is too large or would overfill the store.
     async fn replicate(&self, request: Replicated) -> Result<Outcome, Status> {
-        let charge = charge(&request);
-        self.context.replicate(Command::from(request), charge).await
+        self.context.replicate(Command::from(request)).await
     }
 
     /// Waits, where the read has to be linearizable, until the published view may answer it.
@@ -196,67 +190,4 @@ impl Kv for KvService {
 
 fn weight(chunk: &Result<RangeStreamResponse, Status>) -> usize {
     chunk.as_ref().map_or(0, prost::Message::encoded_len)
-}
-
-/// What a request may add to the store, in bytes.
-fn charge(request: &Replicated) -> u64 {
-    match request {
-        Replicated::Put(put) => charge_put(put),
-        Replicated::Txn(txn) => charge_txn(txn),
-        _ => 0,
-    }
-}
-
-fn charge_put(put: &PutRequest) -> u64 {
-    PUT_OVERHEAD_BYTES + (put.key.len() + put.value.len()) as u64
-}
-
-fn charge_txn(txn: &TxnRequest) -> u64 {
-    let branch = |ops: &[RequestOp]| -> u64 {
-        ops.iter()
-            .map(|op| match &op.request {
-                Some(Op::RequestPut(put)) => charge_put(put),
-                Some(Op::RequestTxn(nested)) => charge_txn(nested),
-                _ => 0,
-            })
-            .sum()
-    };
-    branch(&txn.success).max(branch(&txn.failure))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn op(request: Op) -> RequestOp {
-        RequestOp {
-            request: Some(request),
-        }
-    }
-
-    fn put(value: usize) -> RequestOp {
-        op(Op::RequestPut(PutRequest {
-            key: b"a".to_vec(),
-            value: vec![0; value],
-            ..PutRequest::default()
-        }))
-    }
-
-    #[test]
-    fn a_transaction_is_charged_for_its_dearer_branch_nested_ones_included() {
-        let nested = op(Op::RequestTxn(TxnRequest {
-            success: vec![put(10)],
-            ..TxnRequest::default()
-        }));
-        let txn = TxnRequest {
-            success: vec![put(1)],
-            failure: vec![
-                put(100),
-                nested,
-                op(Op::RequestRange(RangeRequest::default())),
-            ],
-            ..TxnRequest::default()
-        };
-        assert_eq!(charge_txn(&txn), (256 + 1 + 100) + (256 + 1 + 10));
-    }
 }

@@ -23,9 +23,6 @@ pub(crate) struct LeaseService {
     context: Context,
 }
 
-/// What a grant is charged against the quota, in bytes.
-const GRANT_CHARGE_BYTES: u64 = 64;
-
 /// Renewals of one stream that may wait for the lessor at once.
 const RENEWALS_MAX: usize = 64;
 
@@ -58,7 +55,7 @@ impl Lease for LeaseService {
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
         let command = Command::from(Replicated::LeaseRevoke(request.into_inner()));
-        match self.context.replicate(command, 0).await? {
+        match self.context.replicate(command).await? {
             Outcome::LeaseRevoked(mut response) => {
                 self.context.stamp(&mut response.header);
                 Ok(Response::new(response))
@@ -132,7 +129,7 @@ async fn grant(context: &Context, id: i64, ttl: i64) -> Result<LeaseGrantRespons
     let ttl = ttl.max(context.limits.lease_ttl_seconds_min);
     let request = LeaseGrantRequest { id, ttl };
     let command = Command::from(Replicated::LeaseGrant(request));
-    match context.replicate(command, GRANT_CHARGE_BYTES).await? {
+    match context.replicate(command).await? {
         Outcome::LeaseGranted(mut response) => {
             context.stamp(&mut response.header);
             Ok(response)

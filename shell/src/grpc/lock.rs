@@ -43,7 +43,7 @@ impl LockService {
             ..DeleteRangeRequest::default()
         };
         let command = Command::from(Replicated::DeleteRange(request));
-        match self.context.replicate(command, 0).await? {
+        match self.context.replicate(command).await? {
             Outcome::DeleteRange(mut response) => {
                 self.context.stamp(&mut response.header);
                 Ok(UnlockResponse {

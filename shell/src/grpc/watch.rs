@@ -6,7 +6,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use futures_util::Stream;
 use http::Request as HttpRequest;
 use hyper::body::Incoming;
-use metastore_core::watch::Response as Told;
+use metastore_core::watch::{Ended, Response as Told};
 use metastore_proto::etcdserverpb::watch_request::RequestUnion;
 use metastore_proto::etcdserverpb::{ResponseHeader, WatchRequest};
 use tonic::body::Body;
@@ -18,7 +18,7 @@ use tonic_prost::ProstCodec;
 use super::Context;
 use crate::breathing::Breathing;
 use crate::status;
-use crate::watching::{OpenStream, Stopping};
+use crate::watching::OpenStream;
 
 /// See the module. It is not the generated service, because its responses are encoded before they get here.
 #[derive(Clone)]
@@ -106,7 +106,7 @@ impl Stream for WatchStream {
                     let stamp = self.context.identity.header(0, term);
                     return Poll::Ready(Some(Ok(Outgoing { response, stamp })));
                 }
-                Poll::Ready(Err(Stopping)) => {
+                Poll::Ready(Err(Ended)) => {
                     return Poll::Ready(Some(Err(status::server_stopped())));
                 }
                 Poll::Pending => {}

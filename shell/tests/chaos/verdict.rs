@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use metastore_judges::history::Ending;
-use metastore_judges::model::Op;
+use metastore_judges::model::{Keys, Op};
 use metastore_judges::sweep::sweep;
 use metastore_judges::{Failure, leases, registers, watches};
 use metastore_proto::etcdserverpb::HashKvRequest;
@@ -171,10 +171,10 @@ fn judge(run: &Run) -> Result<(), Failure> {
     }
     let history = run.history.borrow();
     let ends = sweep(&history, &chronicle)?;
-    leases::judge(&history, &chronicle, &ends)?;
+    leases::judge(&history, &chronicle, &ends, leases::CLOCK_RATE_PPM_MAX)?;
     let stretches = run.stretches.borrow();
     watches::judge(&stretches, &chronicle)?;
-    let registers = registers::judge(&history)?;
+    let registers = registers::judge(&history, &Keys::new())?;
     let answered = history
         .iter()
         .filter(|record| matches!(&record.ended, Some((_, ending)) if ending.revision().is_some()));

@@ -70,11 +70,24 @@ impl Rings {
     }
 }
 
+/// What waits for the reader of one stream of watches stays below its bound and one response, however slowly it reads.
+pub fn waits(bytes: usize, kept: usize) -> Result<(), Failure> {
+    match bytes > kept + RESPONSE_BYTES_MAX {
+        true => {
+            let story = format!("{bytes} bytes wait for one reader, and {kept} are to be kept");
+            Err(Failure::new("bounds", story))
+        }
+        false => Ok(()),
+    }
+}
+
 /// Far more than a member needs, which goes on with a sweep two thousand times a second.
 const RINGS_MAX: u64 = 10_000;
 const PURGE_ENTRIES: u64 = 256;
 /// The longest value a client writes, with its key and frame.
 const ENTRY_BYTES_MAX: u64 = 3400;
+/// The events of one revision, with what was before: no client changes more at once.
+const RESPONSE_BYTES_MAX: usize = 96 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -93,6 +106,13 @@ mod tests {
         assert_eq!(ring(moment, true, RINGS_MAX), None);
         assert_eq!(ring(moment * 2, true, RINGS_MAX), None);
         assert_eq!(ring(moment * 2, true, 2), Some("bounds"));
+    }
+
+    #[test]
+    fn a_stream_that_keeps_everything_exceeds_its_bound() {
+        let verdict = |bytes| waits(bytes, 8192).map_err(|it| it.judge);
+        assert_eq!(verdict(10_000), Ok(()));
+        assert_eq!(verdict(1 << 20), Err("bounds"));
     }
 
     #[test]

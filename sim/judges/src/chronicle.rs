@@ -1,6 +1,7 @@
 //! One history: members show the same changes under the same revisions, without gaps, each following from the last.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,12 +11,26 @@ use super::{Failure, sum};
 use crate::model::{KeyChange, Keys, fold};
 
 /// The one history of the cluster, as far as any member has shown it.
-#[derive(Default)]
 pub struct Chronicle {
-    /// The first is revision 2, the first that changes anything.
+    /// What lies before the revisions that are kept: 1, the empty store's, until something is forgotten.
+    base: i64,
+    base_keys: Keys,
+    /// Those after the base, in order.
     revisions: Vec<Revision>,
     /// Every compact revision that was shown.
     boundaries: BTreeSet<i64>,
+}
+
+impl Default for Chronicle {
+    /// Of an empty store.
+    fn default() -> Self {
+        Self {
+            base: 1,
+            base_keys: Keys::new(),
+            revisions: Vec::new(),
+            boundaries: BTreeSet::new(),
+        }
+    }
 }
 
 /// What one revision changed, and the keys after it.
@@ -31,27 +46,53 @@ pub struct Revision {
 impl Chronicle {
     /// The newest revision anybody has shown.
     pub fn last(&self) -> i64 {
-        self.revisions.len() as i64 + 1
+        self.base + self.revisions.len() as i64
+    }
+
+    /// The oldest revision that can be asked for: that of the empty store, unless what came before was forgotten.
+    pub fn base(&self) -> i64 {
+        self.base
+    }
+
+    /// The revisions that are known with what they changed.
+    pub fn known(&self) -> RangeInclusive<i64> {
+        self.base + 1..=self.last()
+    }
+
+    /// Forgets what led to the newest revision, with which everybody agrees and of which nobody will hear any more.
+    pub fn forget(&mut self) {
+        if let Some(newest) = self.revisions.last() {
+            self.base_keys = newest.keys.clone();
+            self.base = self.last();
+            self.revisions.clear();
+        }
+        let newest = self.boundaries.pop_last();
+        self.boundaries = newest.into_iter().collect();
     }
 
     /// What a revision did; none for the empty store's and those not shown.
     pub fn revision(&self, revision: i64) -> Option<&Revision> {
-        let place = usize::try_from(revision.checked_sub(2)?).ok()?;
+        let place = usize::try_from(revision.checked_sub(self.base + 1)?).ok()?;
         self.revisions.get(place)
     }
 
-    /// The keys at a revision; those of the empty store below the first.
+    /// The keys at a revision; none before the base.
     pub fn keys(&self, revision: i64) -> Option<Keys> {
-        match revision {
-            ..=0 => None,
-            1 => Some(Keys::new()),
-            _ => self.revision(revision).map(|it| it.keys.clone()),
+        match revision == self.base {
+            true => Some(self.base_keys.clone()),
+            false => self.revision(revision).map(|it| it.keys.clone()),
         }
     }
 
     /// Every compact revision that any member showed, ascending.
     pub fn boundaries(&self) -> impl Iterator<Item = i64> + '_ {
         self.boundaries.iter().copied()
+    }
+
+    /// Whether what is kept begins with a compact revision that is at least this.
+    pub fn compacted_before(&self, least: i64) -> bool {
+        let mut before = self.boundaries.range(..=self.base);
+        before.next_back().is_some_and(|newest| *newest >= least)
     }
 
     /// Takes a compact revision that a member acknowledged or may have taken.
@@ -109,7 +150,7 @@ impl Chronicle {
     }
 
     /// Takes what one revision changed, the changes in the order they were made. A revision that is known already must
-    /// be the same.
+    /// be the same; of one that was forgotten nothing can be said.
     ///
     /// # Errors
     /// When two histories were shown, a record does not follow from the one before it, or the sum of accounts changed.
@@ -122,6 +163,9 @@ impl Chronicle {
         changes: Vec<KeyChange>,
         now: Duration,
     ) -> Result<(), Failure> {
+        if revision <= self.base {
+            return Ok(());
+        }
         if let Some(known) = self.revision(revision) {
             if known.changes == changes {
                 return Ok(());
@@ -200,6 +244,30 @@ pub mod tests {
         assert_eq!(learn("a"), Ok(()));
         assert_eq!(learn("a"), Ok(()));
         assert_eq!(learn("b"), Err("one-history"));
+    }
+
+    #[test]
+    fn what_was_forgotten_is_the_ground_of_what_comes() {
+        let mut chronicle = Chronicle::default();
+        let mut store = store_with("a");
+        let mut learn = |chronicle: &mut Chronicle, store: &Store| {
+            let learnt = chronicle.learn(1, &shown_by(store, 2, 1), Duration::ZERO);
+            learnt.map_err(|failure| failure.judge)
+        };
+        assert_eq!(learn(&mut chronicle, &store), Ok(()));
+        chronicle.forget();
+        assert_eq!((chronicle.base(), chronicle.last()), (2, 2));
+        assert!(chronicle.revision(2).is_none() && chronicle.keys(1).is_none());
+        assert_eq!(chronicle.keys(2).map(|keys| keys.len()), Some(1));
+        let request = PutRequest {
+            key: b"k".to_vec(),
+            ..PutRequest::default()
+        };
+        let mut changes = Changes::new();
+        store.put(&request, &mut changes).expect("a plain put");
+        assert_eq!(learn(&mut chronicle, &store), Ok(()));
+        assert_eq!(chronicle.known(), 3..=3);
+        assert_eq!(learn(&mut chronicle, &store_with("b")), Ok(()));
     }
 
     #[test]

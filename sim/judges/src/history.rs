@@ -50,6 +50,8 @@ pub enum Ending {
     Listed(Arc<[MemberInfo]>),
     /// The member that was asked for leads.
     Transferred,
+    /// It was refused before it was proposed, because there is no room in the store.
+    Full,
     /// It was refused, for the reason given.
     Refused(Refusal),
     /// The member went away: nothing is known.
@@ -76,13 +78,14 @@ impl Ending {
     pub fn surely_nothing(&self) -> bool {
         matches!(
             self,
-            Ending::Refused(
-                Refusal::Kv(_)
-                    | Refusal::Lease(_)
-                    | Refusal::Membership(_)
-                    | Refusal::NotLeader { .. }
-                    | Refusal::TooManyRequests
-            )
+            Ending::Full
+                | Ending::Refused(
+                    Refusal::Kv(_)
+                        | Refusal::Lease(_)
+                        | Refusal::Membership(_)
+                        | Refusal::NotLeader { .. }
+                        | Refusal::TooManyRequests
+                )
         )
     }
 }
@@ -109,6 +112,7 @@ impl fmt::Display for Ending {
                 })
             }
             (Ending::Transferred, _) => f.write_str("it leads"),
+            (Ending::Full, _) => f.write_str("there is no room"),
             (Ending::Refused(refusal), _) => refusal.fmt(f),
             (Ending::Lost, _) => f.write_str("lost with its member"),
         }

@@ -11,6 +11,12 @@ use super::Failure;
 pub struct Leaders(BTreeMap<u64, u64>);
 
 impl Leaders {
+    /// Forgets all terms but the newest.
+    pub fn forget(&mut self) {
+        let newest = self.0.pop_last();
+        self.0 = newest.into_iter().collect();
+    }
+
     /// Holds the leader that member `id` names against what was named for the term before.
     pub fn hear(&mut self, id: u64, published: &Published) -> Result<(), Failure> {
         let Some(leader) = published.leader else {

@@ -4,7 +4,7 @@
 //! What a holder knows: a renewal that was answered was taken at some time after it was asked for, so the lease lives
 //! at least its full time from the asking on. That a clock may run fast is taken into account.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use metastore_core::kv_error::KvError;
@@ -16,7 +16,7 @@ use super::chronicle::Chronicle;
 use crate::history::{Ending, Record};
 use crate::model::{KeyChange, Keys, Op};
 
-/// No member's clock is off by more than this, in millionths: far beyond what quartz does, and little enough to tell an
+/// Without another word no member's clock is off by more than this, in millionths: far beyond what quartz does, and little enough to tell an
 /// early end from a fast clock.
 pub const CLOCK_RATE_PPM_MAX: u64 = 2000;
 
@@ -51,9 +51,17 @@ struct Known<'a> {
     revoked: Option<&'a Record>,
 }
 
-/// Judges all leases. `ends` are the revisions that nobody asked for.
-pub fn judge(history: &[Record], chronicle: &Chronicle, ends: &[LeaseEnd]) -> Result<(), Failure> {
-    let known = known(history);
+/// Judges all leases. `ends` are the revisions that nobody asked for; no clock is off by more than `rate_ppm` millionths.
+///
+/// # Errors
+/// When a promise is broken.
+pub fn judge(
+    history: &[Record],
+    chronicle: &Chronicle,
+    ends: &[LeaseEnd],
+    rate_ppm: u64,
+) -> Result<(), Failure> {
+    let known = known(history, rate_ppm);
     let mut ended = BTreeMap::new();
     for end in ends {
         let Some(lease) = known.get(&end.id) else {
@@ -68,6 +76,7 @@ pub fn judge(history: &[Record], chronicle: &Chronicle, ends: &[LeaseEnd]) -> Re
     for record in history {
         says_gone(&known, record)?;
     }
+    gone_stays_gone(history, ends)?;
     for (id, lease) in &known {
         if let Some((_, ending)) = lease.revoked.and_then(|it| it.ended.as_ref()) {
             let revision = ending.revision().unwrap_or(0);
@@ -75,6 +84,48 @@ pub fn judge(history: &[Record], chronicle: &Chronicle, ends: &[LeaseEnd]) -> Re
         }
     }
     nothing_hangs_on_the_dead(chronicle, &ended)
+}
+
+/// When nothing is broken: no key hangs on a lease longer than its full time, an election timeout more and a moment, from
+/// its last renewal on or from the beginning of the present term, under whose leader the countdown began anew.
+pub fn none_late(
+    keys: &Keys,
+    history: &[Record],
+    term_began: Duration,
+    now: Duration,
+    rate_ppm: u64,
+) -> Result<(), Failure> {
+    let hanging: BTreeSet<i64> = keys
+        .values()
+        .map(|kv| kv.lease)
+        .filter(|id| *id != 0)
+        .collect();
+    let mut known: BTreeMap<i64, (Duration, Duration)> = BTreeMap::new();
+    for record in history {
+        let (id, ttl) = match &record.op {
+            Op::Grant { id, ttl_seconds } => (*id, seconds(*ttl_seconds)),
+            Op::Renew { id } => (*id, Duration::ZERO),
+            _ => continue,
+        };
+        // What nobody heard the end of may have been taken as long as a member lets anything wait.
+        let heard = record
+            .ended
+            .as_ref()
+            .filter(|(_, ending)| !matches!(ending, Ending::Lost));
+        let taken = heard.map_or(record.begun.time + WAIT_MAX, |(ended, _)| ended.time);
+        let (last, full) = known.entry(id).or_default();
+        (*last, *full) = (taken.max(*last), ttl.max(*full));
+    }
+    for (id, (last, ttl)) in known.into_iter().filter(|(id, _)| hanging.contains(id)) {
+        let slow = ttl.mul_f64(rate_ppm as f64 / 1e6);
+        let until = term_began.max(last) + ttl + slow + GRACE;
+        if now > until {
+            let (now, until) = (now.as_secs_f64(), until.as_secs_f64());
+            let story = format!("keys hang on it at {now:.3}s, and it was over by {until:.3}s");
+            return Err(wrong(id, story));
+        }
+    }
+    Ok(())
 }
 
 /// At the end, when no holder renews any more: no key hangs on any lease.
@@ -91,7 +142,7 @@ pub fn all_ended(keys: &Keys) -> Result<(), Failure> {
     }
 }
 
-fn known(history: &[Record]) -> BTreeMap<i64, Known<'_>> {
+fn known(history: &[Record], rate_ppm: u64) -> BTreeMap<i64, Known<'_>> {
     let mut known: BTreeMap<i64, Known<'_>> = BTreeMap::new();
     let mut ttl = BTreeMap::new();
     for record in history {
@@ -102,12 +153,13 @@ fn known(history: &[Record]) -> BTreeMap<i64, Known<'_>> {
                 ttl.insert(*id, *ttl_seconds);
                 if let Some(Ending::Wrote(Outcome::LeaseGranted(_))) = ending {
                     lease.granted = Some(record);
-                    lease.live_from(record, *ttl_seconds);
+                    lease.live_from(record, *ttl_seconds, rate_ppm);
                 }
             }
             (Op::Renew { id }, Some(Ending::Renewed { ttl_seconds })) if *ttl_seconds > 0 => {
                 let granted = ttl.get(id).copied().unwrap_or(*ttl_seconds);
-                known.entry(*id).or_default().live_from(record, granted);
+                let lease = known.entry(*id).or_default();
+                lease.live_from(record, granted, rate_ppm);
             }
             (Op::Revoke { id }, ending) => {
                 let lease = known.entry(*id).or_default();
@@ -123,12 +175,21 @@ fn known(history: &[Record]) -> BTreeMap<i64, Known<'_>> {
 }
 
 impl Known<'_> {
-    fn live_from(&mut self, record: &Record, ttl_seconds: i64) {
-        let ttl = Duration::from_secs(u64::try_from(ttl_seconds).unwrap_or(0));
-        // The leader's clock may run fast.
-        let surely = ttl - ttl.mul_f64(CLOCK_RATE_PPM_MAX as f64 / 1e6);
-        self.alive_until = self.alive_until.max(record.begun.time + surely);
+    fn live_from(&mut self, record: &Record, ttl_seconds: i64, rate_ppm: u64) {
+        let until = record.begun.time + surely(ttl_seconds, rate_ppm);
+        self.alive_until = self.alive_until.max(until);
     }
+}
+
+/// For how long a lease of this time surely lives from the asking on: the leader's clock may run fast, by
+/// so many millionths at most.
+pub fn surely(ttl_seconds: i64, rate_ppm: u64) -> Duration {
+    let ttl = seconds(ttl_seconds);
+    ttl - ttl.mul_f64(rate_ppm as f64 / 1e6)
+}
+
+fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
 /// An end that was noticed at a time happened no later; so it must not lie before what the holder knows.
@@ -151,7 +212,10 @@ fn says_gone(known: &BTreeMap<i64, Known<'_>>, record: &Record) -> Result<(), Fa
     };
     let id = match (&record.op, ending) {
         (Op::Renew { id }, Ending::Renewed { ttl_seconds: 0 }) => *id,
-        (Op::Put { lease, .. }, Ending::Refused(Refusal::Kv(KvError::LeaseNotFound))) => *lease,
+        (
+            Op::Put { lease, .. } | Op::Stake { lease, .. },
+            Ending::Refused(Refusal::Kv(KvError::LeaseNotFound)),
+        ) => *lease,
         (Op::Revoke { id }, Ending::Refused(Refusal::Lease(LeaseError::NotFound))) => *id,
         (Op::Renew { id }, Ending::Renewed { .. }) => {
             let revoked = known.get(id).and_then(|lease| lease.revoked);
@@ -183,11 +247,47 @@ fn says_gone(known: &BTreeMap<i64, Known<'_>>, record: &Record) -> Result<(), Fa
     }
 }
 
+/// Whoever asks after anybody saw the end of a lease hears that it is gone: a renewal is answered by a leader that the
+/// quorum still followed after it was asked for, from a state that has all that was agreed on before.
+fn gone_stays_gone(history: &[Record], ends: &[LeaseEnd]) -> Result<(), Failure> {
+    let mut seen: BTreeMap<i64, Duration> = ends.iter().map(|end| (end.id, end.shown_at)).collect();
+    for record in history {
+        let told_gone = match (&record.op, &record.ended) {
+            (Op::Renew { id }, Some((ended, Ending::Renewed { ttl_seconds: 0 }))) => {
+                Some((*id, ended.time))
+            }
+            (
+                Op::Put { lease, .. } | Op::Stake { lease, .. },
+                Some((ended, Ending::Refused(Refusal::Kv(KvError::LeaseNotFound)))),
+            ) => Some((*lease, ended.time)),
+            _ => None,
+        };
+        if let Some((id, at)) = told_gone {
+            let first = seen.entry(id).or_insert(at);
+            *first = at.min(*first);
+        }
+    }
+    for record in history {
+        let (Op::Renew { id }, Some((_, Ending::Renewed { ttl_seconds }))) =
+            (&record.op, &record.ended)
+        else {
+            continue;
+        };
+        let before = seen.get(id).filter(|seen| **seen < record.begun.time);
+        if let Some(gone) = before.filter(|_| *ttl_seconds > 0) {
+            let gone = gone.as_secs_f64();
+            let story = format!("renewed, though its end was seen at {gone:.3}s: {record}");
+            return Err(wrong(*id, story));
+        }
+    }
+    Ok(())
+}
+
 fn nothing_hangs_on_the_dead(
     chronicle: &Chronicle,
     ended: &BTreeMap<i64, i64>,
 ) -> Result<(), Failure> {
-    for revision in 2..=chronicle.last() {
+    for revision in chronicle.known() {
         let changes = chronicle
             .revision(revision)
             .map_or(&[][..], |it| &it.changes);
@@ -207,6 +307,11 @@ fn nothing_hangs_on_the_dead(
 fn wrong(id: i64, story: String) -> Failure {
     Failure::new("leases", format!("lease {id}: {story}"))
 }
+
+/// One election timeout, and the time to agree on an end and to show it, on slow disks and clocks.
+const GRACE: Duration = Duration::from_secs(3);
+/// Longer than a member lets any request wait.
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;

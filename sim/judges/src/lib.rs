@@ -12,6 +12,9 @@ use metastore_core::output::Published;
 pub mod bounds;
 pub mod changes;
 pub mod chronicle;
+pub mod claims;
+pub mod fairness;
+pub mod followers;
 pub mod history;
 pub mod leaders;
 pub mod leases;
@@ -61,6 +64,14 @@ pub struct Bench {
 }
 
 impl Bench {
+    /// Forgets what is settled: everybody agrees with the newest state, and nobody has anything under way.
+    pub fn forget(&mut self) {
+        self.chronicle.forget();
+        self.memberships.forget();
+        self.states.forget();
+        self.leaders.forget();
+    }
+
     /// Holds what member `id` shows at a time against what it and the others showed before. `acknowledged` is the
     /// newest revision that any client was told of.
     pub fn observe(

@@ -166,6 +166,19 @@ impl Memberships {
             .map(|agreed| &agreed.configuration)
     }
 
+    /// Forgets what led to the newest membership, with which everybody agrees, and the votes of terms long past.
+    pub fn forget(&mut self) {
+        if let Some((index, mut newest)) = self.agreed.pop_last() {
+            newest.act = Act::ByItself;
+            self.agreed.clear();
+            self.agreed.insert(index, newest);
+        }
+        if let Some(((newest, _), _)) = self.votes.last_key_value() {
+            let oldest = newest.saturating_sub(TERMS_KEPT);
+            self.votes = self.votes.split_off(&(oldest, 0));
+        }
+    }
+
     /// A vote for a candidate is durable on a member's disk.
     pub fn vote(&mut self, member: u64, term: u64, candidate: u64) {
         let votes = self.votes.entry((term, candidate)).or_default();
@@ -337,6 +350,9 @@ impl Memberships {
         Ok(())
     }
 }
+
+/// Nobody who takes part lags by more terms than this when everybody agrees.
+const TERMS_KEPT: u64 = 8;
 
 /// What leads from one membership to the next.
 ///

@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::rc::Rc;
 
 use im::OrdMap;
+use metastore_core::claim;
 use metastore_core::command::{MemberAttributes, Request};
 use metastore_core::key::KeyRange;
 use metastore_core::lease::LeaseQuestion;
@@ -71,6 +72,46 @@ pub enum Op {
         revision: i64,
         /// Whether the answer waits for the records to be gone.
         physical: bool,
+    },
+    /// Reads an interval as of a revision and writes a key, both in one transaction without guards.
+    Recall {
+        /// The first key to read.
+        key: Vec<u8>,
+        /// What lies behind the last; without it, the one key.
+        end: Vec<u8>,
+        /// At which revision.
+        revision: i64,
+        /// Where to write.
+        to: Vec<u8>,
+        /// What.
+        value: Vec<u8>,
+    },
+    /// Claims a name with a lease, unless the lease has done so before.
+    Stake {
+        /// The name.
+        name: Vec<u8>,
+        /// The lease.
+        lease: i64,
+        /// What to leave under the claim's key.
+        value: Vec<u8>,
+    },
+    /// Takes a claim back, if it still is the one that was made.
+    Withdraw {
+        /// Its key.
+        claim: Vec<u8>,
+        /// The revision that made it.
+        revision: i64,
+    },
+    /// Writes a key if a claim still is the one that was made.
+    Mark {
+        /// The claim's key.
+        claim: Vec<u8>,
+        /// The revision that made it.
+        revision: i64,
+        /// Where to write.
+        key: Vec<u8>,
+        /// What.
+        value: Vec<u8>,
     },
     /// Asks for a lease.
     Grant {
@@ -158,6 +199,33 @@ impl Op {
                 revision: *revision,
                 physical: *physical,
             }),
+            Op::Recall {
+                key,
+                end,
+                revision,
+                to,
+                value,
+            } => {
+                let ops = [
+                    OpRequest::RequestRange(read_request(key, end, *revision)),
+                    OpRequest::RequestPut(put_request(to, value, 0)),
+                ];
+                let success = ops.map(|op| RequestOp { request: Some(op) });
+                Request::Txn(TxnRequest {
+                    success: success.into(),
+                    ..TxnRequest::default()
+                })
+            }
+            Op::Stake { name, lease, value } => {
+                Request::Txn(claim::stake(name, *lease, value.clone()))
+            }
+            Op::Withdraw { claim, revision } => Request::Txn(claim::withdrawal(claim, *revision)),
+            Op::Mark {
+                claim,
+                revision,
+                key,
+                value,
+            } => Request::Txn(mark_request(claim, *revision, key, value)),
             Op::Grant { id, ttl_seconds } => Request::LeaseGrant(LeaseGrantRequest {
                 id: *id,
                 ttl: *ttl_seconds,
@@ -220,6 +288,33 @@ impl Op {
                 let doomed = keys.iter().filter(|(_, kv)| kv.lease == *id);
                 removal(doomed.map(|(key, _)| Rc::clone(key)).collect())
             }
+            Op::Recall { to, value, .. } => {
+                only_if(true, || vec![put(keys, to, value, 0, revision)])
+            }
+            Op::Stake { name, lease, value } => {
+                let key = claim::key(name, *lease);
+                only_if(created(keys, &key) == 0, || {
+                    vec![put(keys, &key, value, *lease, revision)]
+                })
+            }
+            Op::Withdraw {
+                claim,
+                revision: made,
+            } => Effect {
+                succeeded: created(keys, claim) == *made,
+                ..match created(keys, claim) == *made {
+                    true => removal(vec![Rc::from(&claim[..])]),
+                    false => Effect::default(),
+                }
+            },
+            Op::Mark {
+                claim,
+                revision: made,
+                key,
+                value,
+            } => only_if(created(keys, claim) == *made, || {
+                vec![put(keys, key, value, 0, revision)]
+            }),
             Op::Txn {
                 guards,
                 puts,
@@ -253,7 +348,10 @@ impl Op {
     /// The value that only this operation writes.
     pub fn own_value(&self) -> Option<&[u8]> {
         match self {
-            Op::Put { value, .. } => Some(value),
+            Op::Put { value, .. }
+            | Op::Recall { value, .. }
+            | Op::Stake { value, .. }
+            | Op::Mark { value, .. } => Some(value),
             Op::Txn { puts, .. } => puts.first().map(|(_, value)| value.as_slice()),
             _ => None,
         }
@@ -311,6 +409,19 @@ pub fn at_or_after<'a>(
     keys.range::<_, [u8]>((Bound::Included(key), Bound::Unbounded))
 }
 
+/// The revision that made a key; 0 if it is not there.
+fn created(keys: &Keys, key: &[u8]) -> i64 {
+    keys.get(key).map_or(0, |kv| kv.create_revision)
+}
+
+fn only_if(holds: bool, changes: impl FnOnce() -> Vec<KeyChange>) -> Effect {
+    Effect {
+        changes: if holds { changes() } else { Vec::new() },
+        deleted: 0,
+        succeeded: holds,
+    }
+}
+
 fn removal(doomed: Vec<Key>) -> Effect {
     Effect {
         deleted: doomed.len() as i64,
@@ -359,6 +470,15 @@ fn txn_request(
         success: puts.chain(deletes).collect(),
         failure: vec![op(OpRequest::RequestRange(read_request(first, &[], 0)))],
     })
+}
+
+/// Guarded as a claim's withdrawal is.
+fn mark_request(claim: &[u8], revision: i64, key: &[u8], value: &[u8]) -> TxnRequest {
+    let put = OpRequest::RequestPut(put_request(key, value, 0));
+    TxnRequest {
+        success: vec![RequestOp { request: Some(put) }],
+        ..claim::withdrawal(claim, revision)
+    }
 }
 
 fn put_request(key: &[u8], value: &[u8], lease: i64) -> PutRequest {
@@ -431,6 +551,29 @@ impl fmt::Display for Op {
             Op::Compact { revision, physical } => {
                 let how = if *physical { " physically" } else { "" };
                 write!(f, "compact {revision}{how}")
+            }
+            Op::Recall {
+                key,
+                end,
+                revision,
+                to,
+                value,
+            } => {
+                let (key, end, to, value) = (text(key), text(end), text(to), text(value));
+                write!(f, "read [{key}, {end}) @{revision} and put {to}={value}")
+            }
+            Op::Stake { name, lease, .. } => write!(f, "claim {} with lease {lease}", text(name)),
+            Op::Withdraw { claim, revision } => {
+                write!(f, "withdraw the claim {}@{revision}", text(claim))
+            }
+            Op::Mark {
+                claim,
+                revision,
+                key,
+                value,
+            } => {
+                let (claim, key, value) = (text(claim), text(key), text(value));
+                write!(f, "if the claim is {claim}@{revision} put {key}={value}")
             }
             Op::Grant { id, ttl_seconds } => write!(f, "grant lease {id} for {ttl_seconds}s"),
             Op::Revoke { id } => write!(f, "revoke lease {id}"),

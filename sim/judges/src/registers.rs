@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Failure;
 use super::sweep::is_single_key_read;
 use crate::history::{Ending, Record};
-use crate::model::Op;
+use crate::model::{Keys, Op};
 
 /// Keys that begin with this are touched by single-key puts, deletes and reads alone.
 pub const PREFIX: &[u8] = b"b/";
@@ -35,8 +35,11 @@ enum Kind {
     Read(Option<usize>),
 }
 
-/// Judges every register; answers how many keys were decided.
-pub fn judge(history: &[Record]) -> Result<u64, Failure> {
+/// Judges every register of a history that began with these keys; answers how many were decided.
+///
+/// # Errors
+/// When no order explains what clients saw.
+pub fn judge(history: &[Record], keys_at_first: &Keys) -> Result<u64, Failure> {
     let mut keys: BTreeMap<&[u8], Vec<&Record>> = BTreeMap::new();
     for record in history {
         let key = match &record.op {
@@ -53,7 +56,9 @@ pub fn judge(history: &[Record]) -> Result<u64, Failure> {
     }
     let mut decided = 0;
     for (key, records) in keys {
-        match linearizable(&steps(&records)) {
+        let at_first = keys_at_first.get(key).map(|kv| kv.value.as_slice());
+        let (steps, value) = steps(&records, at_first);
+        match linearizable(&steps, value) {
             Some(true) => decided += 1,
             Some(false) => {
                 let story = format!(
@@ -69,8 +74,10 @@ pub fn judge(history: &[Record]) -> Result<u64, Failure> {
     Ok(decided)
 }
 
-fn steps(records: &[&Record]) -> Vec<Step> {
+/// The operations in order, and the number of the value that there was before.
+fn steps(records: &[&Record], at_first: Option<&[u8]>) -> (Vec<Step>, Option<usize>) {
     let mut values: BTreeMap<&[u8], usize> = BTreeMap::new();
+    let first = at_first.map(|value| *values.entry(value).or_insert(0));
     for record in records {
         if let Some(value) = record.op.own_value() {
             let number = values.len();
@@ -116,13 +123,13 @@ fn steps(records: &[&Record]) -> Vec<Step> {
         }
         steps.retain(|step| step.ended.is_some() || matches!(step.kind, Kind::Write(_)));
     }
-    steps
+    (steps, first)
 }
 
-/// Whether there is an order; none if the search was given up.
-fn linearizable(steps: &[Step]) -> Option<bool> {
+/// Whether there is an order that begins with a value; none if the search was given up.
+fn linearizable(steps: &[Step], value: Option<usize>) -> Option<bool> {
     let mut tried: BTreeSet<(Vec<u64>, Option<usize>)> = BTreeSet::new();
-    let first = (vec![0; steps.len().div_ceil(64)], None);
+    let first = (vec![0; steps.len().div_ceil(64)], value);
     let mut stack = vec![first];
     while let Some((done, value)) = stack.pop() {
         let is_done = |number: usize| done[number / 64] >> (number % 64) & 1 == 1;
@@ -167,16 +174,16 @@ mod tests {
     fn a_read_of_an_old_value_after_a_write_that_ended_has_no_order() {
         let write = step(1, 2, Kind::Write(Some(0)));
         assert_eq!(
-            linearizable(&[write, step(3, 4, Kind::Read(None))]),
+            linearizable(&[write, step(3, 4, Kind::Read(None))], None),
             Some(false)
         );
         assert_eq!(
-            linearizable(&[write, step(3, 4, Kind::Read(Some(0)))]),
+            linearizable(&[write, step(3, 4, Kind::Read(Some(0)))], None),
             Some(true)
         );
         let overlapping = step(1, 5, Kind::Write(Some(0)));
         assert_eq!(
-            linearizable(&[overlapping, step(3, 4, Kind::Read(None))]),
+            linearizable(&[overlapping, step(3, 4, Kind::Read(None))], None),
             Some(true)
         );
     }
@@ -189,7 +196,7 @@ mod tests {
             step(2, 3, Kind::Read(Some(0))),
             step(4, 5, Kind::Read(None)),
         ];
-        assert_eq!(linearizable(&new_then_old), Some(false));
+        assert_eq!(linearizable(&new_then_old, None), Some(false));
     }
 
     #[test]
@@ -203,15 +210,24 @@ mod tests {
             step(5, 6, Kind::Read(None)),
             step(7, 8, Kind::Read(Some(0))),
         ];
-        assert_eq!(linearizable(&late), Some(true));
-        assert_eq!(linearizable(&late[..2]), Some(true));
+        assert_eq!(linearizable(&late, None), Some(true));
+        assert_eq!(linearizable(&late[..2], None), Some(true));
         let twice = [
             unknown,
             step(2, 3, Kind::Read(Some(0))),
             step(4, 5, Kind::Write(None)),
             step(6, 7, Kind::Read(Some(0))),
         ];
-        assert_eq!(linearizable(&twice), Some(false));
+        assert_eq!(linearizable(&twice, None), Some(false));
+    }
+
+    #[test]
+    fn what_was_there_before_may_be_read_until_it_is_written_over() {
+        let read = step(1, 2, Kind::Read(Some(0)));
+        assert_eq!(linearizable(&[read], Some(0)), Some(true));
+        let write = step(1, 2, Kind::Write(None));
+        let late = step(3, 4, Kind::Read(Some(0)));
+        assert_eq!(linearizable(&[write, late], Some(0)), Some(false));
     }
 
     #[test]
@@ -220,6 +236,6 @@ mod tests {
             (0..40_u8).map(|number| step(number.into(), 1000, Kind::Write(Some(number.into()))));
         let mut steps: Vec<Step> = writes.collect();
         steps.push(step(2000, 2001, Kind::Read(Some(77))));
-        assert_eq!(linearizable(&steps), None);
+        assert_eq!(linearizable(&steps, None), None);
     }
 }

@@ -23,6 +23,11 @@ pub struct States {
 const ENTRIES: u64 = 32;
 
 impl States {
+    /// Forgets all that was seen.
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+
     /// Compares what is shown now; `before` is what the same life showed before.
     pub fn compare(&mut self, before: &Shown, published: &Published) -> Result<(), Failure> {
         let view = &published.view;

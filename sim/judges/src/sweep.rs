@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use metastore_core::kv_error::KvError;
 use metastore_core::output::{Outcome, Refusal};
-use metastore_proto::etcdserverpb::RangeResponse;
 use metastore_proto::etcdserverpb::response_op::Response;
+use metastore_proto::etcdserverpb::{RangeResponse, TxnResponse};
 
 use super::Failure;
 use super::chronicle::Chronicle;
@@ -19,7 +19,7 @@ use crate::model::{Effect, Op, read};
 
 /// Judges the whole history. Answers which revisions were the end of a lease that no client asked for.
 pub fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<Vec<LeaseEnd>, Failure> {
-    let floors = Floors::of(history);
+    let floors = Floors::of(history, chronicle.base());
     let compactions: Vec<&Record> = history
         .iter()
         .filter(|record| matches!(record.op, Op::Compact { .. }))
@@ -31,7 +31,7 @@ pub fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<Vec<LeaseEnd>,
         };
         let floor = floors.at(record.begun);
         if let Ending::Refused(Refusal::Kv(error)) | Ending::Read(Err(error)) = ending {
-            refused(&compactions, record, *ended, *error, floor)?;
+            refused(&compactions, record, *ended, *error, floor, chronicle)?;
         }
         let Some(revision) = ending.revision() else {
             continue;
@@ -53,6 +53,10 @@ pub fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<Vec<LeaseEnd>,
         if revision < floor && !serializable {
             let why = format!("an operation that had ended before saw revision {floor}");
             return Err(wrong("linearizable", record, &why));
+        }
+        if serializable && revision < chronicle.base() {
+            // A member that has yet to catch up shows what was forgotten.
+            continue;
         }
         let changed = answered(&compactions, record, ending, chronicle)?;
         if changed {
@@ -76,16 +80,18 @@ pub fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<Vec<LeaseEnd>,
 struct Floors(BTreeMap<u64, i64>);
 
 impl Floors {
-    fn of(history: &[Record]) -> Self {
+    /// All that was seen before the history is `base`.
+    fn of(history: &[Record], base: i64) -> Self {
         let mut ends = BTreeMap::new();
         for (ended, ending) in history.iter().filter_map(|record| record.ended.as_ref()) {
             ends.extend(ending.revision().map(|revision| (ended.ordinal, revision)));
         }
-        let mut newest = 1;
+        let mut newest = base;
         for revision in ends.values_mut() {
             newest = newest.max(*revision);
             *revision = newest;
         }
+        ends.insert(0, base);
         Self(ends)
     }
 
@@ -134,6 +140,9 @@ fn answered(
                 Some(Response::ResponseDeleteRange(response)) => response.deleted,
                 _ => 0,
             });
+            if let Some(read) = recalled(response) {
+                read_answered(compactions, record, read, revision, chronicle)?;
+            }
             (response.succeeded, deleted.sum(), response.succeeded)
         }
         _ => return Err(wrong("answers", record, "an answer of another kind")),
@@ -163,11 +172,16 @@ fn read_answered(
     seen: i64,
     chronicle: &Chronicle,
 ) -> Result<(), Failure> {
-    let Op::Read {
-        key, end, revision, ..
-    } = &record.op
-    else {
-        return Err(wrong("answers", record, "a write answered as a read"));
+    let (key, end, revision) = match &record.op {
+        Op::Read {
+            key, end, revision, ..
+        }
+        | Op::Recall {
+            key, end, revision, ..
+        } => (key, end, revision),
+        // What a claim finds of itself is for the judge of claims to say.
+        Op::Stake { .. } | Op::Txn { .. } => return Ok(()),
+        _ => return Err(wrong("answers", record, "a write answered as a read")),
     };
     let at = if *revision > 0 { *revision } else { seen };
     let keys = chronicle
@@ -199,6 +213,14 @@ fn read_answered(
     }
 }
 
+/// What a transaction read.
+fn recalled(response: &TxnResponse) -> Option<&RangeResponse> {
+    response.responses.iter().find_map(|op| match &op.response {
+        Some(Response::ResponseRange(read)) => Some(read),
+        _ => None,
+    })
+}
+
 /// A refusal by the state must have a reason in the history.
 fn refused(
     compactions: &[&Record],
@@ -206,11 +228,16 @@ fn refused(
     ended: Moment,
     error: KvError,
     floor: i64,
+    chronicle: &Chronicle,
 ) -> Result<(), Failure> {
     let (at, least) = match record.op {
         // Whether the lease may have been gone is for the judge of leases to say.
-        Op::Put { lease, .. } if lease != 0 && error == KvError::LeaseNotFound => return Ok(()),
-        Op::Read { revision, .. } => (revision, revision + 1),
+        Op::Put { lease, .. } | Op::Stake { lease, .. }
+            if lease != 0 && error == KvError::LeaseNotFound =>
+        {
+            return Ok(());
+        }
+        Op::Read { revision, .. } | Op::Recall { revision, .. } => (revision, revision + 1),
         Op::Compact { revision, .. } => (revision, revision),
         _ => {
             return Err(wrong(
@@ -221,11 +248,14 @@ fn refused(
         }
     };
     let explained = match error {
-        KvError::Compacted => compactions.iter().any(|other| {
-            other.begun < ended
-                && other.begun != record.begun
-                && matches!(other.op, Op::Compact { revision, .. } if revision >= least)
-        }),
+        KvError::Compacted => {
+            chronicle.compacted_before(least)
+                || compactions.iter().any(|other| {
+                    other.begun < ended
+                        && other.begun != record.begun
+                        && matches!(other.op, Op::Compact { revision, .. } if revision >= least)
+                })
+        }
         KvError::FutureRevision => {
             at > floor
                 || matches!(
@@ -266,7 +296,7 @@ fn unclaimed(
         .collect();
     let mut claimed = BTreeSet::new();
     let mut ends = Vec::new();
-    for revision in 2..=chronicle.last() {
+    for revision in chronicle.known() {
         if writers.contains_key(&revision) {
             continue;
         }

@@ -2,7 +2,7 @@
 
 use metastore_core::wal::Record;
 
-use super::Disk;
+use super::{Disk, Rot};
 use crate::dice::Dice;
 use crate::plan::DiskError;
 
@@ -118,4 +118,50 @@ fn a_write_that_failed_leaves_what_was_synced_before() {
         // Only what could not be synced may be there as a whole.
         assert_eq!(left.contains(&Some(2)), error == DiskError::Sync);
     }
+}
+
+/// A disk whose log has several segments, with a number of votes.
+fn long_written(seed: u64) -> Disk {
+    let mut disk = disk(seed);
+    for number in 1..20 {
+        if disk.is_full(&vote(number)) {
+            disk.begin_segment();
+            disk.complete_write();
+        }
+        disk.begin_write(&vote(number));
+        disk.complete_write();
+    }
+    disk
+}
+
+#[test]
+fn a_bit_that_flips_in_what_was_written_long_ago_is_refused_by_name() {
+    for seed in 0..300 {
+        let mut disk = long_written(seed);
+        let what = disk.rot(&mut Dice::new(seed, "rot")).expect("old data");
+        let rot = disk.rotten().expect("it is still there");
+        let refused = disk.read_log().expect_err(&what);
+        assert!(refused.starts_with(&rot.to_string()), "{what}: {refused}");
+        assert!(!disk.found().missed_rot, "{what}");
+    }
+}
+
+#[test]
+fn rot_that_nobody_notices_is_told() {
+    let mut disk = long_written(1);
+    disk.rot = Some(Rot::Segment(2));
+    disk.read_log().expect("no bit has flipped");
+    assert!(disk.found().missed_rot);
+    disk.rot = Some(Rot::Segment(200));
+    disk.read_log().expect("no bit has flipped");
+    assert!(!disk.found().missed_rot && !disk.is_rotten());
+}
+
+#[test]
+fn a_log_that_was_closed_in_order_is_known_by_it() {
+    let mut disk = disk(1);
+    disk.begin_write(&vote(1));
+    disk.close();
+    assert_eq!(last_vote(&mut disk), Some(1));
+    assert!(disk.found().closed && !disk.found().torn_tail);
 }

@@ -1,14 +1,21 @@
 //! Clients that fight over a few keys: puts, deletes, guarded swaps, reads of now and then, compactions.
 
 use crate::client::Client;
+use crate::dice::Dice;
 use metastore_judges::model::Op;
 use metastore_judges::registers;
 
 /// Works until faults are over.
 pub(crate) async fn fight(mut client: Client) {
     let compacts = client.number == 1 || client.dice.permille(200);
+    let stream = format!("recalls {}", client.number);
+    let mut recalls = Dice::new(client.cluster.world.seed, &stream);
     while client.goes_on() {
         client.pause().await;
+        if recalls.permille(client.cluster.world.recall_permille) {
+            let op = recall(&mut client, &mut recalls);
+            client.perform(op).await;
+        }
         let op = choose(&mut client, compacts);
         client.perform(op).await;
     }
@@ -23,7 +30,7 @@ fn choose(client: &mut Client, compacts: bool) -> Op {
         }
         40..=54 => swap(client),
         55..=57 if compacts => Op::Compact {
-            revision: older(client),
+            revision: not_long_ago(client),
             physical: client.dice.permille(300),
         },
         55..=69 => register(client),
@@ -49,6 +56,23 @@ fn choose(client: &mut Client, compacts: bool) -> Op {
                 serializable: false,
             }
         }
+    }
+}
+
+/// Reads the past and writes, in one transaction.
+fn recall(client: &mut Client, dice: &mut Dice) -> Op {
+    let back = i64::try_from(dice.between(0, 60)).unwrap_or(0);
+    let key = |dice: &mut Dice| format!("k{:02}", dice.between(1, 4)).into_bytes();
+    Op::Recall {
+        key: key(dice),
+        end: if dice.permille(500) {
+            vec![0]
+        } else {
+            Vec::new()
+        },
+        revision: (client.seen - back).max(client.oldest()),
+        to: key(dice),
+        value: client.mark(),
     }
 }
 
@@ -100,8 +124,15 @@ fn interval(client: &mut Client) -> (Vec<u8>, Vec<u8>) {
     (start, end)
 }
 
+/// A revision to compact at.
+fn not_long_ago(client: &mut Client) -> i64 {
+    let most = client.cluster.world.compaction_back_max;
+    let back = i64::try_from(client.dice.between(0, most)).unwrap_or(0);
+    (client.seen - back).max(client.oldest())
+}
+
 /// A revision that this client knows to exist, rather a recent one.
 fn older(client: &mut Client) -> i64 {
     let back = i64::try_from(client.dice.between(0, 50)).unwrap_or(0);
-    (client.seen - back).max(1)
+    (client.seen - back).max(client.oldest())
 }

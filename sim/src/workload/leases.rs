@@ -6,6 +6,7 @@ use std::time::Duration;
 use madsim::time::sleep;
 
 use crate::client::Client;
+use crate::dice::Dice;
 use metastore_judges::history::Ending;
 use metastore_judges::model::Op;
 
@@ -50,8 +51,37 @@ async fn live(client: &mut Client, id: i64, ttl_seconds: i64) {
     }
     if client.dice.permille(400) {
         client.perform(Op::Revoke { id }).await;
+        renew_in_vain(client, id).await;
     }
 }
+
+/// Sometimes asks once more for a lease that was given back, anywhere.
+async fn renew_in_vain(client: &mut Client, id: i64) {
+    let mut dice = Dice::new(client.cluster.world.seed, &format!("in vain {id}"));
+    if client.goes_on() && dice.permille(400) {
+        let serving = client.cluster.serving();
+        client.member = serving[dice.place(serving.len())];
+        client.perform(Op::Renew { id }).await;
+    }
+}
+
+/// Grants many leases in a row, each with a key, and lets them all run out.
+pub(crate) async fn storm(mut client: Client) {
+    for number in 1..=client.cluster.world.storm_leases {
+        if !client.goes_on() {
+            return;
+        }
+        let id = i64::try_from(client.number * 10_000 + number).unwrap_or(1);
+        let ttl_seconds = STORM_SECONDS;
+        let granted = client.perform(Op::Grant { id, ttl_seconds }).await;
+        if let Ending::Wrote(_) = granted {
+            hang(&mut client, id, 0).await;
+        }
+    }
+}
+
+/// Long enough to grant all of a storm, so that they end under another leader together.
+const STORM_SECONDS: i64 = 6;
 
 async fn hang(client: &mut Client, lease: i64, key: u64) {
     // Below the keys that others delete in intervals; one in four is a key that holders fight over.

@@ -15,6 +15,8 @@ use crate::cluster::{Cluster, Life};
 use crate::driver::Call;
 use crate::machines::Standing;
 use crate::mailbox::Mailbox;
+use crate::sometimes::Situation;
+use crate::trace::now;
 use metastore_judges::history::Ending;
 use metastore_judges::model::Op;
 
@@ -104,7 +106,7 @@ fn leaver(client: &mut Client, everybody: &[u64]) -> u64 {
 }
 
 /// Adds a member under an id that nobody had, and perhaps begins with it; a learner is sometimes to vote at once.
-async fn add(client: &mut Client) {
+pub(crate) async fn add(client: &mut Client) {
     let id = client.cluster.machines.borrow_mut().new_id();
     if client.dice.permille(200) {
         client.cluster.join(id);
@@ -192,6 +194,7 @@ async fn replace(client: &mut Client, id: u64) {
         while client.goes_on() && !take_out(client, id).await {
             sleep(Duration::from_millis(300)).await;
         }
+        cluster.sometimes.saw(Situation::MachineReplaced);
         if client.goes_on() {
             add(client).await;
         }
@@ -210,7 +213,7 @@ pub(crate) async fn take_out(client: &mut Client, id: u64) -> bool {
 }
 
 /// Whether the others go on without this member, whatever becomes of changes whose end nobody knows.
-fn may_be_lost(cluster: &Cluster, id: u64) -> bool {
+pub(crate) fn may_be_lost(cluster: &Cluster, id: u64) -> bool {
     let judges = cluster.judges.borrow();
     let Some(now) = judges.memberships.newest() else {
         return false;
@@ -233,13 +236,17 @@ pub(crate) async fn publish(cluster: Rc<Cluster>, life: Rc<Life>) {
         let answer = Mailbox::new();
         let publication = Op::Publish { id: life.id };
         life.inbox.push(Call::Client(publication, answer.clone()));
-        if let Ending::Wrote(_) = answer.recv().await {
+        // A life that ends before it has looked answers nobody.
+        let ending = answer.recv_until(Some(now() + PATIENCE)).await;
+        if let Some(Ending::Wrote(_)) = ending {
             return;
         }
         sleep(Duration::from_millis(500)).await;
     }
 }
 
+/// Longer than a member lets any request wait.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The most members that a cluster is brought to.
 const MEMBERS_MAX: usize = 7;
 /// Every tenth of a second, for longer than a change waits for its end.

@@ -6,27 +6,48 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use madsim::time::{sleep, timeout};
-use metastore_core::watch::{Response, StreamKey};
+use metastore_core::watch::{Ended, Response, StreamKey};
 use metastore_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchResponse};
 use prost::Message as _;
 
 use crate::client::Client;
 use crate::cluster::{Life, bump};
+use crate::noticing;
 use crate::plant::Plant;
 use crate::trace::now;
-use crate::watching::Gone;
 use metastore_judges::watches::{Stretch, resume_at};
 
 /// Watches until everything is at rest.
 pub(crate) async fn watch(mut client: Client) {
     let mut create = interval(&mut client);
+    if create.start_revision > 0 && client.oldest() > 1 {
+        create.start_revision = client.oldest() + 1;
+    }
     while !client.cluster.at_rest.get() {
         client.go_anywhere();
         let Some(life) = client.cluster.life(client.member) else {
             sleep(Duration::from_millis(50)).await;
             continue;
         };
+        let newest = Arc::clone(&life.published.borrow());
+        noticing::watches(&client.cluster, client.number, &life, &newest);
+        let began_at = newest.view.revision();
         let stretch = follow(&mut client, &life, &create).await;
+        let at = |it: &WatchResponse| {
+            it.events
+                .last()
+                .and_then(|event| event.kv.as_ref())
+                .map_or(0, |kv| kv.mod_revision)
+        };
+        let last = stretch.responses.iter().map(at).max();
+        let ended = stretch.responses.last();
+        let compacted = ended.map_or(0, |last| last.compact_revision);
+        noticing::hears(
+            &client.cluster,
+            &create,
+            began_at,
+            (last.unwrap_or(0), compacted),
+        );
         create.start_revision = resume_at(&create, &stretch.responses);
         client.cluster.stretches.borrow_mut().push(stretch);
     }
@@ -36,10 +57,8 @@ pub(crate) async fn watch(mut client: Client) {
 async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateRequest) -> Stretch {
     let cluster = Rc::clone(&client.cluster);
     let (number, id) = (client.number, life.id);
-    let newest = Arc::clone(&life.published.borrow());
-    let stream = life.watches.open(&newest);
-    life.watches
-        .create(&newest, life.clock.at(now()), stream, create);
+    let stream = life.watches.open();
+    life.watches.create(life.clock.at(now()), stream, create);
     cluster.trace.detail(format_args!(
         "client {number} watches on m{id} from revision {}",
         create.start_revision
@@ -52,15 +71,18 @@ async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateReques
         to_the_end: false,
     };
     let enough = now() + Duration::from_millis(client.dice.between(100, 10_000));
-    let slow = client.dice.permille(200);
+    let slow = client.dice.permille(cluster.world.slow_permille);
     loop {
+        if let Err(failure) = life.watches.is_bounded(stream) {
+            cluster.fail(failure);
+        }
         let heard = timeout(GLANCE, next(life, stream)).await;
         match heard {
-            Ok(Err(Gone)) => return stretch,
+            Ok(Err(Ended)) => return stretch,
             Ok(Ok(response)) => {
                 let response = decoded(&response);
                 let ended = response.canceled;
-                hear(client, &mut stretch, response);
+                hear(client, &mut stretch.responses, response);
                 if ended {
                     break;
                 }
@@ -79,15 +101,15 @@ async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateReques
             sleep(Duration::from_millis(client.dice.between(1, 300))).await;
         }
         if life.alive.get() && client.dice.permille(20) {
-            let newest = Arc::clone(&life.published.borrow());
-            life.watches.request_progress(&newest, stream);
+            life.watches.request_progress(stream);
         }
     }
     life.watches.close(stream);
     stretch
 }
 
-fn hear(client: &Client, stretch: &mut Stretch, response: WatchResponse) {
+/// Writes down what was heard.
+pub(crate) fn hear(client: &Client, responses: &mut Vec<WatchResponse>, response: WatchResponse) {
     let counts = &client.cluster.counts;
     if !response.events.is_empty() {
         bump(&counts.events);
@@ -96,19 +118,17 @@ fn hear(client: &Client, stretch: &mut Stretch, response: WatchResponse) {
             return;
         }
     }
-    stretch.responses.push(response);
+    responses.push(response);
 }
 
-async fn next(life: &Life, stream: StreamKey) -> Result<Response, Gone> {
-    poll_fn(|cx| {
-        let newest = Arc::clone(&life.published.borrow());
-        life.watches.poll_next(&newest, stream, cx)
-    })
-    .await
+/// What a stream of a life says next.
+pub(crate) async fn next(life: &Life, stream: StreamKey) -> Result<Response, Ended> {
+    let next = poll_fn(|cx| life.watches.poll_next(stream, cx)).await;
+    next.map(|(response, _)| response)
 }
 
 /// As a client reads it off the wire.
-fn decoded(response: &Response) -> WatchResponse {
+pub(crate) fn decoded(response: &Response) -> WatchResponse {
     let stamp = ResponseHeader::default();
     let mut bytes = Vec::with_capacity(response.encoded_len(&stamp));
     response.encode(&stamp, &mut bytes);

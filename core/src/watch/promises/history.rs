@@ -8,9 +8,11 @@ use metastore_proto::mvccpb::{Event, KeyValue};
 use crate::mvcc::Change;
 
 /// What really happened, kept for ever; compactions are noted but take nothing away.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct History {
-    /// The events of revision 2, of revision 3, and so on.
+    /// The revision before the first that is known.
+    before: i64,
+    /// The events of the revisions after it, in order.
     revisions: Vec<Vec<Event>>,
     /// The keys after the last revision.
     keys: BTreeMap<Vec<u8>, KeyValue>,
@@ -20,7 +22,18 @@ pub struct History {
 impl History {
     /// The history of an empty store, at revision 1.
     pub fn new() -> Self {
-        History::default()
+        History::after(FIRST_REVISION, [])
+    }
+
+    /// A history of which only what comes after `revision` is known, and the keys there.
+    pub fn after(revision: i64, keys: impl IntoIterator<Item = KeyValue>) -> Self {
+        let keys = keys.into_iter().map(|kv| (kv.key.clone(), kv));
+        History {
+            before: revision,
+            revisions: Vec::new(),
+            keys: keys.collect(),
+            compactions: Vec::new(),
+        }
     }
 
     /// Adds one revision with its changes in the order they were executed, and returns its number.
@@ -64,9 +77,9 @@ impl History {
         self.compactions.push(revision);
     }
 
-    /// The newest revision; 1 when nothing was committed.
+    /// The newest revision; without any that is known, the one that it comes after.
     pub fn revision(&self) -> i64 {
-        FIRST_REVISION + i64::try_from(self.revisions.len()).expect("revisions are counted in i64")
+        self.before + i64::try_from(self.revisions.len()).expect("revisions are counted in i64")
     }
 
     /// The newest compact revision; -1 without any compaction.
@@ -81,7 +94,7 @@ impl History {
 
     /// The events of one revision with their previous records; none for a revision that was not committed.
     pub fn events(&self, revision: i64) -> &[Event] {
-        let index = usize::try_from(revision - FIRST_REVISION - 1).ok();
+        let index = usize::try_from(revision - self.before - 1).ok();
         let events = index.and_then(|index| self.revisions.get(index));
         events.map_or(&[], Vec::as_slice)
     }
@@ -109,6 +122,12 @@ impl History {
             kv: Some(kv),
             prev_kv,
         }
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        History::new()
     }
 }
 

@@ -47,7 +47,7 @@ fn end_at(seconds: u64) -> LeaseEnd {
 }
 
 fn verdict(history: &[Record], ends: &[LeaseEnd]) -> Result<(), &'static str> {
-    judge(history, &Chronicle::default(), ends).map_err(|failure| failure.judge)
+    judge(history, &Chronicle::default(), ends, CLOCK_RATE_PPM_MAX).map_err(|failure| failure.judge)
 }
 
 #[test]
@@ -115,4 +115,34 @@ fn the_end_of_a_lease_takes_all_its_keys_and_no_other() {
     assert_eq!(lease_ended_by(&gone(&["b"]), &before), None);
     assert_eq!(all_ended(&before).map_err(|it| it.judge), Err("leases"));
     assert_eq!(all_ended(&Keys::new()), Ok(()));
+}
+
+#[test]
+fn a_lease_whose_end_was_seen_is_not_renewed_afterwards() {
+    let mut history = granted_and_renewed();
+    let renewed = Ending::Renewed { ttl_seconds: 10 };
+    history.push(record(Op::Renew { id: 7 }, 20, 21, renewed));
+    assert_eq!(verdict(&history, &[end_at(21)]), Ok(()));
+    assert_eq!(verdict(&history, &[end_at(19)]), Err("leases"));
+    let gone = Ending::Renewed { ttl_seconds: 0 };
+    history.insert(2, record(Op::Renew { id: 7 }, 18, 19, gone));
+    assert_eq!(verdict(&history, &[]), Err("leases"));
+}
+
+#[test]
+fn a_lease_that_outlives_its_time_by_far_is_late() {
+    let mut keys = Keys::new();
+    let kv = KeyValue {
+        lease: 7,
+        ..KeyValue::default()
+    };
+    keys.insert(Rc::from(&b"k"[..]), Rc::new(kv));
+    let verdict = |term_began, now| {
+        let [term_began, now] = [term_began, now].map(Duration::from_secs);
+        let judged = none_late(&keys, &granted_and_renewed(), term_began, now, 0);
+        judged.map_err(|failure| failure.judge)
+    };
+    assert_eq!(verdict(5, 22), Ok(()));
+    assert_eq!(verdict(5, 23), Err("leases"));
+    assert_eq!(verdict(15, 28), Ok(()));
 }
