@@ -22,6 +22,7 @@ use crate::raft::outbox::{Outbox, SharedOutbox};
 use crate::raft::proposer;
 use crate::raft::receiving::Assembly;
 use crate::raft::retention::SharedRetention;
+use crate::raft::spoiling::spoilt;
 use crate::raft::trimmer::Trimmer;
 use crate::raft::types::{Peer, Raft};
 
@@ -39,7 +40,6 @@ mod reading;
 mod receiving;
 mod reconfiguring;
 mod settings;
-mod spoiling;
 mod standing;
 mod sweeping;
 mod transferring;
@@ -54,7 +54,6 @@ use leasing::Asks;
 use publishing::first_published;
 use reading::Barriers;
 use reconfiguring::Changes;
-use spoiling::spoilt;
 use standing::Standing;
 use transferring::Transfers;
 

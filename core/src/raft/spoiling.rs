@@ -3,13 +3,13 @@
 use metastore_proto::etcdserverpb::TxnRequest;
 use openraft::EntryPayload;
 
+use super::log_store::RecoveredLog;
+use super::machine::Replica;
 use crate::command::{Command, Request};
 use crate::plant::{Plant, Planted};
-use crate::raft::RecoveredLog;
-use crate::raft::machine::Replica;
 
 /// As they were recovered, unless something is planted.
-pub(super) fn spoilt(
+pub(crate) fn spoilt(
     planted: Planted,
     mut replica: Replica,
     mut log: RecoveredLog,
