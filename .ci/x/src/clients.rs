@@ -1,6 +1,7 @@
 //! The suites of real clients, run against a server of ours, and what may fail in them.
 
 mod crate_suite;
+mod joiner;
 mod node_suite;
 mod python_suite;
 mod server;

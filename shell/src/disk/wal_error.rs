@@ -90,6 +90,8 @@ impl WalError {
 fn advice(source: &io::Error) -> &'static str {
     if out_of_space(source) {
         "; free space on this file system and start the member again"
+    } else if source.kind() == io::ErrorKind::FileTooLarge {
+        "; raise the limit on the size of files (ulimit -f) and start the member again"
     } else {
         ""
     }

@@ -31,6 +31,8 @@ pub(crate) struct ServerProcess {
     advertised_peer_url: Option<String>,
     /// `name=url,…` and whether that cluster is new or existing; this member alone if not set.
     cluster: Option<(String, &'static str)>,
+    /// No file that it writes may be longer, in bytes.
+    file_size_max: Option<u64>,
     starts: u32,
     child: Option<Child>,
 }
@@ -61,6 +63,7 @@ impl ServerProcess {
             peer_port,
             advertised_peer_url: None,
             cluster: None,
+            file_size_max: None,
             starts: 0,
             child: None,
         }
@@ -87,6 +90,11 @@ impl ServerProcess {
     /// From its next start on it has these flags, and no others, beside the usual ones.
     pub(crate) fn set_extra_flags(&mut self, extra_flags: &[&str]) {
         self.extra_flags = extra_flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
+    /// From its next start on its disk takes no file longer than this, or of any length again.
+    pub(crate) fn limit_file_size(&mut self, bytes: Option<u64>) {
+        self.file_size_max = bytes;
     }
 
     /// Removes everything this member knew.
@@ -242,6 +250,9 @@ impl ServerProcess {
             .arg(format!("--initial-cluster-state={state}"))
             .args(&self.extra_flags);
         die_with_the_test(&mut command);
+        if let Some(bytes) = self.file_size_max {
+            limit_file_size(&mut command, bytes);
+        }
         command
     }
 
@@ -326,6 +337,26 @@ pub(crate) fn die_with_the_test(command: &mut Command) {
     unsafe {
         command.pre_exec(|| {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+}
+
+/// A write beyond this length of a file fails, as on a full disk; the signal that would end the process is ignored.
+fn limit_file_size(command: &mut Command, bytes: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: bytes,
+    };
+    // SAFETY: both calls are async-signal-safe and touch no memory of the parent.
+    unsafe {
+        command.pre_exec(move || {
+            let ignored = libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            if ignored == libc::SIG_ERR
+                || libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) != 0
+            {
                 return Err(std::io::Error::last_os_error());
             }
             Ok(())

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use metastore_proto::etcdserverpb::{PutRequest, RangeRequest, StatusRequest, StatusResponse};
+use metastore_proto::etcdserverpb::{
+    MoveLeaderRequest, PutRequest, RangeRequest, StatusRequest, StatusResponse,
+};
 use tonic::Status;
 
 use super::{connection::Connection, server_process::ServerProcess};
@@ -74,6 +76,19 @@ impl Several {
             assert!(Instant::now() < deadline, "nobody leads");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Has one of the members hand leadership over to another, and waits for that.
+    pub(crate) async fn move_leader(&self, from: usize, to: usize) {
+        let header = status(&self.members[to]).await.expect("a status").header;
+        let target_id = header.expect("a header").member_id;
+        let leader = Connection::open(self.members[from].client_address()).await;
+        let mut maintenance = leader.expect("the leader is there").maintenance;
+        let moved = maintenance
+            .move_leader(MoveLeaderRequest { target_id })
+            .await;
+        assert!(moved.is_ok(), "{moved:?}");
+        assert_eq!(self.leader().await, to);
     }
 
     /// Writes through any member that takes it until one does, and tells how long that took.

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Place;
+use super::joiner::Joiner;
 use super::server::Server;
 use super::verdict::Ended;
 use crate::command::{Child, Failure, Outcome};
@@ -26,12 +27,19 @@ pub(super) fn run(place: &Place) -> Result<Vec<Ended>, Failure> {
             let server = Server::start(&place.program, &place.built.join("server"), FLAGS)?;
             let endpoint = server.address().to_string();
             add_root(&etcdctl, &endpoint);
-            let outcome = Child::new("timeout", TEST_SECONDS)
+            let mut test = Child::new("timeout", TEST_SECONDS)
                 .argument(tests.clone())
                 .arguments(&["--include-ignored".to_owned(), "--exact".to_owned()])
                 .argument(name)
-                .variable(ENDPOINT, endpoint)
-                .run();
+                .variable(ENDPOINT, endpoint);
+            let mut joiner = None;
+            if name == JOINED {
+                let joins = Joiner::start(&place.program, &place.built.join("joiner"), &server)?;
+                test = test.variable(NODE4, joins.peer_url());
+                joiner = Some(joins);
+            }
+            let outcome = test.run();
+            drop(joiner);
             ended.push(Ended {
                 name: format!("{target}::{name}"),
                 passed: outcome.is_ok(),
@@ -45,7 +53,8 @@ pub(super) fn run(place: &Place) -> Result<Vec<Ended>, Failure> {
 fn sources(place: &Place) -> Result<PathBuf, Failure> {
     let folder = place.built.join(format!("{CRATE}-{VERSION}"));
     let complete = folder.join("ready-to-build");
-    if complete.is_file() {
+    let edits = format!("{EDITS:?}");
+    if fs::read_to_string(&complete).is_ok_and(|made| made == edits) {
         return Ok(folder);
     }
     let published = fetch(place)?;
@@ -57,7 +66,7 @@ fn sources(place: &Place) -> Result<PathBuf, Failure> {
     for (file, edits) in EDITS {
         edit(&folder.join(file), edits)?;
     }
-    write(&complete, "")?;
+    write(&complete, &edits)?;
     Ok(folder)
 }
 
@@ -161,6 +170,9 @@ const FLAGS: &[&str] = &["--auth-token-ttl=2", "--max-request-bytes=10240"];
 const TEST_SECONDS: &str = "45";
 /// The variable that tells a test where the server is.
 const ENDPOINT: &str = "METASTORE_CLIENTS_ENDPOINT";
+/// The test that adds a member, and the variable that tells it where that one is.
+const JOINED: &str = "test_cluster";
+const NODE4: &str = "METASTORE_CLIENTS_NODE4";
 /// The crate is no member of our workspace, and its tests know one fixed port.
 const EDITS: &[(&str, &[(&str, &str)])] = &[
     (
@@ -180,7 +192,13 @@ const EDITS: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "tests/client.rs",
-        &[("(DEFAULT_TEST_ENDPOINT)", "(*DEFAULT_TEST_ENDPOINT)")],
+        &[
+            ("(DEFAULT_TEST_ENDPOINT)", "(*DEFAULT_TEST_ENDPOINT)"),
+            (
+                "let node4 = \"http://node4:2380\";",
+                "let node4 = std::env::var(\"METASTORE_CLIENTS_NODE4\").unwrap();",
+            ),
+        ],
     ),
 ];
 

@@ -23,6 +23,7 @@ pub(super) fn program() -> Result<PathBuf, Failure> {
 pub(super) struct Server {
     process: Process,
     address: SocketAddr,
+    peer: SocketAddr,
     log: PathBuf,
 }
 
@@ -48,6 +49,7 @@ impl Server {
         let mut server = Self {
             process,
             address: client,
+            peer,
             log,
         };
         server.wait_until_healthy()?;
@@ -56,6 +58,11 @@ impl Server {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where other members reach it.
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
     }
 
     fn wait_until_healthy(&mut self) -> Result<(), Failure> {
@@ -80,15 +87,20 @@ impl Drop for Server {
     }
 }
 
-fn command(program: &Path, folder: &Path, client: SocketAddr, peer: SocketAddr) -> Command {
+/// The program without the settings of the caller, which are not those of the suite.
+pub(super) fn blank(program: &Path) -> Command {
     let mut command = Command::new(program);
-    // Settings of the caller are not those of the suite.
     for (name, _) in std::env::vars_os() {
         let shown = name.to_string_lossy();
         if shown.starts_with("ETCD") || shown.starts_with("METASTORE") {
             command.env_remove(&name);
         }
     }
+    command
+}
+
+fn command(program: &Path, folder: &Path, client: SocketAddr, peer: SocketAddr) -> Command {
+    let mut command = blank(program);
     command
         .arg("--name=one")
         .arg(format!("--data-dir={}", folder.join("data").display()))
@@ -101,7 +113,7 @@ fn command(program: &Path, folder: &Path, client: SocketAddr, peer: SocketAddr) 
 }
 
 /// Two addresses nobody listens on now. Both are held until both are known, so they differ.
-fn free_addresses() -> std::io::Result<[SocketAddr; 2]> {
+pub(super) fn free_addresses() -> std::io::Result<[SocketAddr; 2]> {
     let any = (Ipv4Addr::LOCALHOST, 0);
     let (first, second) = (TcpListener::bind(any)?, TcpListener::bind(any)?);
     Ok([first.local_addr()?, second.local_addr()?])
