@@ -71,6 +71,11 @@ mod workload;
 #[cfg(madsim)]
 mod world;
 
+/// Runs spend much of their time on asking for memory and giving it back.
+#[cfg(madsim)]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[cfg(madsim)]
 fn main() -> std::process::ExitCode {
     command_line::main()

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use madsim::runtime::Handle;
 use madsim::time::sleep;
 
 use crate::cluster::Cluster;
@@ -39,6 +40,9 @@ pub(crate) fn begin_next(cluster: &Rc<Cluster>) {
     cluster.streams.borrow_mut().clear();
     cluster.looks.borrow_mut().clear();
     cluster.tenures.borrow_mut().clear();
+    // The runtime remembers each task that ever was until it is asked how many there are.
+    let tasks = Handle::current().metrics().num_tasks();
+    assert!(tasks < TASKS_MAX, "{tasks} tasks are left of a round");
     let round = cluster.round.get() + 1;
     cluster.round.set(round);
     cluster.round_began.set(now());
@@ -84,5 +88,7 @@ fn scrap(cluster: &Rc<Cluster>) {
     }
 }
 
+/// Far more than the lives of all members have, with the letters under way.
+const TASKS_MAX: usize = 10_000;
 /// Longer than any client waits for an answer, and any watcher for rest.
 const PATIENCE: Duration = Duration::from_secs(15);

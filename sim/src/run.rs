@@ -1,5 +1,6 @@
 //! One seed from its beginning to its verdict: an act in which anything may break, and an act in which all must heal.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::rc::Rc;
@@ -7,7 +8,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use madsim::Config;
-use madsim::runtime::Runtime;
+use madsim::runtime::{Handle, Runtime};
 use madsim::time::sleep;
 
 use crate::client::Client;
@@ -32,7 +33,7 @@ pub(crate) fn run(world: World, full_trace: bool, replay: &str) -> bool {
     remember_panics();
     let runtime = Runtime::with_seed_and_config(world.seed, Config::default());
     let acts = catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(acts(Rc::clone(&cluster)))
+        runtime.block_on(begin(Rc::clone(&cluster)))
     }));
     let (time, verdict) = acts.unwrap_or_else(|_| {
         let panic = PANIC.lock().ok().and_then(|panic| panic.clone());
@@ -117,7 +118,27 @@ fn commit() -> String {
     }
 }
 
-async fn acts(cluster: Rc<Cluster>) -> (Duration, Result<(), Failure>) {
+/// Begins the acts. Those of a long run go on a node of their own: of the main one the runtime never forgets a task, and
+/// each letter is one.
+async fn begin(cluster: Rc<Cluster>) -> Verdict {
+    if cluster.world.lasts.is_zero() {
+        return acts(cluster).await;
+    }
+    let verdict = Mailbox::new();
+    STAGE.set(Some((cluster, verdict.clone())));
+    let runtime = Handle::current();
+    let node = runtime.create_node();
+    // The runtime hands tasks to a node only by way of what could be sent to another thread.
+    let _node = node
+        .init(|| async {
+            let (cluster, verdict) = STAGE.take().expect("one run has one stage");
+            verdict.push(acts(cluster).await);
+        })
+        .build();
+    verdict.recv().await
+}
+
+async fn acts(cluster: Rc<Cluster>) -> Verdict {
     loop {
         let verdict = round(&cluster).await;
         if verdict.is_err() || now() >= cluster.world.lasts {
@@ -335,6 +356,14 @@ fn remember_panics() {
             first.get_or_insert_with(|| (now(), panic.to_string()));
         }
     }));
+}
+
+/// When a run ended, and how.
+type Verdict = (Duration, Result<(), Failure>);
+
+thread_local! {
+    /// What a node is to begin with.
+    static STAGE: Cell<Option<(Rc<Cluster>, Mailbox<Verdict>)>> = const { Cell::new(None) };
 }
 
 static PANIC: Mutex<Option<(Duration, String)>> = Mutex::new(None);

@@ -6,6 +6,7 @@
 //! whatever really happened to its key.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use metastore_core::claim::{self, Claim, Place};
@@ -120,7 +121,7 @@ fn marks_grow(chronicle: &Chronicle) -> Result<(), Failure> {
             let text = std::str::from_utf8(&record.value).unwrap_or_default();
             let fence = text.split(' ').next().and_then(|word| word.parse().ok());
             let fence = fence.ok_or_else(|| wrong(format!("{text:?} is no mark of an owner")))?;
-            let before = newest.insert(key.clone(), fence).unwrap_or(0);
+            let before = newest.insert(Rc::clone(key), fence).unwrap_or(0);
             if fence < before {
                 let key = key.escape_ascii();
                 return Err(wrong(format!(

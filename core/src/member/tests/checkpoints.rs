@@ -76,3 +76,15 @@ fn a_snapshot_is_installed_as_soon_as_the_disk_takes_its_checkpoint() {
     world.confirm_checkpoint(behind, again);
     assert_eq!(world.members[&behind].published().view.revision(), 1001);
 }
+
+#[test]
+fn a_member_that_is_dropped_leaves_nothing_behind() {
+    let mut world = World::new(3);
+    world.pass(Duration::from_secs(3));
+    let member = world.members.remove(&1).expect("it runs");
+    let replica = Rc::downgrade(&member.replica);
+    let outbox = Rc::downgrade(&member.outbox);
+    drop(member);
+    assert!(replica.upgrade().is_none(), "its state");
+    assert!(outbox.upgrade().is_none(), "its letters");
+}

@@ -119,14 +119,20 @@ fn the_end_of_a_lease_takes_all_its_keys_and_no_other() {
 
 #[test]
 fn a_lease_whose_end_was_seen_is_not_renewed_afterwards() {
-    let mut history = granted_and_renewed();
-    let renewed = Ending::Renewed { ttl_seconds: 10 };
-    history.push(record(Op::Renew { id: 7 }, 20, 21, renewed));
-    assert_eq!(verdict(&history, &[end_at(21)]), Ok(()));
-    assert_eq!(verdict(&history, &[end_at(19)]), Err("leases"));
-    let gone = Ending::Renewed { ttl_seconds: 0 };
-    history.insert(2, record(Op::Renew { id: 7 }, 18, 19, gone));
-    assert_eq!(verdict(&history, &[]), Err("leases"));
+    let renewed_at = |seconds| {
+        let mut history = granted_and_renewed();
+        // Nobody knows whether it was given back, or when.
+        history.push(record(Op::Revoke { id: 7 }, 10, 11, Ending::Lost));
+        let gone = Ending::Renewed { ttl_seconds: 0 };
+        history.push(record(Op::Renew { id: 7 }, 12, 13, gone));
+        let renewed = Ending::Renewed { ttl_seconds: 10 };
+        let again = record(Op::Renew { id: 7 }, seconds, seconds + 1, renewed);
+        history.push(again);
+        history
+    };
+    assert_eq!(verdict(&renewed_at(11), &[]), Ok(()));
+    assert_eq!(verdict(&renewed_at(14), &[]), Err("leases"));
+    assert_eq!(verdict(&renewed_at(14)[..4], &[end_at(13)]), Ok(()));
 }
 
 #[test]
