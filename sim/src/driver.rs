@@ -7,7 +7,7 @@ use metastore_core::command::Request;
 use metastore_core::input::{Input, Proposal};
 use metastore_core::lease::{LeaseAnswer, LeaseQuery};
 use metastore_core::member::Member;
-use metastore_core::output::{DiskOp, Output, Refusal};
+use metastore_core::output::{DiskOp, Output, Published, Refusal};
 use metastore_core::quota;
 use metastore_core::raft::PeerMessage;
 use metastore_core::wal::Record;
@@ -59,6 +59,19 @@ pub(crate) struct Examined {
     pub(crate) leader: Option<u64>,
 }
 
+impl Examined {
+    fn of(member: &Member) -> Self {
+        let published = member.published();
+        Self {
+            applied: published.applied,
+            revision: published.view.revision(),
+            state_hash: member.state_hash(),
+            bytes_in_use: published.bytes_in_use,
+            leader: published.leader,
+        }
+    }
+}
+
 /// Runs one life of a member.
 pub(crate) async fn drive(cluster: Rc<Cluster>, life: Rc<Life>, mut member: Member) {
     let mut next_token = 0;
@@ -108,6 +121,21 @@ struct Asked {
     questions: Vec<LeaseQuery>,
     /// What the member takes one by one.
     others: Vec<Input>,
+}
+
+impl Asked {
+    fn put_into(self, inputs: &mut Vec<Input>) {
+        let Asked {
+            proposals,
+            barriers: tokens,
+            questions,
+            others,
+        } = self;
+        inputs.extend((!proposals.is_empty()).then_some(Input::Propose(proposals)));
+        inputs.extend((!questions.is_empty()).then_some(Input::AskLeases(questions)));
+        inputs.extend(others);
+        inputs.extend((!tokens.is_empty()).then_some(Input::Barrier { tokens }));
+    }
 }
 
 /// Confirmations first, because they release answers; then letters; then all proposals and all reads of the step at
@@ -165,28 +193,13 @@ fn inputs(
             }
             Call::Examine(answer) => {
                 member.validate();
-                answer.push(Examined {
-                    applied: member.published().applied,
-                    revision: member.published().view.revision(),
-                    state_hash: member.state_hash(),
-                    bytes_in_use: member.published().bytes_in_use,
-                    leader: member.published().leader,
-                });
+                answer.push(Examined::of(member));
             }
             Call::Nothing => {}
         }
     }
-    let Asked {
-        proposals,
-        barriers: tokens,
-        questions,
-        others,
-    } = asked;
     inputs.extend(letters);
-    inputs.extend((!proposals.is_empty()).then_some(Input::Propose(proposals)));
-    inputs.extend((!questions.is_empty()).then_some(Input::AskLeases(questions)));
-    inputs.extend(others);
-    inputs.extend((!tokens.is_empty()).then_some(Input::Barrier { tokens }));
+    asked.put_into(&mut inputs);
     if inputs.is_empty() {
         inputs.push(Input::Tick);
     }
@@ -323,24 +336,7 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
                 noticing::sends(cluster, (life.id, to), &message);
                 cluster.send(life.id, to, message);
             }
-            Output::Publish(published) => {
-                cluster.trace.detail(format_args!(
-                    "m{} shows entry {} revision {} term {} leader {:?}",
-                    life.id,
-                    published.applied,
-                    published.view.revision(),
-                    published.term,
-                    published.leader
-                ));
-                noticing::publishes(cluster, life, &published, member.leads());
-                cluster.observe(life, &published);
-                if published.applied.is_multiple_of(VALIDATE_EVERY) {
-                    member.validate();
-                }
-                if life.published.show(published) {
-                    life.views.push(());
-                }
-            }
+            Output::Publish(published) => publish(cluster, life, member, published),
             Output::Answer { token, answer } => {
                 end(cluster, life, token, answer.map(Ending::Wrote));
             }
@@ -364,6 +360,25 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
         }
     }
     removed
+}
+
+fn publish(cluster: &Cluster, life: &Life, member: &Member, published: Arc<Published>) {
+    cluster.trace.detail(format_args!(
+        "m{} shows entry {} revision {} term {} leader {:?}",
+        life.id,
+        published.applied,
+        published.view.revision(),
+        published.term,
+        published.leader
+    ));
+    noticing::publishes(cluster, life, &published, member.leads());
+    cluster.observe(life, &published);
+    if published.applied.is_multiple_of(VALIDATE_EVERY) {
+        member.validate();
+    }
+    if life.published.show(published) {
+        life.views.push(());
+    }
 }
 
 /// Shows the judges what a member knows of the membership, where that has changed.

@@ -172,25 +172,12 @@ impl World {
         let mut later = Dice::new(seed, "starts and standstills");
         let start_crash_permille = [0, 50, 300][later.place(3)];
         let standstill_permille = [0, 5, 30][later.place(3)];
-        let mut more = Dice::new(seed, "claims, followers and a quota");
-        let contenders = [0, 0, 0, 3][more.place(4)];
-        let followers = [0, 0, 1][more.place(3)];
-        let resumers = [0, 0, 1][more.place(3)];
-        let quota_bytes = [None, None, None, Some(40_000), Some(15_000)][more.place(5)];
-        let seats = if changers > 0 {
-            members.max(SEATS)
-        } else {
-            members
+        let seats = match changers {
+            0 => members,
+            _ => members.max(SEATS),
         };
         let mut plan = plan::draw(seed, seats, safety_act, faults);
         plan.retain(|fault| !options.without.contains(&fault.number));
-        let mut rare = Dice::new(seed, "clocks and moments");
-        let clock_rate_ppm_max = match rare.place(8) {
-            0 => 20_000,
-            1 => 100_000,
-            _ => CLOCK_RATE_PPM_MAX,
-        };
-        let moments_permille = [0, 0, 100, 400][rare.place(4)];
         let mut world = Self {
             seed,
             plant: options.plant,
@@ -199,12 +186,12 @@ impl World {
             movers: dice.between(0, 2),
             holders: dice.between(0, 2),
             changers,
-            contenders,
-            followers,
-            resumers,
-            quota_bytes,
+            contenders: 0,
+            followers: 0,
+            resumers: 0,
+            quota_bytes: None,
             storm_leases: 0,
-            recall_permille: 30,
+            recall_permille: 0,
             compaction_back_max: 50,
             slow_permille: 200,
             shows: None,
@@ -233,14 +220,8 @@ impl World {
             lasts: Duration::from_secs(3600 * options.hours),
             fixed: options.fixed,
         };
-        if options.plain {
-            (world.contenders, world.followers, world.resumers) = (0, 0, 0);
-            world.quota_bytes = None;
-            world.recall_permille = 0;
-        } else {
-            world.clock_rate_ppm_max = clock_rate_ppm_max;
-            world.moments_permille = moments_permille;
-            world.left_out = LeftOut::draw(seed);
+        if !options.plain {
+            world.draw_more_clients();
             world.draw_more_faults(seats, options);
         }
         for (name, value) in &options.set {
@@ -250,8 +231,26 @@ impl World {
         world
     }
 
+    /// Draws the clients that few worlds have, and what bounds a store.
+    fn draw_more_clients(&mut self) {
+        let mut more = Dice::new(self.seed, "claims, followers and a quota");
+        self.contenders = [0, 0, 0, 3][more.place(4)];
+        self.followers = [0, 0, 1][more.place(3)];
+        self.resumers = [0, 0, 1][more.place(3)];
+        self.quota_bytes = [None, None, None, Some(40_000), Some(15_000)][more.place(5)];
+        self.recall_permille = 30;
+    }
+
     /// Draws the rarer faults, and takes out what this seed does without.
     fn draw_more_faults(&mut self, seats: u64, options: &Options) {
+        let mut rare = Dice::new(self.seed, "clocks and moments");
+        self.clock_rate_ppm_max = match rare.place(8) {
+            0 => 20_000,
+            1 => 100_000,
+            _ => CLOCK_RATE_PPM_MAX,
+        };
+        self.moments_permille = [0, 0, 100, 400][rare.place(4)];
+        self.left_out = LeftOut::draw(self.seed);
         let planned = self.plan.last().map_or(0, |fault| fault.number);
         let planned = planned.max(PLANNED_MAX);
         let more = plan::draw_more(self.seed, seats, self.safety_act, planned);

@@ -291,30 +291,9 @@ impl Op {
             Op::Recall { to, value, .. } => {
                 only_if(true, || vec![put(keys, to, value, 0, revision)])
             }
-            Op::Stake { name, lease, value } => {
-                let key = claim::key(name, *lease);
-                only_if(created(keys, &key) == 0, || {
-                    vec![put(keys, &key, value, *lease, revision)]
-                })
+            Op::Stake { .. } | Op::Withdraw { .. } | Op::Mark { .. } => {
+                self.effect_on_claims(keys, revision)
             }
-            Op::Withdraw {
-                claim,
-                revision: made,
-            } => Effect {
-                succeeded: created(keys, claim) == *made,
-                ..match created(keys, claim) == *made {
-                    true => removal(vec![Rc::from(&claim[..])]),
-                    false => Effect::default(),
-                }
-            },
-            Op::Mark {
-                claim,
-                revision: made,
-                key,
-                value,
-            } => only_if(created(keys, claim) == *made, || {
-                vec![put(keys, key, value, 0, revision)]
-            }),
             Op::Txn {
                 guards,
                 puts,
@@ -342,6 +321,37 @@ impl Op {
                     succeeded: true,
                 }
             }
+        }
+    }
+
+    /// What comes of what is done to claims, and under their guard.
+    fn effect_on_claims(&self, keys: &Keys, revision: i64) -> Effect {
+        match self {
+            Op::Stake { name, lease, value } => {
+                let key = claim::key(name, *lease);
+                only_if(created(keys, &key) == 0, || {
+                    vec![put(keys, &key, value, *lease, revision)]
+                })
+            }
+            Op::Withdraw {
+                claim,
+                revision: made,
+            } => Effect {
+                succeeded: created(keys, claim) == *made,
+                ..match created(keys, claim) == *made {
+                    true => removal(vec![Rc::from(&claim[..])]),
+                    false => Effect::default(),
+                }
+            },
+            Op::Mark {
+                claim,
+                revision: made,
+                key,
+                value,
+            } => only_if(created(keys, claim) == *made, || {
+                vec![put(keys, key, value, 0, revision)]
+            }),
+            _ => Effect::default(),
         }
     }
 
@@ -507,12 +517,37 @@ fn read_request(key: &[u8], end: &[u8], revision: i64) -> RangeRequest {
     }
 }
 
+impl Op {
+    fn tell_of_claims(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Op::Stake { name, lease, .. } => write!(f, "claim {} with lease {lease}", text(name)),
+            Op::Withdraw { claim, revision } => {
+                write!(f, "withdraw the claim {}@{revision}", text(claim))
+            }
+            Op::Mark {
+                claim,
+                revision,
+                key,
+                value,
+            } => {
+                let (claim, key, value) = (text(claim), text(key), text(value));
+                write!(f, "if the claim is {claim}@{revision} put {key}={value}")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Bytes in words, as far as a line has room.
+fn text(bytes: &[u8]) -> String {
+    match bytes.len() {
+        0..=20 => bytes.escape_ascii().to_string(),
+        length => format!("{}…({length} bytes)", bytes[..12].escape_ascii()),
+    }
+}
+
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |bytes: &[u8]| match bytes.len() {
-            0..=20 => bytes.escape_ascii().to_string(),
-            length => format!("{}…({length} bytes)", bytes[..12].escape_ascii()),
-        };
         match self {
             Op::Put { key, value, lease } => {
                 write!(f, "put {}={}", text(key), text(value))?;
@@ -562,19 +597,7 @@ impl fmt::Display for Op {
                 let (key, end, to, value) = (text(key), text(end), text(to), text(value));
                 write!(f, "read [{key}, {end}) @{revision} and put {to}={value}")
             }
-            Op::Stake { name, lease, .. } => write!(f, "claim {} with lease {lease}", text(name)),
-            Op::Withdraw { claim, revision } => {
-                write!(f, "withdraw the claim {}@{revision}", text(claim))
-            }
-            Op::Mark {
-                claim,
-                revision,
-                key,
-                value,
-            } => {
-                let (claim, key, value) = (text(claim), text(key), text(value));
-                write!(f, "if the claim is {claim}@{revision} put {key}={value}")
-            }
+            Op::Stake { .. } | Op::Withdraw { .. } | Op::Mark { .. } => self.tell_of_claims(f),
             Op::Grant { id, ttl_seconds } => write!(f, "grant lease {id} for {ttl_seconds}s"),
             Op::Revoke { id } => write!(f, "revoke lease {id}"),
             Op::Renew { id } => write!(f, "renew lease {id}"),
