@@ -88,6 +88,15 @@ pub(crate) fn named(name: &str) -> Option<&'static Knob> {
     ALL.iter().find(|knob| knob.name == name)
 }
 
+/// The world with the numbers that are asked for.
+pub(crate) fn turned(mut world: World, asked: &[(&'static str, u64)]) -> World {
+    for (name, value) in asked {
+        let knob = named(name).expect("only numbers with a name are asked for");
+        (knob.set)(&mut world, *value);
+    }
+    world
+}
+
 /// What the words `name=7,other=0` ask for; none if they make no sense.
 pub(crate) fn parse(words: &str) -> Option<Vec<(&'static str, u64)>> {
     let asked = words.split(',').map(|word| {

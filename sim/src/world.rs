@@ -224,11 +224,7 @@ impl World {
             world.draw_more_clients();
             world.draw_more_faults(seats, options);
         }
-        for (name, value) in &options.set {
-            let knob = knobs::named(name).expect("only numbers with a name are asked for");
-            (knob.set)(&mut world, *value);
-        }
-        world
+        knobs::turned(world, &options.set)
     }
 
     /// Draws the clients that few worlds have, and what bounds a store.
