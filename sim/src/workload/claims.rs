@@ -233,6 +233,9 @@ async fn reign(client: &mut Client, session: &mut Session, name: &[u8], claim: C
         }
     }
     client.cluster.tenures.borrow_mut()[tenure].until = Some(now());
+    if !client.goes_on() {
+        return;
+    }
     if client.dice.permille(600) {
         let withdraw = Op::Withdraw {
             claim: claim.key,
@@ -246,7 +249,7 @@ async fn reign(client: &mut Client, session: &mut Session, name: &[u8], claim: C
 
 /// Perhaps gives the lease back; otherwise it runs out.
 async fn give_back(client: &mut Client, session: &Session) {
-    if client.dice.permille(300) {
+    if client.goes_on() && client.dice.permille(300) {
         client.perform(Op::Revoke { id: session.lease }).await;
     }
 }

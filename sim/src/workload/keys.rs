@@ -15,6 +15,10 @@ pub(crate) async fn fight(mut client: Client) {
         if recalls.permille(client.cluster.world.recall_permille) {
             let op = recall(&mut client, &mut recalls);
             client.perform(op).await;
+            // Its end may have been long in coming.
+            if !client.goes_on() {
+                return;
+            }
         }
         let op = choose(&mut client, compacts);
         client.perform(op).await;

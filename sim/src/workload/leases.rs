@@ -74,7 +74,9 @@ pub(crate) async fn storm(mut client: Client) {
         let id = i64::try_from(client.number * 10_000 + number).unwrap_or(1);
         let ttl_seconds = STORM_SECONDS;
         let granted = client.perform(Op::Grant { id, ttl_seconds }).await;
-        if let Ending::Wrote(_) = granted {
+        if let Ending::Wrote(_) = granted
+            && client.goes_on()
+        {
             hang(&mut client, id, 0).await;
         }
     }

@@ -1,11 +1,15 @@
 //! Histories the judge must refuse, and the honest one beside each.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use metastore_core::kv_error::KvError;
 use metastore_core::mvcc::{Changes, Store};
 use metastore_core::output::{Outcome, Refusal};
-use metastore_proto::etcdserverpb::{PutRequest, RangeRequest};
+use metastore_proto::etcdserverpb::{
+    DeleteRangeResponse, LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest, ResponseHeader,
+};
+use metastore_proto::mvccpb::KeyValue;
 
 use super::super::Bench;
 use super::super::chronicle::Chronicle;
@@ -13,7 +17,7 @@ use super::super::chronicle::tests::shown_by;
 use super::super::monotonic::Shown;
 use super::sweep;
 use crate::history::{Ending, Moment, Record};
-use crate::model::Op;
+use crate::model::{Key, Op};
 
 /// A store that is also the cluster: what it applies is shown at once.
 struct Scene {
@@ -201,4 +205,63 @@ fn a_lone_voter_that_shows_less_than_was_acknowledged_has_lost_it() {
     };
     assert_eq!(verdict(1), Ok(()));
     assert_eq!(verdict(2), Err("durable"));
+}
+
+#[test]
+fn a_revocation_takes_no_revision_that_somebody_else_has() {
+    let mut scene = scene();
+    let hung = KeyValue {
+        key: b"k".to_vec(),
+        create_revision: 2,
+        mod_revision: 2,
+        version: 1,
+        lease: 7,
+        ..KeyValue::default()
+    };
+    let key: Key = Rc::from(&b"k"[..]);
+    let mut learn = |revision, record| {
+        let changes = vec![(Rc::clone(&key), record)];
+        let learnt = scene
+            .chronicle
+            .learn_revision(revision, changes, Duration::ZERO);
+        learnt.expect("it follows");
+    };
+    learn(2, Some(Rc::new(hung)));
+    learn(3, None);
+    let header = |revision| {
+        Some(ResponseHeader {
+            revision,
+            ..ResponseHeader::default()
+        })
+    };
+    let put = Op::Put {
+        key: b"k".to_vec(),
+        value: Vec::new(),
+        lease: 7,
+    };
+    let put_done = Outcome::Put(PutResponse {
+        header: header(2),
+        prev_kv: None,
+    });
+    scene.record(put, 0, Some((1, Ending::Wrote(put_done))));
+    let revoked = Outcome::LeaseRevoked(LeaseRevokeResponse { header: header(3) });
+    scene.record(Op::Revoke { id: 7 }, 2, Some((5, Ending::Wrote(revoked))));
+    assert_eq!(scene.verdict(), Ok(()));
+    let delete = Op::Delete {
+        key: b"k".to_vec(),
+        end: Vec::new(),
+    };
+    let deleted = Outcome::DeleteRange(DeleteRangeResponse {
+        header: header(3),
+        deleted: 1,
+        prev_kvs: Vec::new(),
+    });
+    scene.record(delete, 3, Some((4, Ending::Wrote(deleted))));
+    assert_eq!(scene.verdict(), Ok(()));
+    scene.history[1].begun = moment(5);
+    scene.history[1].ended = scene.history[1]
+        .ended
+        .clone()
+        .map(|(_, ending)| (moment(6), ending));
+    assert_eq!(scene.verdict(), Ok(()));
 }
