@@ -250,7 +250,7 @@ pub mod tests {
     fn what_was_forgotten_is_the_ground_of_what_comes() {
         let mut chronicle = Chronicle::default();
         let mut store = store_with("a");
-        let mut learn = |chronicle: &mut Chronicle, store: &Store| {
+        let learn = |chronicle: &mut Chronicle, store: &Store| {
             let learnt = chronicle.learn(1, &shown_by(store, 2, 1), Duration::ZERO);
             learnt.map_err(|failure| failure.judge)
         };
