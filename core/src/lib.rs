@@ -14,6 +14,7 @@
 //! | [`raft`] | consensus, stepped |
 //! | [`watch`] | who hears of which change |
 //! | [`wal`], [`snapshot`] | what is on the disk, as functions on bytes |
+//! | [`plant`] | faults on purpose, for the simulator alone |
 //!
 //! There is no clock in here, no thread, no socket, no file and no dice that are not an argument.
 
@@ -37,6 +38,7 @@ pub mod membership;
 pub mod mvcc;
 pub mod output;
 mod pending;
+pub mod plant;
 pub mod quota;
 pub mod raft;
 pub mod snapshot;

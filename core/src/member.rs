@@ -12,6 +12,7 @@ use crate::input::Input;
 use crate::lease::lessor::Lessor;
 use crate::output::{Outcome, Output, Published};
 use crate::pending::{Asker, Pending, PendingProposals, Place};
+use crate::plant::Plant;
 use crate::raft::config::config;
 use crate::raft::executor::Executor;
 use crate::raft::log_store::LogStore;
@@ -21,6 +22,7 @@ use crate::raft::outbox::{Outbox, SharedOutbox};
 use crate::raft::proposer;
 use crate::raft::receiving::Assembly;
 use crate::raft::retention::SharedRetention;
+use crate::raft::spoiling::spoilt;
 use crate::raft::trimmer::Trimmer;
 use crate::raft::types::{Peer, Raft};
 
@@ -119,15 +121,16 @@ impl Member {
             Some((store, description)) => Replica::restore(store, &description)?,
             None => Replica::new(),
         };
-        let fresh = replica.last_applied.is_none() && recovered.log.entries.is_empty();
+        let (replica, log) = spoilt(settings.planted(), replica, recovered.log);
+        let fresh = replica.last_applied.is_none() && log.entries.is_empty();
         let replica = Rc::new(RefCell::new(replica));
-        let log_bytes = recovered.log.bytes();
+        let log_bytes = log.bytes();
         let covered = replica.borrow().last_applied.map_or(0, |id| id.index());
-        let log = LogStore::new(recovered.log, Rc::clone(&outbox));
+        let log = LogStore::new(log, Rc::clone(&outbox));
         let retention = SharedRetention::default();
         let kept = settings.catch_up_entries;
         let trimmer = Trimmer::new(log.clone(), Rc::clone(&retention), kept);
-        let machine = Machine::new(Rc::clone(&replica), Rc::clone(&outbox));
+        let machine = Machine::new(Rc::clone(&replica), Rc::clone(&outbox), settings.planted());
         let patience = settings.election_timeout;
         let network = Network::new(Rc::clone(&outbox), patience, retention);
         let config = Arc::new(config(&settings));
@@ -302,6 +305,10 @@ impl Member {
             command: command.clone(),
             place: Place::Here,
         });
+        if self.settings.planted().is(Plant::FollowersEndLeases) {
+            // By the way that clients' proposals take.
+            return self.forwards.wait(number);
+        }
         self.executor.enter(|| self.proposer.push(number, command));
     }
 

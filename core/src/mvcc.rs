@@ -30,6 +30,8 @@ pub use record::Record;
 pub use store::{Store, Sweep};
 pub use view::View;
 
+pub(crate) use view::NEVER_COMPACTED;
+
 use metastore_proto::etcdserverpb::ResponseHeader;
 
 /// A header of which the store knows only the revision; the other fields are the member's to fill.

@@ -22,6 +22,7 @@ pub(crate) mod reception;
 pub(crate) mod reconfiguration;
 pub(crate) mod retention;
 pub(crate) mod sending;
+pub(crate) mod spoiling;
 pub(crate) mod trimmer;
 pub mod types;
 mod wire;

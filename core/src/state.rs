@@ -12,7 +12,7 @@ use crate::apply_error::ApplyError;
 use crate::command::{Command, MemberAttributes, Request};
 use crate::lease::{LeaseTerms, Leases};
 use crate::membership::MembershipError;
-use crate::mvcc::{Changes, Store, Sweep, View};
+use crate::mvcc::{Changes, NEVER_COMPACTED, Store, Sweep, View};
 use crate::output::Outcome;
 
 mod digest;
@@ -121,6 +121,17 @@ impl State {
         let outcome = self.perform(index, command, &mut changes);
         self.digest.absorb_effects(&self.kv, &changes, &outcome);
         outcome
+    }
+
+    /// Applies the entry that was applied last once more, for a fault on purpose.
+    pub(crate) fn apply_again(&mut self, index: u64, command: &Command) {
+        self.applied = index.checked_sub(1);
+        let _ = self.apply(index, command);
+    }
+
+    /// Forgets what was compacted, for a fault on purpose.
+    pub(crate) fn forget_compaction(&mut self) {
+        self.kv.view.compact_revision = NEVER_COMPACTED;
     }
 
     fn perform(

@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod model;
+
 use arbitrary::Arbitrary;
 use metastore_proto::etcdserverpb::compare::TargetUnion;
 use metastore_proto::etcdserverpb::request_op::Request;
@@ -246,9 +248,19 @@ fn lease(number: u8) -> i64 {
     }
 }
 
+/// A read of all keys there are.
+pub fn everything() -> RangeRequest {
+    RangeRequest {
+        key: vec![0],
+        range_end: vec![0],
+        ..RangeRequest::default()
+    }
+}
+
 /// The one lease that targets grant.
 pub const LEASE: i64 = 7;
 
-const KEYS: [&[u8]; 11] = [
+/// The keys, the illegal one last.
+pub const KEYS: [&[u8]; 11] = [
     b"a", b"aa", b"ab", b"b", b"b\0", b"c", b"d", b"\x7f", b"\x80", b"\xff", b"",
 ];

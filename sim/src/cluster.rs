@@ -358,7 +358,7 @@ impl Cluster {
             clock,
             inbox: Mailbox::new(),
             alive: Cell::new(true),
-            watches: Watches::new(published.clone()),
+            watches: Watches::new(published.clone(), Plant::in_core(self.world.plant)),
             published,
             shown: RefCell::default(),
             seen: Cell::default(),
@@ -685,12 +685,7 @@ impl Cluster {
             lease_record_interval: Some(Duration::from_secs(3)),
             seed,
             incarnation,
-            #[cfg(feature = "plant")]
-            leader_restore: self.world.plant == Some(Plant::LeaderRestore),
-            #[cfg(feature = "plant")]
-            promotes_early: self.world.plant == Some(Plant::PromotesEarly),
-            #[cfg(feature = "plant")]
-            ids_return: self.world.plant == Some(Plant::IdsReturn),
+            planted: Plant::in_core(self.world.plant),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::plant::Plant;
 use crate::swarm::Limit;
 use crate::world::{Options, World};
-use crate::{run, scenario, shrink, swarm};
+use crate::{knobs, perf, run, scenario, shrink, swarm};
 
 /// Does what the command line asks for: 0 when every promise was kept, 1 when one was broken, 2 for a command line that
 /// makes no sense, 3 when a process could not be started.
@@ -37,6 +37,7 @@ pub(crate) fn main() -> ExitCode {
         } => swarm::swarm(first, limit, &options, meets_all),
         Task::PullRequest => swarm::pull_request(),
         Task::Plants => swarm::plants(),
+        Task::Perf { seed } => Ok(perf::perf(seed)),
         Task::Shrink { seed, options } => shrink::shrink(seed, &options),
         Task::Scenarios => swarm::scenarios(),
         Task::Scenario {
@@ -84,6 +85,9 @@ enum Task {
         options: Options,
     },
     Plants,
+    Perf {
+        seed: u64,
+    },
     Scenarios,
     Scenario {
         name: String,
@@ -119,6 +123,7 @@ impl Words {
                     let numbers = words.next()?.split(',').map(|number| number.parse().ok());
                     options.without = numbers.collect::<Option<_>>()?;
                 }
+                "--set" => options.set = knobs::parse(words.next()?)?,
                 "--seeds" => parsed.limit = Some(Limit::Seeds(words.next()?.parse().ok()?)),
                 "--minutes" => {
                     let minutes: u64 = words.next()?.parse().ok()?;
@@ -177,6 +182,11 @@ impl Task {
         match words {
             ["pr"] => return Some(Task::PullRequest),
             ["plant"] => return Some(Task::Plants),
+            ["perf"] => return Some(Task::Perf { seed: 1 }),
+            ["perf", seed] => {
+                let seed = seed.parse().ok()?;
+                return Some(Task::Perf { seed });
+            }
             ["scenario", "all"] => return Some(Task::Scenarios),
             ["scenario", name, rest @ ..] => {
                 let words = Words::parse(rest)?;
@@ -248,16 +258,16 @@ usage: cargo x sim                       a fresh seed, printed first
        cargo x sim pr                    300 seeds, how often which situation came about, and the planted faults
        cargo x sim scenario NAME [SEED]  the worlds in which a bug was found once
        cargo x sim scenario all          all of them
-       cargo x sim shrink SEED           leaves planned faults out as long as the seed still fails
+       cargo x sim shrink SEED           takes away whatever the seed does not need to fail, and writes a scenario
+       cargo x sim perf [SEED]           latencies and throughput in virtual time, with links and disks modelled
        cargo x sim plant                 each planted fault must be found within its number of seeds
        any run of seeds with --counts: how often which situation came about
        any run of seeds with --silent-loss: lost letters vanish, and nobody is told
        any run of seeds with --hours N: so many hours of virtual time, in rounds
        any run of seeds with --fixed: the membership never changes
        any run of seeds with --members N, or --without 1,4: without these planned faults
-       any run of seeds with --plant ack-before-sync | read-without-barrier | stale-leader-read | loses-synced-batch |
-         vote-not-durable | leader-restore | checkpoint-without-leases | shortens-leases |
-         promotes-early | ids-return | acks-changes-early | list-without-barrier | loses-watch-responses
+       any run of seeds with --set NAME=N,…: sizes and odds of the world, as a shrunk seed names them
+       any run of seeds with --plant NAME, one of those that `cargo x sim plant` lists
 ";
 
 #[cfg(test)]
@@ -322,11 +332,12 @@ mod tests {
     #[test]
     fn the_words_of_options_ask_for_the_same_options() {
         let options = Options {
-            plant: Some(Plant::LeaderRestore),
+            plant: Plant::named("leader-restore"),
             silent_loss: true,
             fixed: true,
             members: Some(5),
             without: vec![1, 12],
+            set: vec![("clients", 1), ("crash_permille", 0)],
             hours: 3,
             plain: false,
             counts: false,

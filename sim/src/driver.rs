@@ -15,7 +15,7 @@ use metastore_core::wal::Record;
 use crate::cluster::{Cluster, Life, Waiting, bump};
 use crate::mailbox::Mailbox;
 use crate::noticing;
-use crate::plant::Plant;
+use crate::plant::{Plant, decided};
 use crate::sometimes::Situation;
 use crate::storage::{LogOp, vote};
 use crate::trace::now;
@@ -216,7 +216,7 @@ fn ask(cluster: &Cluster, life: &Life, asked: &mut Asked, token: u64, waiting: W
         }
         asked.proposals.push(Proposal {
             token,
-            command: planted(cluster, request).into(),
+            command: planted(cluster, life, request).into(),
         });
     } else if let Some(question) = op.question() {
         asked.questions.push(LeaseQuery { token, question });
@@ -240,13 +240,16 @@ fn is_full(cluster: &Cluster, life: &Life, request: &Request) -> bool {
     cluster.world.quota_bytes.is_some_and(full)
 }
 
-fn planted(cluster: &Cluster, request: Request) -> Request {
-    match request {
-        Request::LeaseGrant(mut grant) if cluster.world.plant == Some(Plant::ShortensLeases) => {
+fn planted(cluster: &Cluster, life: &Life, request: Request) -> Request {
+    match (cluster.world.plant, request) {
+        (Some(Plant::ShortensLeases), Request::LeaseGrant(mut grant)) => {
             grant.ttl = (grant.ttl / 2).max(1);
             Request::LeaseGrant(grant)
         }
-        request => request,
+        (Some(Plant::GuardsTooEarly), Request::Txn(txn)) => {
+            decided(&life.published.borrow().view, txn)
+        }
+        (_, request) => request,
     }
 }
 

@@ -29,6 +29,8 @@ mod healing;
 #[cfg(madsim)]
 mod ingredients;
 #[cfg(madsim)]
+mod knobs;
+#[cfg(madsim)]
 mod machines;
 #[cfg(madsim)]
 mod mailbox;
@@ -40,6 +42,8 @@ mod network;
 mod noticing;
 #[cfg(madsim)]
 mod operators;
+#[cfg(madsim)]
+mod perf;
 #[cfg(madsim)]
 mod plan;
 #[cfg(madsim)]

@@ -118,9 +118,17 @@ pub(crate) fn installed(cluster: &Rc<Cluster>, id: u64) {
     if !cluster.moments.strikes(cluster) {
         return;
     }
-    let lasts = Duration::from_millis(cluster.moments.between(300, 3000));
+    let moments = &cluster.moments;
+    let lasts = Duration::from_millis(moments.between(300, 3000));
+    let slow = (moments.between(0, 1) == 1).then(|| moments.between(50, 200));
     let cluster = Rc::clone(cluster);
     spawn_local(async move {
+        if let Some(times) = slow {
+            // A checkpoint that it takes by itself is then still being written when the next snapshot comes.
+            let (cluster, what) = (Rc::clone(&cluster), What::SlowDisk(id, times));
+            spawn_local(async move { ail(&cluster, what, lasts + 4 * SOON).await });
+            sleep(SOON).await;
+        }
         ail(&cluster, What::Split(vec![id]), lasts).await;
         cluster.moments.busy.set(false);
     });
@@ -136,5 +144,7 @@ async fn ail(cluster: &Rc<Cluster>, what: What, lasts: Duration) {
     faults::befall(cluster, &fault).await;
 }
 
+/// Within so long much is written, as the worlds go.
+const SOON: Duration = Duration::from_millis(600);
 /// The number of the first client that compacts at a bad moment.
 const FIRST_CLIENT: u64 = 2000;

@@ -1,11 +1,18 @@
-//! Faults on purpose, to prove that the judges can fail. All but three lie in the simulated surroundings; those in the
-//! core are behind a feature that no release build can have.
+//! Faults on purpose, to prove that the judges can fail. Those of the surroundings are here; those of the core are behind
+//! its feature `plant`, which no release build can have. A judge is never told what is planted.
 
+use metastore_core::command::Request;
+use metastore_core::mvcc::View;
+use metastore_core::plant::{Plant as InCore, Planted};
+use metastore_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use metastore_proto::etcdserverpb::{Compare, TxnRequest};
 use prost::Message;
 
 /// A fault on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plant {
+    /// One that lies in the core.
+    Core(InCore),
     /// The disk confirms a write when it begins rather than when it is synced.
     AckBeforeSync,
     /// Reads are answered from whatever the asked member shows, without a barrier.
@@ -16,44 +23,102 @@ pub(crate) enum Plant {
     LosesSyncedBatch,
     /// Votes never reach the disk.
     VoteNotDurable,
-    /// A member that led when it crashed comes back as the leader of the same term.
-    LeaderRestore,
+    /// Truncations never reach the disk.
+    TruncationNotDurable,
+    /// The log before a checkpoint goes when the checkpoint is begun.
+    DropsLogEarly,
     /// Checkpoints are written without the leases.
     CheckpointWithoutLeases,
+    /// Checkpoints are written without the members that left.
+    CheckpointWithoutRemoved,
     /// Leases are granted for half the time that is asked for, and told otherwise.
     ShortensLeases,
-    /// Learners are made voters however far they lag.
-    PromotesEarly,
-    /// Members come in under ids of members that left.
-    IdsReturn,
     /// A leader acknowledges changes of the membership when they are asked for.
     AcksChangesEarly,
     /// The members are listed as whoever is asked knows them.
     ListWithoutBarrier,
     /// Every fiftieth response with events never reaches its watcher.
     LosesWatchResponses,
+    /// The guards of a transaction are looked at when it is asked for, not when it is executed.
+    GuardsTooEarly,
 }
 
 impl Plant {
     /// Every plant, its name, and the number of seeds within which a judge must find it.
-    pub(crate) const ALL: [(Plant, &str, u64); 13] = [
+    pub(crate) const ALL: [(Plant, &str, u64); 33] = [
         (Plant::AckBeforeSync, "ack-before-sync", 100),
         (Plant::ReadWithoutBarrier, "read-without-barrier", 100),
         (Plant::StaleLeaderRead, "stale-leader-read", 200),
         (Plant::LosesSyncedBatch, "loses-synced-batch", 100),
         (Plant::VoteNotDurable, "vote-not-durable", 200),
-        (Plant::LeaderRestore, "leader-restore", 200),
+        (Plant::Core(InCore::LeaderRestore), "leader-restore", 200),
         (
             Plant::CheckpointWithoutLeases,
             "checkpoint-without-leases",
             200,
         ),
         (Plant::ShortensLeases, "shortens-leases", 100),
-        (Plant::PromotesEarly, "promotes-early", 200),
-        (Plant::IdsReturn, "ids-return", 200),
+        (Plant::Core(InCore::PromotesEarly), "promotes-early", 200),
+        (Plant::Core(InCore::IdsReturn), "ids-return", 200),
         (Plant::AcksChangesEarly, "acks-changes-early", 100),
         (Plant::ListWithoutBarrier, "list-without-barrier", 200),
         (Plant::LosesWatchResponses, "loses-watch-responses", 100),
+        (Plant::TruncationNotDurable, "truncation-not-durable", 200),
+        (Plant::DropsLogEarly, "drops-log-early", 200),
+        (
+            Plant::CheckpointWithoutRemoved,
+            "checkpoint-without-removed",
+            200,
+        ),
+        (Plant::GuardsTooEarly, "guards-too-early", 200),
+        (
+            Plant::Core(InCore::FollowersEndLeases),
+            "followers-end-leases",
+            200,
+        ),
+        (Plant::Core(InCore::RenewsAnywhere), "renews-anywhere", 200),
+        (
+            Plant::Core(InCore::ShowsUncommitted),
+            "shows-uncommitted",
+            200,
+        ),
+        (
+            Plant::Core(InCore::ForgetsCompaction),
+            "forgets-compaction",
+            200,
+        ),
+        (Plant::Core(InCore::ReusesRevision), "reuses-revision", 200),
+        (
+            Plant::Core(InCore::TearsTransaction),
+            "tears-transaction",
+            200,
+        ),
+        (Plant::Core(InCore::AppliesTwice), "applies-twice", 200),
+        (
+            Plant::Core(InCore::VotesForStrangers),
+            "votes-for-strangers",
+            200,
+        ),
+        (Plant::Core(InCore::RemovedStays), "removed-stays", 200),
+        (Plant::Core(InCore::KeepsReadIndex), "keeps-read-index", 200),
+        (
+            Plant::Core(InCore::TakesLettersTwice),
+            "takes-letters-twice",
+            200,
+        ),
+        (Plant::Core(InCore::InstallsEarly), "installs-early", 200),
+        (Plant::Core(InCore::SkipsCompacted), "skips-compacted", 200),
+        (Plant::Core(InCore::StartsEarly), "starts-early", 200),
+        (
+            Plant::Core(InCore::ProgressTooEarly),
+            "progress-too-early",
+            200,
+        ),
+        (
+            Plant::Core(InCore::NewestAsPrevious),
+            "newest-as-previous",
+            200,
+        ),
     ];
 
     /// The plant of this name.
@@ -67,21 +132,72 @@ impl Plant {
         let found = Self::ALL.iter().find(|(plant, ..)| *plant == self);
         found.expect("every plant is in the list").1
     }
+
+    /// What a member or a hub is started with.
+    pub(crate) fn in_core(plant: Option<Plant>) -> Planted {
+        Planted::new(match plant {
+            Some(Plant::Core(plant)) => Some(plant),
+            _ => None,
+        })
+    }
 }
 
-/// A checkpoint's description with its leases left out.
-pub(crate) fn without_leases(description: &[u8]) -> Vec<u8> {
-    let written = Description::decode(description).expect("the core wrote a description");
-    written.encode_to_vec()
+/// A checkpoint's description with something left out.
+pub(crate) fn without(plant: Option<Plant>, description: Vec<u8>) -> Vec<u8> {
+    let read = || Description::decode(description.as_slice()).expect("the core wrote it");
+    match plant {
+        Some(Plant::CheckpointWithoutLeases) => Description {
+            leases: Vec::new(),
+            ..read()
+        }
+        .encode_to_vec(),
+        Some(Plant::CheckpointWithoutRemoved) => Description {
+            removed: Vec::new(),
+            ..read()
+        }
+        .encode_to_vec(),
+        _ => description,
+    }
 }
 
-/// What a description holds, but for its third field.
+/// As the core describes a checkpoint.
 #[derive(Clone, PartialEq, Message)]
 struct Description {
     #[prost(bytes = "vec", tag = "1")]
     meta: Vec<u8>,
     #[prost(bytes = "vec", repeated, tag = "2")]
     members: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    leases: Vec<Vec<u8>>,
+    #[prost(fixed64, repeated, tag = "4")]
+    removed: Vec<u64>,
+    #[prost(fixed32, tag = "5")]
+    digest: u32,
+}
+
+/// The transaction with its guards decided by what this view holds.
+pub(crate) fn decided(view: &View, txn: TxnRequest) -> Request {
+    let guards = TxnRequest {
+        compare: txn.compare.clone(),
+        ..TxnRequest::default()
+    };
+    let holds = view.txn_read_only(&guards).is_ok_and(|it| it.succeeded);
+    let compare = match holds {
+        true => Vec::new(),
+        false => vec![impossible()],
+    };
+    Request::Txn(TxnRequest { compare, ..txn })
+}
+
+/// What never holds.
+fn impossible() -> Compare {
+    Compare {
+        result: CompareResult::Less.into(),
+        target: CompareTarget::Version.into(),
+        key: b"never".to_vec(),
+        target_union: Some(TargetUnion::Version(0)),
+        ..Compare::default()
+    }
 }
 
 #[cfg(test)]
@@ -95,6 +211,7 @@ mod tests {
             assert_eq!(plant.name(), name);
             assert!((1..=200).contains(&seeds));
         }
+        assert!(Plant::ALL.len() >= 22);
         assert_eq!(Plant::named("weeds"), None);
     }
 }

@@ -37,6 +37,7 @@ mod progress_says_only_what_was_sent;
 mod revisions_never_go_back_when_the_newest_is_compacted;
 mod slow_watchers_hold_nobody_up;
 mod snapshot_after_snapshot_is_installed;
+pub(crate) mod source;
 mod what_a_replayed_compaction_gave_up_goes;
 
 /// One fact, and the worlds in which it is tried.

@@ -12,7 +12,7 @@ use metastore_core::wal::Record;
 
 use crate::cluster::{Cluster, Life, bump};
 use crate::driver::Call;
-use crate::plant::{Plant, without_leases};
+use crate::plant::{Plant, without};
 use crate::sometimes::Situation;
 use crate::trace::now;
 
@@ -206,14 +206,14 @@ async fn write_checkpoint(
         view,
         description,
     } = checkpoint;
-    let mut description = description.encode();
-    if cluster.world.plant == Some(Plant::CheckpointWithoutLeases) {
-        description = without_leases(&description);
-    }
+    let description = without(cluster.world.plant, description.encode());
     let bytes: Vec<u8> = Encoder::new(view, &description).flatten().collect();
     let length = bytes.len() as u64;
     let disk = cluster.disk(life.id);
     disk.borrow_mut().begin_checkpoint(index, bytes);
+    if cluster.world.plant == Some(Plant::DropsLogEarly) {
+        disk.borrow_mut().drop_covered(index);
+    }
     let takes = cluster
         .faults
         .borrow_mut()
@@ -262,14 +262,14 @@ fn slowness(cluster: &Cluster, id: u64) -> u64 {
 
 /// The records that reach the disk.
 fn kept(cluster: &Cluster, mut records: Vec<Record>) -> Vec<Record> {
-    if cluster.world.plant == Some(Plant::VoteNotDurable) {
-        for record in records
-            .iter_mut()
-            .filter(|it| matches!(it, Record::Vote(_)))
-        {
-            // Something has to be written, and this says nothing.
-            *record = Record::Opened;
-        }
+    let lost: fn(&Record) -> bool = match cluster.world.plant {
+        Some(Plant::VoteNotDurable) => |record| matches!(record, Record::Vote(_)),
+        Some(Plant::TruncationNotDurable) => |record| matches!(record, Record::TruncateFrom { .. }),
+        _ => return records,
+    };
+    for record in records.iter_mut().filter(|record| lost(record)) {
+        // Something has to be written, and this says nothing.
+        *record = Record::Opened;
     }
     records
 }

@@ -100,7 +100,7 @@ pub(crate) fn meta(seed: u64) -> io::Result<bool> {
 /// Proves that the judges can fail: each planted fault must be found within its number of seeds, and by a judge. An
 /// assertion of consensus that notices first is a find too, but proves nothing about the judges.
 pub(crate) fn plants() -> io::Result<bool> {
-    let mut all = true;
+    let (mut all, mut needed) = (true, Vec::new());
     for (plant, name, seeds) in Plant::ALL {
         let options = Options {
             plant: Some(plant),
@@ -115,6 +115,7 @@ pub(crate) fn plants() -> io::Result<bool> {
         let swarm = Swarm::run(1, Limit::Seeds(seeds), &words, &by_a_judge, false)?;
         match &swarm.found {
             Some((seed, report)) => {
+                needed.push(*seed);
                 let judge = judge_of(report).unwrap_or("nobody");
                 println!("{name}: {seed} seeds needed, at most {seeds}; judge: {judge}");
             }
@@ -122,7 +123,14 @@ pub(crate) fn plants() -> io::Result<bool> {
         }
         all &= swarm.found.is_some();
     }
-    Ok(all)
+    needed.sort_unstable();
+    let median = needed.get(needed.len() / 2).copied().unwrap_or(u64::MAX);
+    println!(
+        "{} plants, {} found; half of them within {median} seeds, at most {MEDIAN_MAX}",
+        Plant::ALL.len(),
+        needed.len()
+    );
+    Ok(all && median <= MEDIAN_MAX)
 }
 
 /// Runs all worlds of a scenario.
@@ -306,6 +314,8 @@ fn children_cpu_seconds() -> f64 {
         / TICKS_PER_SECOND
 }
 
+/// Half of the plants must be found within so many seeds.
+const MEDIAN_MAX: u64 = 50;
 /// So many seeds meet everything, unless the worlds have become too tame.
 const MANY_SEEDS: u64 = 1000;
 /// Seeds for a change that is to be merged.

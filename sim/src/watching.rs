@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use madsim::time::sleep;
 use metastore_core::output::Published;
+use metastore_core::plant::Planted;
 use metastore_core::watch::{Audience, Backlog, Ended, Response, Settings, Source, StreamKey};
 use metastore_proto::etcdserverpb::WatchCreateRequest;
 
@@ -70,8 +71,8 @@ pub(crate) struct Watches(RefCell<Audience<Views>>);
 
 impl Watches {
     /// Of a member that has just started.
-    pub(crate) fn new(views: Views) -> Self {
-        Self(RefCell::new(Audience::new(views, settings())))
+    pub(crate) fn new(views: Views, planted: Planted) -> Self {
+        Self(RefCell::new(Audience::new(views, settings(planted))))
     }
 
     /// Opens a stream.
@@ -111,7 +112,7 @@ impl Watches {
     /// Whether no more waits for the reader of a stream than may.
     pub(crate) fn is_bounded(&self, stream: StreamKey) -> Result<(), Failure> {
         let bytes = self.0.borrow().waiting_bytes(stream);
-        bounds::waits(bytes, settings().stream_bytes_max)
+        bounds::waits(bytes, STREAM_BYTES_MAX)
     }
 
     /// When regular progress is due.
@@ -146,11 +147,15 @@ pub(crate) async fn tend(life: Rc<Life>, mut dice: Dice) {
 }
 
 /// So small that streams are cut and fall behind.
-fn settings() -> Settings {
+fn settings(planted: Planted) -> Settings {
     Settings {
         progress_interval: Duration::from_secs(2),
         fragment_bytes: 4096,
-        stream_bytes_max: 8192,
+        stream_bytes_max: STREAM_BYTES_MAX,
         changes_per_step: 16,
+        planted,
     }
 }
+
+/// So little may wait for the reader of a stream.
+const STREAM_BYTES_MAX: usize = 8192;

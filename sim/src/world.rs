@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::cluster::Cluster;
 use crate::dice::Dice;
 use crate::ingredients::LeftOut;
+use crate::knobs;
 use crate::plan::{self, Fault, What};
 use crate::plant::Plant;
 use metastore_judges::leases::CLOCK_RATE_PPM_MAX;
@@ -108,6 +109,8 @@ pub(crate) struct Options {
     pub(crate) members: Option<u64>,
     /// Faults of the plan to leave out.
     pub(crate) without: Vec<u64>,
+    /// Sizes and odds that are not as the seed draws them, by name.
+    pub(crate) set: Vec<(&'static str, u64)>,
     /// So many hours of virtual time, in as many rounds as it takes; without, one round.
     pub(crate) hours: u64,
     /// Nothing but what worlds were made of when most scenarios were found: no rarer faults, nothing left out.
@@ -138,6 +141,14 @@ impl Options {
         if !self.without.is_empty() {
             let numbers: Vec<String> = self.without.iter().map(u64::to_string).collect();
             words.extend(["--without".to_owned(), numbers.join(",")]);
+        }
+        if !self.set.is_empty() {
+            let set = self
+                .set
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"));
+            let set: Vec<String> = set.collect();
+            words.extend(["--set".to_owned(), set.join(",")]);
         }
         words
     }
@@ -213,7 +224,7 @@ impl World {
             world.draw_more_clients();
             world.draw_more_faults(seats, options);
         }
-        world
+        knobs::turned(world, &options.set)
     }
 
     /// Draws the clients that few worlds have, and what bounds a store.

@@ -81,15 +81,11 @@ pub(crate) fn sim(arguments: &[String]) -> Outcome {
 
 pub(crate) fn fuzz(arguments: &[String]) -> Outcome {
     there(FUZZ)?;
-    let (name, seconds) = match arguments {
-        [name] => (name, FUZZ_SECONDS),
-        [name, seconds] => (name, parse_seconds(seconds)?),
-        _ => return Err(misuse("expected the name of a target, or all")),
-    };
+    let (name, each) = fuzz_task(arguments)?;
     let bin = tools::CARGO_FUZZ.path()?;
     let known = cargo_fuzz(&bin, "list").output()?;
     let targets: Vec<&str> = known.lines().map(str::trim).collect();
-    let chosen: Vec<&str> = match name.as_str() {
+    let chosen: Vec<&str> = match name {
         "all" if !targets.is_empty() => targets,
         name if targets.contains(&name) => vec![name],
         _ => {
@@ -101,10 +97,22 @@ pub(crate) fn fuzz(arguments: &[String]) -> Outcome {
         cargo_fuzz(&bin, "run --target-dir target/fuzz")
             .argument(target)
             .argument("--")
-            .argument(format!("-max_total_time={}", seconds.as_secs()))
+            .argument(format!("-max_total_time={}", each.as_secs()))
             .run()?;
     }
     Ok(())
+}
+
+/// Which targets, one after the other, and for how long each.
+fn fuzz_task(arguments: &[String]) -> Result<(&str, Duration), Failure> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["--minutes", minutes] => Ok(("all", 60 * parse_seconds(minutes)?)),
+        [name, "--minutes", minutes] => Ok((name, 60 * parse_seconds(minutes)?)),
+        [name] => Ok((name, FUZZ_SECONDS)),
+        [name, seconds] => Ok((name, parse_seconds(seconds)?)),
+        _ => Err(misuse("expected the name of a target, or all")),
+    }
 }
 
 pub(crate) fn fmt(arguments: &[String]) -> Outcome {
@@ -246,9 +254,7 @@ fn none(arguments: &[String]) -> Outcome {
 fn parse_seconds(text: &str) -> Result<Duration, Failure> {
     match text.parse() {
         Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
-        _ => Err(misuse(format!(
-            "expected a number of seconds, got {text:?}"
-        ))),
+        _ => Err(misuse(format!("expected a length of time, got {text:?}"))),
     }
 }
 
@@ -278,7 +284,7 @@ const FOREIGN_FLAGS: [&str; 3] = [
 mod tests {
     use std::time::Duration;
 
-    use super::{FOREIGN_FLAGS, no_foreign_flags, none, parse_seconds, words};
+    use super::{FOREIGN_FLAGS, fuzz_task, no_foreign_flags, none, parse_seconds, words};
 
     #[test]
     fn the_simulator_refuses_flags_of_the_caller_by_name() {
@@ -300,6 +306,20 @@ mod tests {
                 "{wrong}"
             );
         }
+    }
+
+    #[test]
+    fn fuzzing_takes_seconds_or_minutes_for_each_target() {
+        let task = |text: &str| {
+            let words = words(text);
+            fuzz_task(&words).map(|(name, each)| (name.to_owned(), each.as_secs()))
+        };
+        assert_eq!(task("txn_checks"), Ok(("txn_checks".to_owned(), 60)));
+        assert_eq!(task("all 20"), Ok(("all".to_owned(), 20)));
+        assert_eq!(task("--minutes 3"), Ok(("all".to_owned(), 180)));
+        assert_eq!(task("all --minutes 2"), Ok(("all".to_owned(), 120)));
+        assert!(task("").is_err_and(|it| it.code == 2));
+        assert!(task("all --minutes 0").is_err_and(|it| it.code == 2));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::command::Command;
 use crate::input::Proposal;
 use crate::output::{Outcome, Output, Refusal};
 use crate::pending::{Asker, Pending, Place};
+use crate::plant::Plant;
 use crate::raft::message::{Body, Forwarded, ForwardedEnd, PeerMessage};
 
 /// What is on its way.
@@ -97,6 +98,11 @@ impl Forwards {
         self.taken.entry(from).or_default().take(number)
     }
 
+    /// A proposal waits for a leader.
+    pub(super) fn wait(&mut self, number: u64) {
+        self.waiting.push_back(number);
+    }
+
     fn wait_again(&mut self, number: u64, now: Duration) {
         self.waiting.push_back(number);
         if self.try_at <= now {
@@ -136,7 +142,7 @@ impl Member {
                 command,
                 place: Place::Waiting,
             });
-            self.forwards.waiting.push_back(number);
+            self.forwards.wait(number);
         }
     }
 
@@ -232,7 +238,8 @@ impl Member {
         term: u64,
         proposals: Vec<(u64, Command)>,
     ) {
-        if !self.forwards.take_letter(from, call) {
+        let twice = self.settings.planted().is(Plant::TakesLettersTwice);
+        if !self.forwards.take_letter(from, call) && !twice {
             return;
         }
         let refused = self.refusal_in(term);

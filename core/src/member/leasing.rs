@@ -12,6 +12,7 @@ use crate::lease::lessor::{Act, Waiting};
 use crate::lease::{LeaseAnswer, LeaseAsker, LeaseQuery, LeaseQuestion, LeaseStatus};
 use crate::output::{Output, Refusal};
 use crate::pending::Asker;
+use crate::plant::Plant;
 use crate::raft::message::{Forwarded, LeaseAnswers};
 
 /// Questions to the lessor on their way to an answer, and its proposals on their way back.
@@ -100,10 +101,25 @@ impl Member {
                 self.asks.ready.push(ask);
             } else if self.published.leader == Some(self.id) {
                 self.barriers.carry(ask);
+            } else if self.settings.planted().is(Plant::RenewsAnywhere) {
+                self.renew_without_leader(ask);
             } else {
                 self.ask_elsewhere(ask);
             }
         }
+    }
+
+    /// A fault on purpose.
+    fn renew_without_leader(&mut self, ask: Ask) {
+        let LeaseQuestion::Renew(id) = ask.question else {
+            return self.ask_elsewhere(ask);
+        };
+        let ttl_seconds = {
+            let replica = self.replica.borrow();
+            let lease = replica.state.kv().leases().get(id);
+            lease.map_or(0, |lease| lease.ttl_seconds)
+        };
+        self.answer_asker(ask.asker, Ok(LeaseAnswer::Renewed { ttl_seconds }));
     }
 
     /// Takes questions of another member's clients in.
@@ -242,9 +258,11 @@ impl Member {
         let leases = replica.state.kv().leases();
         // Entries of earlier terms may bring leases and records of them: the countdown begins after those.
         let applied = replica.last_applied.map(|id| id.committed_leader_id().term);
+        let everybody = self.settings.planted().is(Plant::FollowersEndLeases);
         let leads = self
             .leadership
             .leads()
+            .or(applied.filter(|_| everybody))
             .filter(|term| applied == Some(*term));
         self.lessor.lead(leads, leases, self.now);
         for id in touched {

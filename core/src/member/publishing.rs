@@ -7,6 +7,7 @@ use super::Member;
 use crate::command::MemberAttributes;
 use crate::mvcc::Store;
 use crate::output::{MemberInfo, Output, Published};
+use crate::plant::Plant;
 use crate::raft::following::Look;
 use crate::raft::machine::Replica;
 use crate::raft::reconfiguration::Roster;
@@ -66,7 +67,7 @@ impl Member {
         if !revision_moved && !swept && place == Place::of(old) {
             return;
         }
-        let view = replica.state.view();
+        let view = self.shown(&replica);
         let list = |it: &StoredMembership| list_members(it.membership(), &view.members);
         let members = same_or_new(&old.members, list(&look.membership));
         let agreed_members = match replica.membership.log_id() {
@@ -89,6 +90,17 @@ impl Member {
         };
         self.outputs
             .push_back(Output::Publish(Arc::new(self.published.clone())));
+    }
+
+    /// The state that readers see.
+    fn shown(&self, replica: &Replica) -> StateView {
+        match (replica.last_applied, self.settings.planted()) {
+            (Some(last), planted) if planted.is(Plant::ShowsUncommitted) => {
+                let entries = self.trimmer.entries_after(last.index());
+                replica.with_entries(last.index(), &entries).view()
+            }
+            _ => replica.state.view(),
+        }
     }
 
     fn place(&self, look: &Look, leader: Option<u64>, replica: &Replica) -> Place {

@@ -17,6 +17,7 @@ use std::time::Duration;
 use super::Member;
 use super::leasing::Ask;
 use crate::output::{Output, Refusal};
+use crate::plant::Plant;
 use crate::raft::message::Forwarded;
 use crate::raft::reception;
 
@@ -30,6 +31,8 @@ pub(super) struct Barriers {
     running: Option<Running>,
     /// Have a read index that the state has yet to reach.
     settling: VecDeque<Settling>,
+    /// The last read index, and when it came.
+    last: Option<(Sight, u64, Duration)>,
     /// What consensus here says of barriers, by number.
     confirmed: Rc<RefCell<VecDeque<Confirmed>>>,
     /// The number of the next barrier, greater than those of earlier lives.
@@ -99,6 +102,7 @@ impl Barriers {
             reads: 0,
             running: None,
             settling: VecDeque::new(),
+            last: None,
             confirmed: Rc::default(),
             next: (u64::from(incarnation) << 32) + 1,
             not_before: Duration::ZERO,
@@ -210,6 +214,14 @@ impl Member {
                 return;
             }
         }
+        if let Some(index) = self.kept_index(sight) {
+            let settled = Settling {
+                sight,
+                index,
+                riders,
+            };
+            return self.barriers.settling.push_back(settled);
+        }
         let number = self.barriers.next;
         self.barriers.next += 1;
         self.barriers.running = Some(Running {
@@ -255,6 +267,14 @@ impl Member {
             }
         }
         reads
+    }
+
+    /// A read index that is used again, for a fault on purpose.
+    fn kept_index(&self, sight: Sight) -> Option<u64> {
+        let keeps = self.settings.planted().is(Plant::KeepsReadIndex);
+        let (of, index, at) = self.barriers.last.filter(|_| keeps)?;
+        let fresh = sight.leader == self.id || self.now < at + ANSWER_PATIENCE;
+        (of == sight && fresh).then_some(index)
     }
 
     fn sight(&self) -> Option<Sight> {
@@ -342,6 +362,7 @@ impl Member {
     fn confirmed(&mut self, running: Running, index: u64) {
         self.barriers.pause = PAUSE_MIN;
         let Sight { term, .. } = running.sight;
+        self.barriers.last = Some((running.sight, index, self.now));
         let mut riders = Vec::new();
         for waiting in running.riders {
             match waiting.rider {

@@ -10,6 +10,7 @@ use super::publishing::list_members;
 use super::{Member, Settings};
 use crate::membership::{self, MembershipChange, MembershipError, Rules, Sight};
 use crate::output::{Output, Refusal};
+use crate::plant::Plant;
 use crate::raft::following::{self, Following};
 use crate::raft::message::Forwarded;
 use crate::raft::reconfiguration::{Roster, Step, is_unfinished, joining};
@@ -248,18 +249,15 @@ impl Member {
 }
 
 /// Whether a change is made that is not allowed, for a fault on purpose.
-#[cfg(feature = "plant")]
 fn forgives(settings: &Settings, change: &MembershipChange, error: MembershipError) -> bool {
+    let planted = settings.planted();
     match change {
         MembershipChange::Promote { .. } => {
-            settings.promotes_early && error == MembershipError::NotInSync
+            planted.is(Plant::PromotesEarly) && error == MembershipError::NotInSync
         }
-        MembershipChange::Add { .. } => settings.ids_return && error == MembershipError::NotFound,
+        MembershipChange::Add { .. } => {
+            planted.is(Plant::IdsReturn) && error == MembershipError::NotFound
+        }
         _ => false,
     }
-}
-
-#[cfg(not(feature = "plant"))]
-fn forgives(_: &Settings, _: &MembershipChange, _: MembershipError) -> bool {
-    false
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::compactor::AutoCompaction;
 use crate::mvcc::Store;
+use crate::plant::Planted;
 use crate::raft::RecoveredLog;
 
 /// What a member is told at its start, for good.
@@ -45,15 +46,23 @@ pub struct Settings {
     pub seed: u64,
     /// The number of this start, so that replies to an earlier life are not mistaken.
     pub incarnation: u32,
-    /// A fault on purpose: a member that led when it stopped leads the same term again.
+    /// A fault on purpose.
     #[cfg(feature = "plant")]
-    pub leader_restore: bool,
-    /// A fault on purpose: learners are made voters however far they lag.
+    pub planted: Planted,
+}
+
+impl Settings {
+    /// What is planted in this member.
     #[cfg(feature = "plant")]
-    pub promotes_early: bool,
-    /// A fault on purpose: members come in under ids of members that left.
-    #[cfg(feature = "plant")]
-    pub ids_return: bool,
+    pub(crate) fn planted(&self) -> Planted {
+        self.planted
+    }
+
+    /// What is planted in this member.
+    #[cfg(not(feature = "plant"))]
+    pub(crate) fn planted(&self) -> Planted {
+        Planted::default()
+    }
 }
 
 /// What the disk held when the member was started.

@@ -9,6 +9,7 @@ use super::Member;
 use crate::input::Input;
 use crate::output::{Output, Refusal};
 use crate::pending::Asker;
+use crate::plant::Plant;
 use crate::raft::call::bid_farewell;
 use crate::raft::following;
 use crate::raft::machine::Mark;
@@ -81,7 +82,8 @@ impl Member {
         // A leader that finds itself removed hands over first. One that is told by others, who do not follow it any
         // more, has nothing left to hand over.
         let removed = self.standing.told || removed.contains(&self.id) && !leads;
-        if removed && !self.standing.removed {
+        let stays = self.settings.planted().is(Plant::RemovedStays);
+        if removed && !self.standing.removed && !stays {
             self.leave();
         }
         self.send_marks(leads) || sent
@@ -181,7 +183,8 @@ impl Member {
     pub(super) fn is_stranger(&self, from: u64, body: &Body) -> bool {
         let asks_for_votes = matches!(body, Body::Request(Request::Vote(_) | Request::PreVote(_)));
         let follows = following::leader(&self.raft) == Some(from) && !asks_for_votes;
-        !follows && self.replica.borrow().state.removed().contains(&from)
+        let forgiven = asks_for_votes && self.settings.planted().is(Plant::VotesForStrangers);
+        !follows && !forgiven && self.replica.borrow().state.removed().contains(&from)
     }
 
     /// Sends the newest marks of this leader's history to all others, from time to time.

@@ -5,16 +5,7 @@ use std::time::Duration;
 use openraft::{Config, SnapshotPolicy};
 
 use crate::member::Settings;
-
-#[cfg(feature = "plant")]
-fn leader_restore(settings: &Settings) -> bool {
-    settings.leader_restore
-}
-
-#[cfg(not(feature = "plant"))]
-fn leader_restore(_: &Settings) -> bool {
-    false
-}
+use crate::plant::Plant;
 
 /// Consensus' own settings.
 pub(crate) fn config(settings: &Settings) -> Config {
@@ -36,7 +27,7 @@ pub(crate) fn config(settings: &Settings) -> Config {
         enable_pre_vote: Some(settings.pre_vote),
         // A leader that lost its unsynced tail in a crash would come back as leader of the same term and
         // write other entries at the indexes its followers already hold.
-        enable_leader_restore: Some(leader_restore(settings)),
+        enable_leader_restore: Some(settings.planted().is(Plant::LeaderRestore)),
         ..Config::default()
     };
     config

@@ -49,6 +49,13 @@ impl LogStore {
         self.log.borrow().bytes
     }
 
+    /// The entries in memory behind this one.
+    pub(crate) fn entries_after(&self, index: u64) -> Vec<Entry> {
+        let log = self.log.borrow();
+        let stored = log.range(index + 1, u64::MAX);
+        stored.map(|stored| stored.entry.clone()).collect()
+    }
+
     /// The last entry that has more than `bytes` of newer ones behind it; none if all fit.
     pub(crate) fn last_beyond(&self, bytes: usize) -> Option<u64> {
         let log = self.log.borrow();

@@ -16,12 +16,13 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use super::outbox::SharedOutbox;
-use super::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use super::types::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::codec;
-use crate::command::MemberAttributes;
+use crate::command::{MemberAttributes, Request};
 use crate::lease::{self, LeaseTerms, Leases};
 use crate::mvcc::Store;
 use crate::output::Checkpoint;
+use crate::plant::{Plant, Planted};
 use crate::state::{Digest, Remainder, State, StateView};
 
 /// The replicated state with its place in the log.
@@ -150,6 +151,27 @@ impl Replica {
         Some(describe(&self.meta(), self.state.view(), last.index()))
     }
 
+    /// The state after entries that are not agreed on, for a fault on purpose.
+    pub(crate) fn with_entries(&self, last: u64, entries: &[Entry]) -> State {
+        let mut ahead = State::from_view(&self.state.view(), last);
+        for (entry, index) in entries.iter().zip(last + 1..) {
+            if entry.index() != index {
+                break;
+            }
+            match &entry.payload {
+                // A boundary ahead of the state would only have it swept without end.
+                EntryPayload::Normal(command)
+                    if matches!(command.request(), Request::Compact(_)) =>
+                {
+                    break;
+                }
+                EntryPayload::Normal(command) => drop(ahead.apply(index, command)),
+                EntryPayload::Blank | EntryPayload::Membership(_) => ahead.skip(index),
+            }
+        }
+        ahead
+    }
+
     fn mark(&mut self, index: u64) {
         if !index.is_multiple_of(MARK_EVERY) {
             return;
@@ -227,6 +249,9 @@ pub struct Machine {
     /// Whether consensus has made or installed a snapshot. Which one does not matter: a newer one serves as well,
     /// and holding on to an old root would keep alive all that was replaced since.
     made: Rc<Cell<bool>>,
+    planted: Planted,
+    /// Whether the next entry follows a checkpoint or a snapshot.
+    begins: bool,
 }
 
 /// Builds a snapshot: one copy of the root, whatever the size.
@@ -236,12 +261,18 @@ pub struct Builder {
 }
 
 impl Machine {
-    pub(crate) fn new(replica: Rc<RefCell<Replica>>, outbox: SharedOutbox) -> Self {
+    pub(crate) fn new(
+        replica: Rc<RefCell<Replica>>,
+        outbox: SharedOutbox,
+        planted: Planted,
+    ) -> Self {
         let made = replica.borrow().last_applied.is_some();
         Self {
             replica,
             outbox,
             made: Rc::new(Cell::new(made)),
+            planted,
+            begins: made,
         }
     }
 }
@@ -276,6 +307,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
             match &entry.payload {
                 EntryPayload::Normal(command) => {
                     let outcome = replica.state.apply(log_id.index(), command);
+                    if self.begins && self.planted.is(Plant::AppliesTwice) {
+                        replica.state.apply_again(log_id.index(), command);
+                    }
+                    self.begins = false;
                     let touched = lease::touched(command.request());
                     replica.leases_touched.extend(touched);
                     self.outbox.borrow_mut().set_outcome(outcome);
@@ -323,6 +358,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 (*image.view).clone(),
                 index,
             ));
+            if self.planted.is(Plant::InstallsEarly) {
+                break;
+            }
             match durable.await {
                 Ok(Ok(())) => break,
                 // An error here would end consensus for good, while the disk may have room again in a moment.
@@ -342,6 +380,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             marks: VecDeque::new(),
         };
         self.made.set(true);
+        self.begins = true;
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use super::machine::{Builder, Image, Machine, Replica};
 use super::outbox::{Outbox, SharedOutbox};
 use super::types::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, Vote};
 use crate::output::DiskOp;
+use crate::plant::Planted;
 
 /// A log store with a disk that is ready at once.
 struct WithDisk {
@@ -172,7 +173,7 @@ impl StoreBuilder<TypeConfig, WithDisk, Gapless, ()> for Fresh {
         let outbox: SharedOutbox = Rc::new(RefCell::new(Outbox::new(0)));
         let log = LogStore::new(RecoveredLog::default(), Rc::clone(&outbox));
         let replica = Rc::new(RefCell::new(Replica::new()));
-        let machine = Machine::new(Rc::clone(&replica), Rc::clone(&outbox));
+        let machine = Machine::new(Rc::clone(&replica), Rc::clone(&outbox), Planted::default());
         let machine = Gapless {
             machine,
             replica,

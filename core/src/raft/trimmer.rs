@@ -7,7 +7,7 @@
 use super::executor::Executor;
 use super::log_store::LogStore;
 use super::retention::SharedRetention;
-use super::types::Raft;
+use super::types::{Entry, Raft};
 
 /// Entries in memory that start a trim, in bytes.
 const LOG_BYTES_MAX: usize = 4 << 20;
@@ -67,6 +67,11 @@ impl Trimmer {
             pressed: false,
             cut: 0,
         }
+    }
+
+    /// The entries in memory behind this one.
+    pub(crate) fn entries_after(&self, index: u64) -> Vec<Entry> {
+        self.log.entries_after(index)
     }
 
     /// Bytes of the entries in memory, roughly.

@@ -5,6 +5,7 @@ use super::hub::Settings;
 use super::response::Parts;
 use super::watcher::Watcher;
 use crate::mvcc::{Record, View};
+use crate::plant::Plant;
 
 /// What one step found, and where the next one begins.
 pub(super) struct Slice {
@@ -22,6 +23,7 @@ pub(super) fn read(view: &View, watcher: &Watcher, settings: &Settings) -> Slice
     );
     let mut batch = Batch {
         bytes_max: settings.stream_bytes_max,
+        newest_as_previous: settings.planted().is(Plant::NewestAsPrevious),
         ..Batch::default()
     };
     let changes_max = i64::from(settings.changes_per_step.max(1));
@@ -83,6 +85,8 @@ struct Batch {
     ends: Vec<usize>,
     revisions: i64,
     bytes_max: usize,
+    /// A fault on purpose.
+    newest_as_previous: bool,
 }
 
 impl Batch {
@@ -99,6 +103,11 @@ impl Batch {
             .previous
             .then(|| previous_of(view, record))
             .flatten();
+        let newest = || Some(view.keyspace.get(record.key())?.newest());
+        let previous = match previous {
+            Some(_) if self.newest_as_previous => newest(),
+            previous => previous,
+        };
         Event { record, previous }.encode(&mut self.bytes);
         self.ends.push(self.bytes.len());
     }

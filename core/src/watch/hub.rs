@@ -14,6 +14,7 @@ use super::response::{Content, Events, Parts, Response};
 use super::stream::Stream;
 use super::watcher::{Wants, Watcher, span_of};
 use crate::mvcc::{Record, View};
+use crate::plant::{Plant, Planted};
 
 /// Serves watch streams from the published views, and from nothing else.
 ///
@@ -57,6 +58,9 @@ pub struct Settings {
     pub stream_bytes_max: usize,
     /// Revisions of the log, or changes of a key, that one step through the history looks at.
     pub changes_per_step: u32,
+    /// A fault on purpose.
+    #[cfg(feature = "plant")]
+    pub planted: Planted,
 }
 
 impl Settings {
@@ -67,7 +71,21 @@ impl Settings {
             fragment_bytes,
             stream_bytes_max: 256 << 10,
             changes_per_step: 4096,
+            #[cfg(feature = "plant")]
+            planted: Planted::default(),
         }
+    }
+
+    /// What is planted in this hub.
+    #[cfg(feature = "plant")]
+    pub(super) fn planted(&self) -> Planted {
+        self.planted
+    }
+
+    /// What is planted in this hub.
+    #[cfg(not(feature = "plant"))]
+    pub(super) fn planted(&self) -> Planted {
+        Planted::default()
     }
 }
 
@@ -262,13 +280,14 @@ impl Hub {
     }
 
     fn tell_progress(&mut self, stream: StreamKey) {
+        let too_early = self.settings.planted().is(Plant::ProgressTooEarly);
         let mut told = Vec::new();
         for &watcher in self.streams[stream.0].watchers.values() {
             let watcher = &mut self.watchers[watcher as usize];
             if !watcher.wants.progress {
                 continue;
             }
-            let caught_up = !watcher.lagging && watcher.start <= self.tail;
+            let caught_up = !watcher.lagging && watcher.start <= self.tail || too_early;
             if std::mem::replace(&mut watcher.quiet, true) && caught_up {
                 told.push(watcher.id);
             }
@@ -298,7 +317,11 @@ impl Hub {
             id if open.uses(id) => return Err(DUPLICATE_ID),
             id => id,
         };
-        let start = request.start_revision;
+        let early = self.settings.planted().is(Plant::StartsEarly);
+        let start = match request.start_revision {
+            ahead if ahead > self.tail && early => 0,
+            start => start,
+        };
         let wants = Wants::of(request);
         self.serial += 1;
         let entry = self.watchers.vacant_entry();
@@ -445,6 +468,9 @@ impl Hub {
         let watcher = watcher.filter(|it| it.serial == serial)?;
         let id = watcher.id;
         let compact_revision = view.compact_revision();
+        if self.settings.planted().is(Plant::SkipsCompacted) {
+            watcher.next = watcher.next.max(compact_revision);
+        }
         if watcher.next < compact_revision {
             self.remove(key);
             // Clients know the id to be taken until they cancel it themselves.

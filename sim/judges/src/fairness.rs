@@ -47,7 +47,11 @@ mod tests {
         };
         let verdict = |from, to| {
             let window = (Duration::from_secs(from), Duration::from_secs(to));
-            let judged = judge(&[record.clone()], window, Duration::from_secs(1));
+            let judged = judge(
+                std::slice::from_ref(&record),
+                window,
+                Duration::from_secs(1),
+            );
             judged.map_err(|failure| failure.judge)
         };
         assert_eq!(verdict(5, 6), Err("fairness"));

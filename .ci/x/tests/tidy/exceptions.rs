@@ -11,7 +11,6 @@ pub(crate) const LONG_FUNCTIONS: &[(&str, usize)] = &[
         "core/src/raft/executor/tests/cost.rs::cost_of_the_hot_paths",
         77,
     ),
-    ("fuzz/fuzz_targets/apply_vs_model.rs::step", 77),
     ("core/src/mvcc/model.rs::read", 75),
     ("core/src/mvcc/tests.rs::tell", 86),
     (

@@ -1,0 +1,402 @@
+//! Watchers that go from member to member: two hubs, one of which lags, under writes and compactions. Each stretch keeps
+//! every watch promise, and all stretches of a watcher together hold each of its events once, save for those that it was
+//! told to be compacted.
+
+#![no_main]
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use metastore_core::key::KeyRange;
+use metastore_core::mvcc::{Changes, Store, View};
+use metastore_core::watch::promises::{self, History, Watched};
+use metastore_core::watch::{Hub, Next, Response, Settings, StreamKey};
+use metastore_fuzz::{End, Key, value};
+use metastore_judges::watches::resume_at;
+use metastore_proto::etcdserverpb::request_op::Request;
+use metastore_proto::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, PutRequest, RequestOp, ResponseHeader, TxnRequest,
+    WatchCreateRequest, WatchResponse,
+};
+use metastore_proto::mvccpb::Event;
+use prost::Message as _;
+
+#[derive(Arbitrary, Debug)]
+struct Input {
+    watchers: Vec<Spec>,
+    ops: Vec<Op>,
+}
+
+#[derive(Arbitrary, Debug)]
+struct Spec {
+    key: Key,
+    end: End,
+    start: u8,
+    filters: u8,
+    flags: u8,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Op {
+    Write(Vec<(Key, u8, bool)>),
+    Compact(u8),
+    Sweep(u8),
+    /// A hub takes the newest view.
+    See(bool),
+    Wait(bool),
+    Progress(u8),
+    Read(u8, u8),
+    /// A watcher goes on at the other hub.
+    Move(u8),
+}
+
+/// One member's hub, and how far its member is.
+struct Member {
+    hub: Hub,
+    view: View,
+}
+
+/// One watcher on its way.
+struct Traveller {
+    create: WatchCreateRequest,
+    /// The hub it is at.
+    at: usize,
+    stream: StreamKey,
+    created_at: i64,
+    responses: Vec<WatchResponse>,
+    /// The first revision it wants at all.
+    first: i64,
+    delivered: Vec<Event>,
+    /// Revisions that it was told to be gone, both included.
+    excused: Vec<(i64, i64)>,
+}
+
+struct World {
+    store: Store,
+    history: History,
+    /// Views on their way to the member that lags.
+    members: [Member; 2],
+    late: VecDeque<View>,
+    travellers: Vec<Traveller>,
+    now: Duration,
+}
+
+const SETTINGS: Settings = Settings {
+    progress_interval: Duration::from_secs(10),
+    fragment_bytes: 120,
+    stream_bytes_max: 400,
+    changes_per_step: 3,
+};
+
+impl World {
+    fn new(specs: &[Spec]) -> Self {
+        let store = Store::new();
+        let member = || Member {
+            hub: Hub::new(SETTINGS, &store.view()),
+            view: store.view(),
+        };
+        let mut world = Self {
+            members: [member(), member()],
+            history: History::new(),
+            late: VecDeque::new(),
+            travellers: Vec::new(),
+            now: Duration::ZERO,
+            store,
+        };
+        for spec in specs.iter().take(WATCHERS_MAX) {
+            let create = spec.create();
+            if !matches!(KeyRange::new(&create.key, &create.range_end),
+                KeyRange::Between(start, end) if start >= end)
+            {
+                let first = create.start_revision.max(1);
+                let traveller = world.open(create, 0, first);
+                world.travellers.push(traveller);
+            }
+        }
+        world
+    }
+
+    fn open(&mut self, create: WatchCreateRequest, at: usize, first: i64) -> Traveller {
+        let Member { hub, view } = &mut self.members[at];
+        let stream = hub.open();
+        hub.create(view, self.now, stream, &create);
+        Traveller {
+            created_at: view.revision(),
+            create,
+            at,
+            stream,
+            responses: Vec::new(),
+            first,
+            delivered: Vec::new(),
+            excused: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, op: &Op) {
+        match op {
+            Op::Write(operations) => self.write(operations),
+            Op::Compact(part) => self.compact(*part),
+            Op::Sweep(changes) => drop(self.store.sweep(usize::from(*changes) + 1)),
+            Op::See(late) => self.see(usize::from(*late)),
+            Op::Wait(late) => {
+                self.now += Duration::from_secs(12);
+                let Member { hub, view } = &mut self.members[usize::from(*late)];
+                hub.handle_timeout(view, self.now);
+            }
+            Op::Progress(which) => {
+                if let Some(place) = self.place(*which) {
+                    let traveller = &self.travellers[place];
+                    let Member { hub, view } = &mut self.members[traveller.at];
+                    hub.request_progress(view, traveller.stream);
+                }
+            }
+            Op::Read(which, count) => {
+                if let Some(place) = self.place(*which) {
+                    self.read(place, usize::from(*count));
+                }
+            }
+            Op::Move(which) => {
+                if let Some(place) = self.place(*which) {
+                    self.go_on(place, 1 - self.travellers[place].at);
+                }
+            }
+        }
+    }
+
+    fn place(&self, which: u8) -> Option<usize> {
+        usize::from(which).checked_rem(self.travellers.len())
+    }
+
+    fn write(&mut self, operations: &[(Key, u8, bool)]) {
+        let mut success: Vec<RequestOp> = Vec::new();
+        let mut used = Vec::new();
+        for (key, number, delete) in operations.iter().take(8) {
+            let key = key.legal();
+            if used.contains(&key) {
+                continue;
+            }
+            used.push(key.clone());
+            let request = match delete {
+                true => Request::RequestDeleteRange(DeleteRangeRequest {
+                    key,
+                    ..DeleteRangeRequest::default()
+                }),
+                false => Request::RequestPut(PutRequest {
+                    key,
+                    value: value(*number),
+                    ..PutRequest::default()
+                }),
+            };
+            success.push(RequestOp {
+                request: Some(request),
+            });
+        }
+        let request = TxnRequest {
+            success,
+            ..TxnRequest::default()
+        };
+        let mut changes = Changes::new();
+        let written = self.store.txn(&request, &mut changes);
+        assert!(written.is_ok(), "a fair write");
+        if !changes.is_empty() {
+            self.history.commit_changes(changes.as_slice());
+            self.late.push_back(self.store.view());
+        }
+    }
+
+    fn compact(&mut self, part: u8) {
+        let (from, to) = (self.store.compact_revision().max(0), self.store.revision());
+        let request = CompactionRequest {
+            revision: from + (to - from) * i64::from(part) / 255,
+            physical: false,
+        };
+        if request.revision > from && self.store.compact(&request).is_ok() {
+            self.history.compact(request.revision);
+            self.late.push_back(self.store.view());
+        }
+    }
+
+    /// The first member has the newest state; the other takes one step of what it has not seen.
+    fn see(&mut self, which: usize) {
+        let newest = self.store.view();
+        let view = match which {
+            0 => Some(newest),
+            _ => self.late.pop_front(),
+        };
+        if let Some(view) = view {
+            self.members[which].hub.advance(&view);
+            self.members[which].view = view;
+        }
+    }
+
+    /// Reads so many responses, or all there are; answers whether there are no more.
+    fn read(&mut self, place: usize, count: usize) -> bool {
+        let traveller = &mut self.travellers[place];
+        let Member { hub, view } = &mut self.members[traveller.at];
+        let mut left = if count == 0 { usize::MAX } else { count };
+        while left > 0 {
+            match hub.next(view, traveller.stream) {
+                Next::Response(response) => {
+                    let response = decoded(&response);
+                    let ended = response.canceled;
+                    traveller.responses.push(response);
+                    if ended {
+                        let at = traveller.at;
+                        self.go_on(place, at);
+                        return false;
+                    }
+                    left -= 1;
+                }
+                Next::Again => {}
+                Next::Idle => return true,
+            }
+        }
+        false
+    }
+
+    /// Ends a stretch and begins the next.
+    fn go_on(&mut self, place: usize, at: usize) {
+        let next = self.end(place, None);
+        let first = self.travellers[place].first;
+        let opened = self.open(next, at, first);
+        let old = &mut self.travellers[place];
+        let (delivered, excused) = (
+            std::mem::take(&mut old.delivered),
+            std::mem::take(&mut old.excused),
+        );
+        *old = Traveller {
+            delivered,
+            excused,
+            ..opened
+        };
+    }
+
+    /// Closes a stretch, judges it, and answers what to ask for next.
+    fn end(&mut self, place: usize, complete_to: Option<i64>) -> WatchCreateRequest {
+        let traveller = &mut self.travellers[place];
+        self.members[traveller.at].hub.close(traveller.stream);
+        let told = promises::by_watcher(&traveller.responses);
+        let told = told.unwrap_or_else(|broken| panic!("{broken}"));
+        assert!(told.len() <= 1, "a stream of one watcher");
+        let watched = Watched {
+            create: &traveller.create,
+            revision_at_creation: Some(traveller.created_at),
+            responses: told.first().map_or(&[], Vec::as_slice),
+            complete_to,
+        };
+        if let Err(broken) = promises::judge(&self.history, &watched) {
+            panic!(
+                "{broken}\n{:?}\n{:?}",
+                traveller.create, traveller.responses
+            );
+        }
+        let next = resume_at(&traveller.create, &traveller.responses);
+        for response in &traveller.responses {
+            traveller.delivered.extend(response.events.iter().cloned());
+            if response.compact_revision > 0 {
+                let last = resume_at(&traveller.create, &before_the_end(&traveller.responses));
+                traveller
+                    .excused
+                    .push((last, response.compact_revision - 1));
+            }
+        }
+        // Of a revision that was cut off the rest is still to come, and then it comes again as a whole.
+        traveller
+            .delivered
+            .retain(|event| revision_of(event) < next);
+        WatchCreateRequest {
+            start_revision: next.max(1),
+            ..traveller.create.clone()
+        }
+    }
+
+    /// Everything arrives, and each watcher has had what it was to have.
+    fn finish(mut self) {
+        for place in 0..self.travellers.len() {
+            while !self.late.is_empty() {
+                self.see(1);
+            }
+            self.see(0);
+            while !self.read(place, 0) {}
+            let newest = self.history.revision();
+            let _ = self.end(place, Some(newest));
+            self.complete(&self.travellers[place]);
+        }
+        let watchers = self.members.iter().map(|member| member.hub.watchers());
+        assert_eq!(watchers.sum::<usize>(), 0);
+    }
+
+    fn complete(&self, traveller: &Traveller) {
+        let (create, excused) = (&traveller.create, &traveller.excused);
+        let range = KeyRange::new(&create.key, &create.range_end);
+        let wanted = |event: &Event| {
+            let kv = event.kv.as_ref().expect("an event has a record");
+            range.contains(&kv.key) && !create.filters.contains(&event.r#type)
+        };
+        let excused = |revision: i64| excused.iter().any(|(a, b)| (*a..=*b).contains(&revision));
+        let revisions = traveller.first..=self.history.revision();
+        let expected: Vec<(i64, Vec<u8>)> = revisions
+            .filter(|revision| !excused(*revision))
+            .flat_map(|revision| self.history.events(revision))
+            .filter(|event| wanted(event))
+            .map(name_of)
+            .collect();
+        let delivered: Vec<(i64, Vec<u8>)> = traveller.delivered.iter().map(name_of).collect();
+        assert_eq!(delivered, expected, "{create:?}");
+    }
+}
+
+/// All responses but the one that tells of the compaction.
+fn before_the_end(responses: &[WatchResponse]) -> Vec<WatchResponse> {
+    let living = responses.iter().filter(|response| !response.canceled);
+    living.cloned().collect()
+}
+
+fn revision_of(event: &Event) -> i64 {
+    event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
+}
+
+fn name_of(event: &Event) -> (i64, Vec<u8>) {
+    let kv = event.kv.clone().unwrap_or_default();
+    (kv.mod_revision, kv.key)
+}
+
+fn decoded(response: &Response) -> WatchResponse {
+    let mut bytes = Vec::new();
+    response.encode(&ResponseHeader::default(), &mut bytes);
+    WatchResponse::decode(bytes.as_slice()).expect("what the hub encodes can be decoded")
+}
+
+impl Spec {
+    fn create(&self) -> WatchCreateRequest {
+        let flag = |bit: u8| self.flags & (1 << bit) != 0;
+        WatchCreateRequest {
+            key: self.key.legal(),
+            range_end: self.end.bytes(),
+            // A start of its own, so that it is known what the watcher has to hear.
+            start_revision: i64::from(self.start % 16) + 1,
+            filters: match self.filters {
+                0..=9 => vec![0],
+                10..=19 => vec![1],
+                _ => Vec::new(),
+            },
+            prev_kv: flag(0),
+            fragment: flag(1),
+            progress_notify: flag(2),
+            ..WatchCreateRequest::default()
+        }
+    }
+}
+
+/// Watchers of one input.
+const WATCHERS_MAX: usize = 4;
+
+fuzz_target!(|input: Input| {
+    let mut world = World::new(&input.watchers);
+    for op in &input.ops {
+        world.take(op);
+    }
+    world.finish();
+});
