@@ -154,25 +154,9 @@ fn inputs(
             }
             Call::StepDown(answer) => {
                 *next_token += 1;
-                let token = *next_token;
-                let waiting = Waiting {
-                    op: Op::Transfer { to: life.id },
-                    answer,
-                    leader: life.published.borrow().leader,
-                };
-                life.waiting.borrow_mut().insert(token, waiting);
-                asked.others.push(Input::StepDown { token });
+                asked.others.push(step_down(life, *next_token, answer));
             }
-            Call::Examine(answer) => {
-                member.validate();
-                answer.push(Examined {
-                    applied: member.published().applied,
-                    revision: member.published().view.revision(),
-                    state_hash: member.state_hash(),
-                    bytes_in_use: member.published().bytes_in_use,
-                    leader: member.published().leader,
-                });
-            }
+            Call::Examine(answer) => answer.push(examined(member)),
             Call::Nothing => {}
         }
     }
@@ -191,6 +175,27 @@ fn inputs(
         inputs.push(Input::Tick);
     }
     inputs
+}
+
+fn step_down(life: &Life, token: u64, answer: Mailbox<Ending>) -> Input {
+    let waiting = Waiting {
+        op: Op::Transfer { to: life.id },
+        answer,
+        leader: life.published.borrow().leader,
+    };
+    life.waiting.borrow_mut().insert(token, waiting);
+    Input::StepDown { token }
+}
+
+fn examined(member: &Member) -> Examined {
+    member.validate();
+    Examined {
+        applied: member.published().applied,
+        revision: member.published().view.revision(),
+        state_hash: member.state_hash(),
+        leader: member.published().leader,
+        bytes_in_use: member.published().bytes_in_use,
+    }
 }
 
 /// Sorts an operation in by the way it takes.
@@ -278,6 +283,18 @@ fn read(life: &Life, op: &Op) -> Ending {
     Ending::Read(life.published.borrow().view.range(&range))
 }
 
+/// What is about to be written, looked at by the judges and by whoever counts situations.
+fn notice_records(cluster: &Rc<Cluster>, life: &Life, records: &[Record]) {
+    let votes = records.iter().filter_map(vote);
+    votes.for_each(|vote| cluster.votes(life, &vote));
+    if records.iter().any(|it| matches!(it, Record::Purge { .. })) {
+        noticing::installs(cluster, life.id);
+    }
+    let takes_back = |it: &Record| matches!(it, Record::TruncateFrom { .. });
+    let any = records.iter().any(takes_back);
+    cluster.sometimes.saw_if(any, Situation::EntriesTakenBack);
+}
+
 /// Does what the member asks for; answers whether it was removed.
 fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool {
     let mut removed = false;
@@ -288,15 +305,7 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
                 records,
                 sync,
             }) => {
-                let votes = records.iter().filter_map(vote);
-                votes.for_each(|vote| cluster.votes(life, &vote));
-                if records.iter().any(|it| matches!(it, Record::Purge { .. })) {
-                    noticing::installs(cluster, life.id);
-                }
-                let takes_back = |it: &Record| matches!(it, Record::TruncateFrom { .. });
-                cluster
-                    .sometimes
-                    .saw_if(records.iter().any(takes_back), Situation::EntriesTakenBack);
+                notice_records(cluster, life, &records);
                 life.log.push(LogOp::Write {
                     ticket,
                     records,
