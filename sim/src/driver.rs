@@ -7,7 +7,7 @@ use metastore_core::command::Request;
 use metastore_core::input::{Input, Proposal};
 use metastore_core::lease::{LeaseAnswer, LeaseQuery};
 use metastore_core::member::Member;
-use metastore_core::output::{DiskOp, Output, Refusal};
+use metastore_core::output::{Checkpoint, DiskOp, Output, Refusal};
 use metastore_core::quota;
 use metastore_core::raft::PeerMessage;
 use metastore_core::wal::Record;
@@ -283,6 +283,14 @@ fn read(life: &Life, op: &Op) -> Ending {
     Ending::Read(life.published.borrow().view.range(&range))
 }
 
+fn begin_checkpoint(cluster: &Cluster, life: &Life, checkpoint: Checkpoint) {
+    let before = life.unwritten_checkpoints.get();
+    life.unwritten_checkpoints.set(before + 1);
+    let two = Situation::CheckpointWhileInstalled;
+    cluster.sometimes.saw_if(before > 0, two);
+    life.checkpoints.push(Some(checkpoint));
+}
+
 /// What is about to be written, looked at by the judges and by whoever counts situations.
 fn notice_records(cluster: &Rc<Cluster>, life: &Life, records: &[Record]) {
     let votes = records.iter().filter_map(vote);
@@ -316,11 +324,7 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
                 life.log.push(LogOp::DropCovered { index })
             }
             Output::Disk(DiskOp::Checkpoint(checkpoint)) => {
-                let before = life.unwritten_checkpoints.get();
-                life.unwritten_checkpoints.set(before + 1);
-                let two = Situation::CheckpointWhileInstalled;
-                cluster.sometimes.saw_if(before > 0, two);
-                life.checkpoints.push(Some(checkpoint));
+                begin_checkpoint(cluster, life, checkpoint)
             }
             Output::Send { to, message } => {
                 cluster
@@ -363,9 +367,8 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
             Output::Removed => removed = true,
             Output::Corrupt { index } => panic!("m{} has another history at {index}", life.id),
             Output::BarrierPassed { tokens, result } => {
-                for token in tokens {
-                    barrier_passed(cluster, life, token, &result);
-                }
+                let each = tokens.into_iter();
+                each.for_each(|token| barrier_passed(cluster, life, token, &result));
             }
         }
     }

@@ -148,16 +148,13 @@ impl World {
     pub(crate) fn draw(seed: u64, options: &Options) -> Self {
         let mut dice = Dice::new(seed, "world");
         let drawn = [1, 3, 3, 5][dice.place(4)];
-        let members = options.members.unwrap_or(match options.plain {
-            true => drawn,
-            false => any_members(seed, drawn),
-        });
+        let usual = any_members(seed, drawn, options);
+        let members = options.members.unwrap_or(usual);
         let safety_act = Duration::from_secs(dice.between(15, 40));
         let faults = [0, 3, 8, 16][dice.place(4)];
         // Streams of their own, so that what they decide leaves the rest as it is.
         let mut changes = Dice::new(seed, "changes of the membership");
-        let changers = [0, 1, 1, 2][changes.place(4)];
-        let changers = if options.fixed { 0 } else { changers };
+        let changers = [0, 1, 1, 2][changes.place(4)] * u64::from(!options.fixed);
         let mut later = Dice::new(seed, "starts and standstills");
         let start_crash_permille = [0, 50, 300][later.place(3)];
         let standstill_permille = [0, 5, 30][later.place(3)];
@@ -173,13 +170,6 @@ impl World {
         };
         let mut plan = plan::draw(seed, seats, safety_act, faults);
         plan.retain(|fault| !options.without.contains(&fault.number));
-        let mut rare = Dice::new(seed, "clocks and moments");
-        let clock_rate_ppm_max = match rare.place(8) {
-            0 => 20_000,
-            1 => 100_000,
-            _ => CLOCK_RATE_PPM_MAX,
-        };
-        let moments_permille = [0, 0, 100, 400][rare.place(4)];
         let mut world = Self {
             seed,
             plant: options.plant,
@@ -222,17 +212,27 @@ impl World {
             lasts: Duration::from_secs(3600 * options.hours),
             fixed: options.fixed,
         };
-        if options.plain {
-            (world.contenders, world.followers, world.resumers) = (0, 0, 0);
-            world.quota_bytes = None;
-            world.recall_permille = 0;
-        } else {
-            world.clock_rate_ppm_max = clock_rate_ppm_max;
-            world.moments_permille = moments_permille;
-            world.left_out = LeftOut::draw(seed);
-            world.draw_more_faults(seats, options);
-        }
+        world.complete(seats, options);
         world
+    }
+
+    /// Adds what worlds had not yet when most scenarios were found, unless they are to be as they were then.
+    fn complete(&mut self, seats: u64, options: &Options) {
+        if options.plain {
+            (self.contenders, self.followers, self.resumers) = (0, 0, 0);
+            self.quota_bytes = None;
+            self.recall_permille = 0;
+            return;
+        }
+        let mut rare = Dice::new(self.seed, "clocks and moments");
+        self.clock_rate_ppm_max = match rare.place(8) {
+            0 => 20_000,
+            1 => 100_000,
+            _ => CLOCK_RATE_PPM_MAX,
+        };
+        self.moments_permille = [0, 0, 100, 400][rare.place(4)];
+        self.left_out = LeftOut::draw(self.seed);
+        self.draw_more_faults(seats, options);
     }
 
     /// Draws the rarer faults, and takes out what this seed does without.
@@ -264,9 +264,9 @@ impl World {
 }
 
 /// Most worlds have one, three or five voters at first; the others as many as there may be.
-fn any_members(seed: u64, drawn: u64) -> u64 {
+fn any_members(seed: u64, drawn: u64, options: &Options) -> u64 {
     let mut dice = Dice::new(seed, "members");
-    match dice.permille(250) {
+    match dice.permille(250) && !options.plain {
         true => [2, 4, 6, 7][dice.place(4)],
         false => drawn,
     }
