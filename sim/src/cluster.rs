@@ -134,6 +134,8 @@ pub(crate) struct Life {
     pub(crate) log: Mailbox<storage::LogOp>,
     pub(crate) checkpoints: Mailbox<Option<Checkpoint>>,
     pub(crate) unwritten_checkpoints: Cell<u64>,
+    /// How much longer than usual the next one takes.
+    pub(crate) checkpoint_takes_longer: Cell<Duration>,
     /// How the next log write fails, and for how long the member then stays down.
     pub(crate) log_fault: Cell<Option<(DiskError, Duration)>>,
     pub(crate) watches: Watches,
@@ -370,6 +372,7 @@ impl Cluster {
             log: Mailbox::new(),
             checkpoints: Mailbox::new(),
             unwritten_checkpoints: Cell::default(),
+            checkpoint_takes_longer: Cell::default(),
             log_fault: Cell::new(None),
             views: Mailbox::new(),
         });

@@ -14,6 +14,7 @@ use metastore_core::wal::Record;
 
 use crate::cluster::{Cluster, Life, Waiting, bump};
 use crate::mailbox::Mailbox;
+use crate::moments;
 use crate::noticing;
 use crate::plant::{Plant, decided};
 use crate::sometimes::Situation;
@@ -327,6 +328,10 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
                 life.unwritten_checkpoints.set(before + 1);
                 let two = Situation::CheckpointWhileInstalled;
                 cluster.sometimes.saw_if(before > 0, two);
+                if before == 0 {
+                    let longer = moments::checkpoint_begins(cluster, life.id);
+                    life.checkpoint_takes_longer.set(longer);
+                }
                 life.checkpoints.push(Some(checkpoint));
             }
             Output::Send { to, message } => {

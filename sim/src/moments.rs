@@ -120,18 +120,28 @@ pub(crate) fn installed(cluster: &Rc<Cluster>, id: u64) {
     }
     let moments = &cluster.moments;
     let lasts = Duration::from_millis(moments.between(300, 3000));
-    let slow = (moments.between(0, 1) == 1).then(|| moments.between(50, 200));
     let cluster = Rc::clone(cluster);
     spawn_local(async move {
-        if let Some(times) = slow {
-            // A checkpoint that it takes by itself is then still being written when the next snapshot comes.
-            let (cluster, what) = (Rc::clone(&cluster), What::SlowDisk(id, times));
-            spawn_local(async move { ail(&cluster, what, lasts + 4 * SOON).await });
-            sleep(SOON).await;
-        }
         ail(&cluster, What::Split(vec![id]), lasts).await;
         cluster.moments.busy.set(false);
     });
+}
+
+/// A member begins to write a checkpoint: it may take long, how much longer is answered, and the member is cut off
+/// meanwhile, so that a snapshot comes before it is done.
+pub(crate) fn checkpoint_begins(cluster: &Rc<Cluster>, id: u64) -> Duration {
+    let moments = &cluster.moments;
+    // Checkpoints are many: most of the moments are left to snapshots.
+    if moments.between(1, CHECKPOINTS_PER_MOMENT) > 1 || !moments.strikes(cluster) {
+        return Duration::ZERO;
+    }
+    let lasts = Duration::from_millis(moments.between(500, 4000));
+    let cluster = Rc::clone(cluster);
+    spawn_local(async move {
+        ail(&cluster, What::Split(vec![id]), lasts).await;
+        cluster.moments.busy.set(false);
+    });
+    lasts + 4 * SOON
 }
 
 async fn ail(cluster: &Rc<Cluster>, what: What, lasts: Duration) {
@@ -144,7 +154,9 @@ async fn ail(cluster: &Rc<Cluster>, what: What, lasts: Duration) {
     faults::befall(cluster, &fault).await;
 }
 
-/// Within so long much is written, as the worlds go.
+/// One in so many checkpoints can be a bad moment.
+const CHECKPOINTS_PER_MOMENT: u64 = 8;
+/// Within so long a member that is in touch again is sent what it lacks, as the worlds go.
 const SOON: Duration = Duration::from_millis(600);
 /// The number of the first client that compacts at a bad moment.
 const FIRST_CLIENT: u64 = 2000;

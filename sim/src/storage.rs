@@ -218,7 +218,8 @@ async fn write_checkpoint(
         .faults
         .borrow_mut()
         .between(1, 4 * cluster.world.sync_ms_max);
-    sleep(Duration::from_millis(takes * slowness(cluster, life.id))).await;
+    let longer = life.checkpoint_takes_longer.take();
+    sleep(longer + Duration::from_millis(takes * slowness(cluster, life.id))).await;
     if !life.alive.get() || crash_at(cluster, life, Moment::During, "during a checkpoint") {
         return None;
     }
