@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use metastore_core::watch::promises;
 use metastore_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
+use metastore_proto::mvccpb::Event;
 
 use crate::cluster::Cluster;
 use crate::plan::{Fault, What};
@@ -126,6 +128,24 @@ impl Scenario {
         world.shows = lesson(self.name).map(|lesson| lesson.shows);
         run::run(world, full_trace, &format!("scenario {} {seed}", self.name))
     }
+}
+
+/// How many watchers that began at the revision of a compaction heard such an event of that revision.
+fn heard_at_the_boundary(cluster: &Cluster, such: impl Fn(&Event) -> bool) -> u64 {
+    let streams = cluster.streams.borrow();
+    let asked = streams.iter().flat_map(|stream| {
+        let watchers = promises::by_watcher(&stream.responses).unwrap_or_default();
+        stream.asked.iter().zip(watchers).collect::<Vec<_>>()
+    });
+    let heard = asked.filter(|(asked, responses)| {
+        let start = asked.create.start_revision;
+        let mut events = responses.iter().flat_map(|response| &response.events);
+        let at = |event: &Event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
+        start > 0
+            && start == asked.compact_revision
+            && events.any(|event| at(event) == start && such(event))
+    });
+    heard.count() as u64
 }
 
 /// Takes everything from a world but three members: no client, no fault, and all at a moderate speed.

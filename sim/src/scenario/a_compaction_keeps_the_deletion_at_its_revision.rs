@@ -1,9 +1,8 @@
 //! A compaction at the revision of a deletion dropped that event.
 
-use metastore_core::watch::promises;
 use metastore_proto::mvccpb::event::EventType;
 
-use super::{Lesson, Scenario, bare};
+use super::{Lesson, Scenario, bare, heard_at_the_boundary};
 use crate::cluster::Cluster;
 use crate::world::{Options, World};
 
@@ -31,19 +30,7 @@ fn shape(world: &mut World) {
 
 /// A watcher that began at the boundary heard a deletion of that revision.
 fn shows(cluster: &Cluster) -> u64 {
-    let streams = cluster.streams.borrow();
-    let asked = streams.iter().flat_map(|stream| {
-        let watchers = promises::by_watcher(&stream.responses).unwrap_or_default();
-        stream.asked.iter().zip(watchers).collect::<Vec<_>>()
-    });
-    let heard = asked.filter(|(asked, responses)| {
-        let start = asked.create.start_revision;
-        let events = responses.iter().flat_map(|response| &response.events);
-        let mut first = events.filter(|event| {
-            let at = event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
-            at == start && event.r#type == i32::from(EventType::Delete)
-        });
-        start > 0 && start == asked.compact_revision && first.next().is_some()
-    });
-    heard.count() as u64
+    heard_at_the_boundary(cluster, |event| {
+        event.r#type == i32::from(EventType::Delete)
+    })
 }
