@@ -51,7 +51,6 @@ use checkpointing::Checkpoints;
 use forwarding::Forwards;
 use leadership::Leadership;
 use leasing::Asks;
-use publishing::first_published;
 use reading::Barriers;
 use reconfiguring::Changes;
 use standing::Standing;
@@ -167,7 +166,7 @@ impl Member {
             sweep_at: (!swept).then_some(now),
             checkpoints: Checkpoints::new(log_bytes, covered),
             trimmer,
-            published: first_published(state),
+            published: Published::at_start(state.kv, state.bytes_in_use),
             outbox,
             replica,
             settings,

@@ -143,6 +143,23 @@ pub struct Published {
     pub agreed_members: Arc<[MemberInfo]>,
 }
 
+impl Published {
+    /// What readers see before consensus has said anything: these keys, and a member that stands nowhere yet.
+    pub fn at_start(view: View, bytes_in_use: u64) -> Self {
+        Self {
+            view,
+            bytes_in_use,
+            applied: 0,
+            committed: 0,
+            term: 0,
+            leader: None,
+            reads_need_no_quorum: false,
+            members: Arc::new([]),
+            agreed_members: Arc::new([]),
+        }
+    }
+}
+
 /// One member of the cluster, as the member list shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberInfo {

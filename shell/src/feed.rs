@@ -84,17 +84,7 @@ mod tests {
 
     #[test]
     fn only_who_wants_views_gets_them() {
-        let published = Arc::new(Published {
-            view: Store::new().view(),
-            bytes_in_use: 0,
-            applied: 0,
-            committed: 0,
-            term: 0,
-            leader: None,
-            reads_need_no_quorum: false,
-            members: Arc::new([]),
-            agreed_members: Arc::new([]),
-        });
+        let published = Arc::new(Published::at_start(Store::new().view(), 0));
         let feed = Feed::default();
         feed.put(&published);
         assert!(feed.take().is_empty(), "nobody wanted any");

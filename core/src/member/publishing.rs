@@ -127,21 +127,6 @@ fn counted_bytes(kv: &Store) -> u64 {
     kv.bytes_in_use() + LEASE_BYTES * kv.leases().len() as u64
 }
 
-/// What readers see before consensus has said anything.
-pub(super) fn first_published(state: StateView) -> Published {
-    Published {
-        view: state.kv,
-        bytes_in_use: state.bytes_in_use,
-        applied: 0,
-        committed: 0,
-        term: 0,
-        leader: None,
-        reads_need_no_quorum: false,
-        members: Arc::new([]),
-        agreed_members: Arc::new([]),
-    }
-}
-
 /// Whether this is what a cluster begins with, which nobody has to agree on.
 fn is_first(membership: &StoredMembership) -> bool {
     membership.log_id().is_some_and(|at| at.index() == 0)

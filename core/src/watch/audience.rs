@@ -249,15 +249,8 @@ pub(super) mod tests {
 
     pub(in crate::watch) fn published(store: &Store) -> Arc<Published> {
         Arc::new(Published {
-            view: store.view(),
-            bytes_in_use: 0,
-            applied: 0,
-            committed: 0,
             term: 7,
-            leader: None,
-            reads_need_no_quorum: false,
-            members: Arc::new([]),
-            agreed_members: Arc::new([]),
+            ..Published::at_start(store.view(), 0)
         })
     }
 
