@@ -339,6 +339,7 @@ impl Member {
 
     fn go_round(&mut self, now: Duration) {
         self.route();
+        self.beat();
         self.start_barrier();
         // Before anything is applied: what a compaction gives up stays until a view with its boundary is published, so
         // that watchers who have everything up to the view before still find what follows.

@@ -196,6 +196,22 @@ mod tests {
     }
 
     #[test]
+    fn a_leader_that_rested_is_asked_at_once_wherever_the_others_are() {
+        for shape in Shape::ALL {
+            let mut cluster = Cluster::new(shape, 3, 1);
+            cluster.run_until(cluster.now() + Duration::from_secs(10));
+            for ask in [Ask::Put, Ask::Read] {
+                let took = in_a_row(&mut cluster, vec![1], ask);
+                assert!(
+                    took.p99 < Duration::from_secs(1),
+                    "{} {took:?}",
+                    shape.name()
+                );
+            }
+        }
+    }
+
+    #[test]
     fn equal_seeds_give_equal_times() {
         let run = |seed| failover(Shape::ThreeZones, 3, seed);
         assert_eq!(run(3), run(3));

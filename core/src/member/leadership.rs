@@ -3,6 +3,9 @@
 //! Consensus names a leader until there is another. But a follower that has heard nothing from it for an election
 //! timeout, or a leader that no quorum has answered for as long, may be alone, and whoever asks is better told that
 //! nobody is known to lead.
+//!
+//! The heartbeats by which a leader is believed are due by the member's clock: consensus' own has one interval for sending
+//! them and for giving them up, and where the others are further away than that, no heartbeat would ever be answered.
 
 use std::time::Duration;
 
@@ -27,12 +30,14 @@ pub(super) struct Leadership {
     elected: Option<(u64, Duration)>,
     /// Until when the published leader is believed in without another word; none if there is none, or for ever.
     until: Option<Duration>,
+    /// When this leader's next heartbeats are due; none where it leads nobody.
+    heartbeat_at: Option<Duration>,
 }
 
 impl Leadership {
-    /// When the leader is not believed in any more.
+    /// When heartbeats are due, or the leader is not believed in any more.
     pub(super) fn alarm(&self) -> Option<Duration> {
-        self.until
+        self.until.into_iter().chain(self.heartbeat_at).min()
     }
 
     /// The term that this member leads, though it may have been replaced without knowing.
@@ -60,6 +65,21 @@ impl Member {
     pub(super) fn hear_of_leader(&mut self, vote: Vote) {
         if vote.committed && vote >= following::vote(&self.raft) {
             self.leadership.heard = Some((vote.leader_id.term, self.now));
+        }
+    }
+
+    /// Has a leader's heartbeats go out when they are due.
+    pub(super) fn beat(&mut self) {
+        let now = self.now;
+        if let Some(due) = self.leadership.heartbeat_at.as_mut()
+            && *due <= now
+        {
+            *due = now + self.settings.heartbeat;
+            let raft = self.raft.clone();
+            drop(
+                self.executor
+                    .spawn(async move { raft.trigger().heartbeat().await }),
+            );
         }
     }
 
@@ -92,6 +112,11 @@ impl Member {
     fn look_for_leader(&mut self, look: &Look) -> Option<u64> {
         self.leadership.until = None;
         self.leadership.leads = (look.leader == Some(self.id)).then_some(look.term);
+        let others = look.membership.membership().nodes().nth(1).is_some();
+        // What makes a leader known first is the entry with which its term begins.
+        let heartbeat_at = self.leadership.heartbeat_at;
+        self.leadership.heartbeat_at = (self.leadership.leads.is_some() && others)
+            .then(|| heartbeat_at.unwrap_or(self.now + self.settings.heartbeat));
         let leader = look.leader?;
         if leader == self.id && look.is_only_voter(self.id) {
             return Some(leader);

@@ -11,7 +11,7 @@ use crate::compactor::AutoCompaction;
 use crate::input::Proposal;
 use crate::lease::LeaseAnswer;
 use crate::output::{DiskOp, MemberInfo, Outcome, Refusal};
-use crate::raft::message::{Body, PeerMessage};
+use crate::raft::message::{Body, MessageKind, PeerMessage};
 use crate::raft::network::{Reply, Request as PeerRequest};
 use crate::raft::types::{Entry, LogId, Vote};
 use crate::raft::{RecoveredLog, position_of};
@@ -110,6 +110,11 @@ struct World {
     waiting_chunks: VecDeque<(u64, u64, PeerMessage)>,
     /// So many answers about the end of a snapshot are still to be lost without a word.
     lost_ends: usize,
+    /// How long each letter is on its way, and those that are: when they arrive, from whom, to whom.
+    distance: Duration,
+    under_way: VecDeque<(Duration, u64, u64, PeerMessage)>,
+    /// How many letters had entries, or were heartbeats.
+    appends: usize,
     /// Whether letters overtake one another.
     shuffled: bool,
     dice: u64,
@@ -167,6 +172,9 @@ impl World {
             waiting_chunks: VecDeque::new(),
             lost_ends: 0,
             lost_forwards: false,
+            distance: Duration::ZERO,
+            under_way: VecDeque::new(),
+            appends: 0,
             shuffled: false,
             dice: 1,
         };
@@ -388,6 +396,11 @@ impl World {
         if self.lost_forwards && matches!(message.body, Body::Forwarded(_)) {
             return;
         }
+        self.appends += usize::from(message.kind() == MessageKind::Append);
+        if !self.distance.is_zero() {
+            let at = self.now + self.distance;
+            return self.under_way.push_back((at, from, to, message));
+        }
         let chunk = matches!(message.body, Body::Request(PeerRequest::Chunk(_)));
         let lane = match chunk && self.slow && !self.cut_off.contains(&to) {
             true => &mut self.waiting_chunks,
@@ -407,10 +420,15 @@ impl World {
                 .members
                 .values()
                 .filter_map(Member::poll_timeout)
+                .chain(self.under_way.front().map(|letter| letter.0))
                 .min()
                 .unwrap_or(end);
             self.now = next.clamp(self.now, end);
             let now = self.now;
+            let here = |letter: &mut (Duration, u64, u64, PeerMessage)| letter.0 <= now;
+            while let Some((_, from, to, message)) = self.under_way.pop_front_if(here) {
+                self.wire.push_back((from, to, message));
+            }
             for member in self.members.values_mut() {
                 if member.poll_timeout().is_some_and(|at| at <= now) {
                     member.handle(now, Input::Tick);
@@ -453,6 +471,7 @@ mod forwarding;
 mod healing;
 mod leadership;
 mod leases;
+mod long_ways;
 mod membership;
 mod reading;
 mod snapshots;

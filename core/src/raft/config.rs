@@ -7,17 +7,28 @@ use openraft::{Config, SnapshotPolicy};
 use crate::member::Settings;
 use crate::plant::Plant;
 
+/// The part of an election timeout that a heartbeat may take, there and back. Operators are told to have ten such ways in
+/// an election timeout.
+const HEARTBEAT_SHARE: u64 = 4;
+
 /// Consensus' own settings.
 pub(crate) fn config(settings: &Settings) -> Config {
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let election = millis(settings.election_timeout);
+    let heartbeat = (election / HEARTBEAT_SHARE).max(millis(settings.heartbeat));
+    // Consensus looks at its timers every so often, and so finds that they are over half as much later in the mean.
+    let late = heartbeat * 13 / 64 / 2;
     let config = Config {
         cluster_name: "metastore".into(),
-        heartbeat_interval: millis(settings.heartbeat),
+        // Consensus gives a heartbeat up after this time and sends no other meanwhile, so it is the longest way to a
+        // member and back over which a leader without writes still hears that it leads. The member lets them go out
+        // more often (`leadership.rs`).
+        heartbeat_interval: heartbeat,
+        enable_heartbeat: false,
         // A follower that hears nothing first lets the leader's lease run out, which is the longest timeout, and
         // then its own: between them they are one and a quarter to one and a half of what was asked for.
-        election_timeout_min: election / 2,
-        election_timeout_max: election * 3 / 4,
+        election_timeout_min: election / 2 - late,
+        election_timeout_max: election * 3 / 4 - late,
         install_snapshot_timeout: 60_000,
         max_payload_entries: 4096,
         replication_lag_threshold: settings.snapshot_entries.max(1) + settings.catch_up_entries,

@@ -13,10 +13,17 @@ pub(crate) enum Shape {
     ThreeZones,
     /// One after the other over three regions.
     ThreeRegions,
+    /// One after the other over three continents: nobody is within a heartbeat's interval of anybody, there and back.
+    ThreeContinents,
 }
 
 impl Shape {
-    pub(crate) const ALL: [Shape; 3] = [Shape::OneZone, Shape::ThreeZones, Shape::ThreeRegions];
+    pub(crate) const ALL: [Shape; 4] = [
+        Shape::OneZone,
+        Shape::ThreeZones,
+        Shape::ThreeRegions,
+        Shape::ThreeContinents,
+    ];
 
     /// As the table names it.
     pub(crate) fn name(self) -> &'static str {
@@ -24,6 +31,7 @@ impl Shape {
             Shape::OneZone => "one zone",
             Shape::ThreeZones => "three zones",
             Shape::ThreeRegions => "three regions",
+            Shape::ThreeContinents => "three continents",
         }
     }
 
@@ -35,11 +43,16 @@ impl Shape {
             Shape::OneZone => WITHIN_ZONE,
             Shape::ThreeZones if from == to => WITHIN_ZONE,
             Shape::ThreeZones => BETWEEN_ZONES,
+            _ if from == to => BETWEEN_ZONES,
             Shape::ThreeRegions => match (low, high) {
-                (low, high) if low == high => BETWEEN_ZONES,
                 (0, 1) => Duration::from_millis(40),
                 (0, _) => Duration::from_millis(65),
                 _ => Duration::from_millis(30),
+            },
+            Shape::ThreeContinents => match (low, high) {
+                (0, 1) => Duration::from_millis(90),
+                (0, _) => Duration::from_millis(120),
+                _ => Duration::from_millis(60),
             },
         }
     }
@@ -48,7 +61,7 @@ impl Shape {
     pub(crate) fn bytes_per_second(self) -> u64 {
         match self {
             Shape::OneZone | Shape::ThreeZones => 10_000_000_000 / 8,
-            Shape::ThreeRegions => 1_000_000_000 / 8,
+            Shape::ThreeRegions | Shape::ThreeContinents => 1_000_000_000 / 8,
         }
     }
 }
@@ -83,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ways_are_equally_long_in_both_directions_and_longest_between_regions() {
+    fn ways_are_equally_long_in_both_directions_and_longer_from_shape_to_shape() {
         for shape in Shape::ALL {
             for (from, to) in [(1, 2), (1, 3), (2, 3), (4, 6), (1, 4)] {
                 assert_eq!(shape.one_way(from, to), shape.one_way(to, from));
@@ -92,6 +105,7 @@ mod tests {
         let way = |shape: Shape| shape.one_way(1, 2);
         assert!(way(Shape::OneZone) < way(Shape::ThreeZones));
         assert!(way(Shape::ThreeZones) < way(Shape::ThreeRegions));
+        assert!(way(Shape::ThreeRegions) < way(Shape::ThreeContinents));
         assert_eq!(Shape::ThreeZones.one_way(1, 4), WITHIN_ZONE);
     }
 
