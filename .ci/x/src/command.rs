@@ -1,6 +1,7 @@
 //! Runs one child process: prints it first, and hands its exit code on.
 
 use std::fmt;
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -89,6 +90,16 @@ impl Child {
     pub(crate) fn run(self) -> Outcome {
         eprintln!("+ {self}");
         let status = self.command().status();
+        self.judge(status)
+    }
+
+    /// Runs the child to its end, its output going to a file of its own.
+    pub(crate) fn run_into(self, path: &Path) -> Outcome {
+        eprintln!("+ {self} > {}", path.display());
+        let log = File::create(path).and_then(|log| Ok((log.try_clone()?, log)));
+        let (out, err) =
+            log.map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+        let status = self.command().stdout(out).stderr(err).status();
         self.judge(status)
     }
 

@@ -5,6 +5,7 @@
 mod clients;
 mod cluster;
 mod command;
+mod fuzz;
 mod python;
 mod tools;
 mod verbs;
@@ -75,7 +76,7 @@ const VERBS: &[Verb] = &[
     verb("compare", "[option…]", "etcd and MetaStore side by side under the load generator, release builds", verbs::compare),
     verb("clients", "[name]", "minutes: the suites of real clients against this server, all or one", clients::clients),
     verb("sim", "[test|argument…]", "the simulator or its own tests, in its own workspace and target directory", verbs::sim),
-    verb("fuzz", "NAME|all [time]", "one fuzz target, or each in turn: so many seconds, or --minutes N each", verbs::fuzz),
+    verb("fuzz", "NAME|all [time]", "one fuzz target, or all on all processors: so many seconds, or --minutes N each", fuzz::fuzz),
     verb("fmt", "", "is everything formatted?", verbs::fmt),
     verb("lint", "", "clippy over every workspace that is there, warnings are errors", verbs::lint),
     verb("docs", "", "do the docs build without a warning?", verbs::docs),

@@ -1,7 +1,5 @@
 //! What each verb does, as the children it runs one after the other.
 
-use std::time::Duration;
-
 use crate::command::{Child, Failure, Outcome, at_root};
 use crate::tools;
 
@@ -76,42 +74,6 @@ pub(crate) fn sim(arguments: &[String]) -> Outcome {
     match arguments {
         [test, filter @ ..] if test == "test" => in_sim("test").arguments(filter).run(),
         arguments => in_sim("run").argument("--").arguments(arguments).run(),
-    }
-}
-
-pub(crate) fn fuzz(arguments: &[String]) -> Outcome {
-    there(FUZZ)?;
-    let (name, each) = fuzz_task(arguments)?;
-    let bin = tools::CARGO_FUZZ.path()?;
-    let known = cargo_fuzz(&bin, "list").output()?;
-    let targets: Vec<&str> = known.lines().map(str::trim).collect();
-    let chosen: Vec<&str> = match name {
-        "all" if !targets.is_empty() => targets,
-        name if targets.contains(&name) => vec![name],
-        _ => {
-            let message = format!("no fuzz target {name:?}; there is: {}", targets.join(" "));
-            return Err(misuse(message));
-        }
-    };
-    for target in chosen {
-        cargo_fuzz(&bin, "run --target-dir target/fuzz")
-            .argument(target)
-            .argument("--")
-            .argument(format!("-max_total_time={}", each.as_secs()))
-            .run()?;
-    }
-    Ok(())
-}
-
-/// Which targets, one after the other, and for how long each.
-fn fuzz_task(arguments: &[String]) -> Result<(&str, Duration), Failure> {
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["--minutes", minutes] => Ok(("all", 60 * parse_seconds(minutes)?)),
-        [name, "--minutes", minutes] => Ok((name, 60 * parse_seconds(minutes)?)),
-        [name] => Ok((name, FUZZ_SECONDS)),
-        [name, seconds] => Ok((name, parse_seconds(seconds)?)),
-        _ => Err(misuse("expected the name of a target, or all")),
     }
 }
 
@@ -213,23 +175,6 @@ fn no_foreign_flags(is_set: &dyn Fn(&str) -> bool) -> Outcome {
     }
 }
 
-/// Cargo-fuzz on the nightly toolchain; without one, on the pinned toolchain told to accept
-/// nightly's flags.
-fn cargo_fuzz(bin: &std::path::Path, verb: &str) -> Child {
-    let (word, rest) = verb.split_once(' ').unwrap_or((verb, ""));
-    let bin = bin.display().to_string();
-    let nightly = Child::new("rustup", "run nightly rustc --version").succeeds();
-    let child = if nightly {
-        Child::new("rustup", "run nightly").argument(bin)
-    } else {
-        Child::new(bin, "").variable("RUSTC_BOOTSTRAP", "1")
-    };
-    child
-        .arguments(&["fuzz".to_owned(), word.to_owned()])
-        .arguments(&words("--fuzz-dir fuzz"))
-        .arguments(&words(rest))
-}
-
 /// The manifests of the workspaces beside the main one that are there.
 fn others() -> impl Iterator<Item = &'static str> {
     [SIM, FUZZ]
@@ -237,7 +182,7 @@ fn others() -> impl Iterator<Item = &'static str> {
         .filter(|manifest| at_root(manifest).is_file())
 }
 
-fn there(manifest: &str) -> Outcome {
+pub(crate) fn there(manifest: &str) -> Outcome {
     if at_root(manifest).is_file() {
         return Ok(());
     }
@@ -251,28 +196,19 @@ fn none(arguments: &[String]) -> Outcome {
     }
 }
 
-fn parse_seconds(text: &str) -> Result<Duration, Failure> {
-    match text.parse() {
-        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
-        _ => Err(misuse(format!("expected a length of time, got {text:?}"))),
-    }
-}
-
-fn misuse(reason: impl Into<String>) -> Failure {
+pub(crate) fn misuse(reason: impl Into<String>) -> Failure {
     Failure {
         code: 2,
         reason: reason.into(),
     }
 }
 
-fn words(text: &str) -> Vec<String> {
+pub(crate) fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
 const SIM: &str = "sim/Cargo.toml";
-const FUZZ: &str = "fuzz/Cargo.toml";
-/// How long one fuzz target runs unless told.
-const FUZZ_SECONDS: Duration = Duration::from_secs(60);
+pub(crate) const FUZZ: &str = "fuzz/Cargo.toml";
 /// Every variable by which cargo takes compiler flags.
 const FOREIGN_FLAGS: [&str; 3] = [
     "RUSTFLAGS",
@@ -282,9 +218,7 @@ const FOREIGN_FLAGS: [&str; 3] = [
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use super::{FOREIGN_FLAGS, fuzz_task, no_foreign_flags, none, parse_seconds, words};
+    use super::{FOREIGN_FLAGS, no_foreign_flags, none, words};
 
     #[test]
     fn the_simulator_refuses_flags_of_the_caller_by_name() {
@@ -295,31 +229,6 @@ mod tests {
             assert_eq!(failure.code, 2);
             assert!(failure.reason.starts_with(name), "{failure}");
         }
-    }
-
-    #[test]
-    fn a_duration_is_a_positive_number_of_seconds() {
-        assert_eq!(parse_seconds("7"), Ok(Duration::from_secs(7)));
-        for wrong in ["0", "-1", "1m", ""] {
-            assert!(
-                parse_seconds(wrong).is_err_and(|it| it.code == 2),
-                "{wrong}"
-            );
-        }
-    }
-
-    #[test]
-    fn fuzzing_takes_seconds_or_minutes_for_each_target() {
-        let task = |text: &str| {
-            let words = words(text);
-            fuzz_task(&words).map(|(name, each)| (name.to_owned(), each.as_secs()))
-        };
-        assert_eq!(task("txn_checks"), Ok(("txn_checks".to_owned(), 60)));
-        assert_eq!(task("all 20"), Ok(("all".to_owned(), 20)));
-        assert_eq!(task("--minutes 3"), Ok(("all".to_owned(), 180)));
-        assert_eq!(task("all --minutes 2"), Ok(("all".to_owned(), 120)));
-        assert!(task("").is_err_and(|it| it.code == 2));
-        assert!(task("all --minutes 0").is_err_and(|it| it.code == 2));
     }
 
     #[test]
