@@ -43,6 +43,8 @@ pub enum Plant {
     ProgressTooEarly,
     /// A watcher that lags is shown the newest value of a key as the one before.
     NewestAsPrevious,
+    /// What a sweep has freed counts against the quota as before.
+    CountsWhatIsSwept,
 }
 
 /// What is planted in one member or hub: nothing, in any build that is shipped.

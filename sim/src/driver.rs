@@ -11,6 +11,7 @@ use metastore_core::output::{DiskOp, Output, Published, Refusal};
 use metastore_core::quota;
 use metastore_core::raft::PeerMessage;
 use metastore_core::wal::Record;
+use metastore_proto::etcdserverpb::RangeRequest;
 
 use crate::cluster::{Cluster, Life, Waiting, bump};
 use crate::mailbox::Mailbox;
@@ -225,7 +226,11 @@ fn ask(cluster: &Cluster, life: &Life, asked: &mut Asked, token: u64, waiting: W
         asked.others.push(input);
         acknowledge_early(cluster, life, &waiting);
     } else if needs_no_barrier(cluster, life, op) {
-        let ending = read(life, op);
+        let older = cluster.world.plant == Some(Plant::ReadsOlderView) && token.is_multiple_of(5);
+        let ending = match older {
+            true => read_before(life, op),
+            false => read(life, op),
+        };
         noticing::read_at_once(cluster, op, &ending);
         return waiting.answer.push(ending);
     } else {
@@ -293,6 +298,23 @@ fn read(life: &Life, op: &Op) -> Ending {
     }
     let range = op.range().expect("only reads wait for barriers");
     Ending::Read(life.published.borrow().view.range(&range))
+}
+
+/// Answers from the state before, as far as there is one, for a fault on purpose.
+fn read_before(life: &Life, op: &Op) -> Ending {
+    let view = life.published.borrow().view.clone();
+    let (newest, oldest) = (view.revision(), view.compact_revision().max(1));
+    match op.range() {
+        Some(range) if range.revision == 0 && newest > oldest => {
+            let revision = newest - 1;
+            let answer = view.range(&RangeRequest { revision, ..range });
+            Ending::Read(answer.map(|mut answer| {
+                answer.header.get_or_insert_default().revision = revision;
+                answer
+            }))
+        }
+        _ => read(life, op),
+    }
 }
 
 /// Does what the member asks for; answers whether it was removed.

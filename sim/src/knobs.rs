@@ -30,7 +30,7 @@ macro_rules! number {
 }
 
 /// All of them, those first whose removal says most.
-pub(crate) const ALL: [Knob; 29] = [
+pub(crate) const ALL: [Knob; 32] = [
     Knob {
         name: "safety_act",
         least: Some(500),
@@ -81,6 +81,9 @@ pub(crate) const ALL: [Knob; 29] = [
     number!(checkpoint_log_bytes, None),
     number!(snapshot_entries, None),
     number!(catch_up_entries, None),
+    number!(storm_leases, Some(0)),
+    number!(slow_permille, Some(0)),
+    number!(compaction_back_max, None),
 ];
 
 /// The number of this name.

@@ -41,11 +41,15 @@ pub(crate) enum Plant {
     LosesWatchResponses,
     /// The guards of a transaction are looked at when it is asked for, not when it is executed.
     GuardsTooEarly,
+    /// Every fifth read that needs no barrier is answered from the state before.
+    ReadsOlderView,
+    /// Who waits behind a claim takes itself for the owner as soon as it hears of anything.
+    OwnsUnlooked,
 }
 
 impl Plant {
     /// Every plant, its name, and the number of seeds within which a judge must find it.
-    pub(crate) const ALL: [(Plant, &str, u64); 33] = [
+    pub(crate) const ALL: [(Plant, &str, u64); 36] = [
         (Plant::AckBeforeSync, "ack-before-sync", 100),
         (Plant::ReadWithoutBarrier, "read-without-barrier", 100),
         (Plant::StaleLeaderRead, "stale-leader-read", 200),
@@ -117,6 +121,13 @@ impl Plant {
         (
             Plant::Core(InCore::NewestAsPrevious),
             "newest-as-previous",
+            200,
+        ),
+        (Plant::ReadsOlderView, "reads-older-view", 200),
+        (Plant::OwnsUnlooked, "owns-unlooked", 200),
+        (
+            Plant::Core(InCore::CountsWhatIsSwept),
+            "counts-what-is-swept",
             200,
         ),
     ];

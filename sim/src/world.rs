@@ -332,3 +332,34 @@ impl fmt::Display for World {
             .try_for_each(|fault| write!(f, "\n  {fault}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::knobs;
+
+    /// Takes a world apart: a field that is in neither list does not compile.
+    macro_rules! numbers {
+        ($world:expr, $($number:ident)*; beside $($other:ident)*) => {{
+            let World { $($number: _,)* $($other: _,)* } = $world;
+            [$(stringify!($number)),*]
+        }};
+    }
+
+    #[test]
+    fn every_number_of_a_world_can_be_asked_for_and_is_written_into_scenarios() {
+        let world = World::draw(1, &Options::default());
+        let mut numbers = numbers!(world,
+            members clients movers holders changers contenders resumers followers watchers quota_bytes
+            storm_leases recall_permille compaction_back_max slow_permille keys safety_act pause_ms_max
+            standstill_permille sync_ms_max crash_permille start_crash_permille down_ms_max message_ms_max
+            loss_permille duplicate_permille silent_loss segment_bytes checkpoint_log_bytes snapshot_entries
+            catch_up_entries clock_rate_ppm_max moments_permille;
+            beside seed plant shows plan left_out lasts fixed counts
+        );
+        let mut known: Vec<&str> = knobs::ALL.iter().map(|knob| knob.name).collect();
+        numbers.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(known, numbers);
+    }
+}

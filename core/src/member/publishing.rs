@@ -62,7 +62,7 @@ impl Member {
         }
         let revision_moved = compacted || kv.revision() != old.view.revision();
         // What a sweep has freed counts against no quota any more.
-        let bytes_in_use = counted_bytes(kv);
+        let bytes_in_use = self.counted_bytes(kv);
         let swept = self.sweep_at.is_none() && bytes_in_use != old.bytes_in_use;
         if !revision_moved && !swept && place == Place::of(old) {
             return;
@@ -90,6 +90,15 @@ impl Member {
         };
         self.outputs
             .push_back(Output::Publish(Arc::new(self.published.clone())));
+    }
+
+    /// What counts against the quota.
+    fn counted_bytes(&self, kv: &Store) -> u64 {
+        let counted = kv.bytes_in_use() + LEASE_BYTES * kv.leases().len() as u64;
+        match self.settings.planted().is(Plant::CountsWhatIsSwept) {
+            true => counted.max(self.published.bytes_in_use),
+            false => counted,
+        }
     }
 
     /// The state that readers see.
@@ -120,11 +129,6 @@ impl Member {
                 && !self.standing.is_corrupt(),
         }
     }
-}
-
-/// What counts against the quota.
-fn counted_bytes(kv: &Store) -> u64 {
-    kv.bytes_in_use() + LEASE_BYTES * kv.leases().len() as u64
 }
 
 /// Whether this is what a cluster begins with, which nobody has to agree on.

@@ -12,6 +12,7 @@ use metastore_core::watch::Content;
 use super::watchers::next;
 use crate::client::Client;
 use crate::cluster::Life;
+use crate::plant::Plant;
 use crate::trace::now;
 use metastore_judges::Failure;
 use metastore_judges::claims::{Look, MARKS, PREFIX, Tenure, mark};
@@ -123,7 +124,11 @@ impl Session {
                     Place::Behind(before) => {
                         let third = u64::try_from(self.ttl_seconds * 1000 / 3).unwrap_or(1000);
                         let patience = Duration::from_millis(client.dice.between(100, third));
-                        until_one_goes(&life, &claim, &before, patience).await;
+                        let heard = until_one_goes(&life, &claim, &before, patience).await;
+                        let planted = client.cluster.world.plant == Some(Plant::OwnsUnlooked);
+                        if planted && heard {
+                            return Some(claim);
+                        }
                     }
                 }
                 if !self.renew(client).await {
@@ -173,8 +178,8 @@ fn look(client: &Client, life: &Life, claim: &Claim) -> Place {
     place
 }
 
-/// Waits at a member until the claim before goes, or the own one does, but no longer than this.
-async fn until_one_goes(life: &Rc<Life>, claim: &Claim, before: &[u8], patience: Duration) {
+/// Waits at a member until the claim before goes, or the own one does, but no longer than this; answers whether one did.
+async fn until_one_goes(life: &Rc<Life>, claim: &Claim, before: &[u8], patience: Duration) -> bool {
     let from = life.published.borrow().view.revision() + 1;
     let stream = life.watches.open();
     for request in claim.watches(before, from) {
@@ -189,8 +194,9 @@ async fn until_one_goes(life: &Rc<Life>, claim: &Claim, before: &[u8], patience:
         }
     };
     // Either way it is time for another look.
-    let _ = timeout(patience, heard).await;
+    let heard = timeout(patience, heard).await.is_ok();
     life.watches.close(stream);
+    heard
 }
 
 /// Owns a name for a while, leaves marks, and gives it up in one way or another.
