@@ -22,10 +22,13 @@ pub enum History {
     Many(Arc<Chunks>),
 }
 
-/// Two or more records: closed chunks by their first revision, and the open chunk of the newest.
+/// Two or more records: closed chunks by their first position, and the open chunk of the newest.
+///
+/// A transaction may change a key more than once, so a revision alone does not name a chunk: one may end within a
+/// revision, and the next begin within it.
 #[derive(Debug)]
 pub struct Chunks {
-    closed: OrdMap<i64, Arc<[Record]>>,
+    closed: OrdMap<Position, Arc<[Record]>>,
     /// Never empty, at most [`CHUNK_RECORDS`].
     open: Vec<Record>,
 }
@@ -122,9 +125,9 @@ impl History {
             History::Many(chunks) => (None, Some(chunks)),
         };
         let recent = many.into_iter().flat_map(move |chunks| {
-            // A chunk may begin within the revision: then the one before holds the revision's first records.
-            let first = chunks.closed.get_prev(&(revision - 1));
-            let first = first.map_or(revision, |(first, _)| *first);
+            let begin = (revision, 0);
+            let first = chunks.closed.get_prev(&begin);
+            let first = first.map_or(begin, |(first, _)| *first);
             let closed = chunks
                 .closed
                 .range(first..)
@@ -184,7 +187,7 @@ impl History {
         let open = records.split_off((records.len() - 1) / CHUNK_RECORDS * CHUNK_RECORDS);
         let closed = records
             .chunks(CHUNK_RECORDS)
-            .map(|chunk| (chunk[0].mod_revision(), Arc::from(chunk)));
+            .map(|chunk| (chunk[0].position(), Arc::from(chunk)));
         Some(History::Many(Arc::new(Chunks {
             closed: closed.collect(),
             open,
@@ -226,11 +229,15 @@ impl Chunks {
     fn push(&mut self, record: Record) {
         if self.open.len() == CHUNK_RECORDS {
             let full: Arc<[Record]> = Arc::from(self.open.as_slice());
-            let replaced = self.closed.insert(full[0].mod_revision(), full);
-            assert!(replaced.is_none(), "two chunks never begin at one revision");
+            self.close(full);
             self.open.clear();
         }
         self.open.push(record);
+    }
+
+    fn close(&mut self, chunk: Arc<[Record]>) {
+        let replaced = self.closed.insert(chunk[0].position(), chunk);
+        assert!(replaced.is_none(), "two chunks never begin alike");
     }
 
     fn last_before(&self, position: Position) -> Option<&Record> {
@@ -242,15 +249,8 @@ impl Chunks {
         if let Some(index) = last_in(&self.open) {
             return Some(&self.open[index]);
         }
-        // A chunk that begins at the very revision may begin at or after the position: then the one before it.
-        let mut bound = position.0;
-        loop {
-            let (first, chunk) = self.closed.get_prev(&bound)?;
-            if let Some(index) = last_in(chunk) {
-                return Some(&chunk[index]);
-            }
-            bound = first - 1;
-        }
+        let (_, chunk) = self.closed.get_prev(&before(position)?)?;
+        last_in(chunk).map(|index| &chunk[index])
     }
 
     /// Whether the oldest record, or with `whole_chunk` the whole oldest closed chunk, lies below `floor`.
@@ -288,7 +288,7 @@ impl Chunks {
                 freed += chunk[..below].iter().map(Record::size).sum::<u64>();
                 let rest: Arc<[Record]> = Arc::from(&chunk[below..]);
                 self.closed.remove(&first);
-                self.closed.insert(rest[0].mod_revision(), rest);
+                self.close(rest);
             }
             return freed;
         }
@@ -317,12 +317,22 @@ impl Clone for Chunks {
     }
 }
 
+/// The greatest position before this one; none before the first.
+fn before((revision, sub): Position) -> Option<Position> {
+    match sub.checked_sub(1) {
+        Some(sub) => Some((revision, sub)),
+        None => Some((revision.checked_sub(1)?, u32::MAX)),
+    }
+}
+
 /// Records of a closed chunk. A put copies the open one, which counts up a reference to each of its records: fewer are
 /// faster, more take less memory.
 const CHUNK_RECORDS: usize = 8;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::record::{PutNumbers, RecordPacker};
     use super::*;
 
@@ -383,6 +393,27 @@ mod tests {
     }
 
     #[test]
+    fn a_boundary_within_a_revision_that_spans_two_chunks_keeps_all_of_it() {
+        for before in 1..=20 {
+            for subs in 2..=3 {
+                let mut history = history(1..=before);
+                (0..subs).for_each(|sub| history.push(put(before + 1, sub)));
+                (before + 2..before + 12).for_each(|at| history.push(put(at, 0)));
+                let boundary = before + 1;
+                let expected: Vec<Position> =
+                    history.retained(boundary).map(Record::position).collect();
+                assert_eq!(expected.len(), 10 + subs as usize);
+                history.trim(boundary, boundary);
+                let left: Vec<Position> = history.iter().map(Record::position).collect();
+                assert_eq!(
+                    left, expected,
+                    "{before} records before, {subs} at the boundary"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn passing_a_change_below_the_last_frees_at_most_one_chunk() {
         let mut history = history(1..=100);
         let chunk = CHUNK_RECORDS as u64 * put(1, 0).size();
@@ -422,5 +453,83 @@ mod tests {
             assert_eq!(built.newest(), grown.newest());
         }
         assert!(History::from_records(Vec::new()).is_none());
+    }
+
+    /// What happens to a key: changes in one revision, or the sweep passes a revision under a boundary so far back.
+    #[derive(Debug, Clone)]
+    enum Event {
+        Change {
+            skip: i64,
+            subs: u32,
+        },
+        Pass {
+            boundary_back: i64,
+            passing_back: i64,
+        },
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            3 => (1i64..3, 1u32..4).prop_map(|(skip, subs)| Event::Change { skip, subs }),
+            1 => (0i64..20, 0i64..10).prop_map(|(boundary_back, passing_back)| Event::Pass {
+                boundary_back,
+                passing_back
+            }),
+        ]
+    }
+
+    fn positions<'h>(records: impl Iterator<Item = &'h Record>) -> Vec<Position> {
+        records.map(Record::position).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_history_is_a_list_of_positions_from_which_only_the_oldest_go(
+            events in prop::collection::vec(event(), 1..80)
+        ) {
+            let mut history = History::One(put(1, 0));
+            let mut list: Vec<Position> = vec![(1, 0)];
+            let (mut revision, mut boundary) = (1, 0);
+            for event in events {
+                match event {
+                    Event::Change { skip, subs } => {
+                        revision += skip;
+                        for sub in 0..subs {
+                            history.push(put(revision, sub));
+                            list.push((revision, sub));
+                        }
+                    }
+                    Event::Pass { boundary_back, passing_back } => {
+                        boundary = boundary.max(revision - boundary_back);
+                        let kept = list.iter().rposition(|at| at.0 <= boundary);
+                        // Of what lies below the boundary the last; at it, all.
+                        let kept = kept.map_or(0, |last| match list[last].0 == boundary {
+                            true => list.partition_point(|at| at.0 < boundary),
+                            false => last,
+                        });
+                        let retained = list.split_off(kept);
+                        prop_assert_eq!(positions(history.retained(boundary)), retained.clone());
+                        history.trim(boundary, boundary - passing_back);
+                        let left = positions(history.iter());
+                        prop_assert!(left.ends_with(&retained), "{:?} of {:?}", left, retained);
+                        if passing_back == 0 {
+                            prop_assert_eq!(left.len(), retained.len());
+                        }
+                        list = left;
+                    }
+                }
+                prop_assert_eq!(positions(history.iter()), list.clone());
+                for at in list[0].0..=revision {
+                    let last = list.iter().rfind(|it| it.0 <= at).copied();
+                    prop_assert_eq!(history.last_at(at).map(Record::position), last);
+                    let since: Vec<Position> = list.iter().copied().filter(|it| it.0 >= at).collect();
+                    prop_assert_eq!(positions(history.since(at)), since);
+                }
+                for (place, at) in list.iter().enumerate().skip(1) {
+                    let before = history.last_before(*at).map(Record::position);
+                    prop_assert_eq!(before, Some(list[place - 1]));
+                }
+            }
+        }
     }
 }
