@@ -30,6 +30,7 @@ mod answering;
 mod applying;
 mod checkpointing;
 mod compacting;
+mod confirming;
 mod forwarding;
 mod leadership;
 mod leasing;
@@ -73,6 +74,7 @@ pub struct Member {
     executor: Executor,
     raft: Raft,
     outbox: SharedOutbox,
+    log: LogStore,
     replica: Rc<RefCell<Replica>>,
     proposer: proposer::Queue,
     pending: PendingProposals,
@@ -134,7 +136,7 @@ impl Member {
         let network = Network::new(Rc::clone(&outbox), patience, retention);
         let config = Arc::new(config(&settings));
         let id = settings.id;
-        let started = executor.block_on(Raft::new(id, config, network, log, machine));
+        let started = executor.block_on(Raft::new(id, config, network, log.clone(), machine));
         let raft =
             started.expect("consensus starts: its settings are checked and its log is contiguous");
         let proposer = proposer::Queue::default();
@@ -168,6 +170,7 @@ impl Member {
             trimmer,
             published: Published::at_start(state.kv, state.bytes_in_use),
             outbox,
+            log,
             replica,
             settings,
             now,

@@ -55,6 +55,8 @@ impl Member {
                 self.take_read_index(from, call, Some((term, index)));
             }
             Forwarded::NoReadIndex => self.take_read_index(from, call, None),
+            Forwarded::AskConfirmation { term } => self.confirm(from, call, term),
+            Forwarded::Confirmation { term } => self.take_confirmation(from, call, term),
             Forwarded::AskLeases(queries) => self.serve_leases(from, queries),
             Forwarded::LeaseAnswers(answers) => self.take_lease_answers(answers),
             Forwarded::Change { term, change } => self.take_application(from, call, term, change),
@@ -73,7 +75,9 @@ impl Member {
                     .borrow_mut()
                     .finish_call(message.call, Err(reason));
             }),
-            Body::Forwarded(Forwarded::AskReadIndex) => self.read_index_lost(message.call),
+            Body::Forwarded(Forwarded::AskReadIndex | Forwarded::AskConfirmation { .. }) => {
+                self.question_lost(message.call);
+            }
             Body::Reply(_) | Body::Forwarded(_) => {}
         }
     }

@@ -1,9 +1,9 @@
 //! Reads that must see every write acknowledged before them, on any member (raft's read index, §6.4 of the raft
 //! dissertation).
 //!
-//! All that wait share one *barrier*: the leader has the quorum confirm that it still leads, and what it had committed
-//! when it asked is the read index; who does not lead asks the leader for one. The barrier is passed when this member's
-//! own state has got as far.
+//! All that wait share one *barrier*: the leader has the quorum confirm that it still leads (`confirming.rs`), and what it
+//! had committed when it asked is the read index; who does not lead asks the leader for one. The barrier is passed when
+//! this member's own state has got as far.
 //!
 //! A read index is good only for those that waited before it was asked for, and only as long as the leader that gave it
 //! leads in the same term, as far as this member knows. Otherwise the barrier starts again, and so does one that took so
@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Member;
+use super::confirming::Round;
 use super::leasing::Ask;
 use crate::output::{Output, Refusal};
 use crate::plant::Plant;
@@ -28,13 +29,13 @@ pub(super) struct Barriers {
     /// Reads of clients here that have no answer yet.
     reads: usize,
     /// The one under way.
-    running: Option<Running>,
+    pub(super) running: Option<Running>,
     /// Have a read index that the state has yet to reach.
     settling: VecDeque<Settling>,
     /// The last read index, and when it came.
     last: Option<(Sight, u64, Duration)>,
-    /// What consensus here says of barriers, by number.
-    confirmed: Rc<RefCell<VecDeque<Confirmed>>>,
+    /// The read indexes of barriers, by number: from consensus here, still to be confirmed, or from another member.
+    given: Rc<RefCell<VecDeque<Given>>>,
     /// The number of the next barrier, greater than those of earlier lives.
     next: u64,
     /// After a failure the next barrier begins here, and the next failure pauses so long.
@@ -43,7 +44,7 @@ pub(super) struct Barriers {
 }
 
 /// The number of a barrier, and its read index.
-type Confirmed = (u64, Result<u64, Refusal>);
+type Given = (u64, Result<u64, Refusal>);
 
 /// Something that waits, until its deadline.
 struct Waiting {
@@ -60,12 +61,14 @@ enum Rider {
     Ask(Ask),
 }
 
-struct Running {
-    number: u64,
-    sight: Sight,
+pub(super) struct Running {
+    pub(super) number: u64,
+    pub(super) sight: Sight,
     begun: Duration,
     riders: Vec<Waiting>,
-    /// When to ask the leader once more, if it is another member: the letter or its answer may be lost.
+    /// The voters' confirmations, where this member leads and has an index.
+    pub(super) round: Option<Round>,
+    /// When to ask the leader once more, or the voters: letters may be lost.
     ask_at: Duration,
 }
 
@@ -77,7 +80,7 @@ struct Settling {
 
 /// Who leads, as far as this member knows.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Sight {
+pub(super) struct Sight {
     term: u64,
     leader: u64,
 }
@@ -95,6 +98,13 @@ const LOSS_PAUSE: Duration = Duration::from_millis(50);
 /// How long the leader may take before it is asked once more.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
 
+impl Sight {
+    /// Whether it is this leader, in this term.
+    pub(super) fn is(self, term: u64, leader: u64) -> bool {
+        self == Self { term, leader }
+    }
+}
+
 impl Barriers {
     pub(super) fn new(incarnation: u32) -> Self {
         Self {
@@ -103,7 +113,7 @@ impl Barriers {
             running: None,
             settling: VecDeque::new(),
             last: None,
-            confirmed: Rc::default(),
+            given: Rc::default(),
             next: (u64::from(incarnation) << 32) + 1,
             not_before: Duration::ZERO,
             pause: PAUSE_MIN,
@@ -189,7 +199,10 @@ impl Member {
     pub(super) fn barriers_alarm(&self) -> Option<Duration> {
         let barriers = &self.barriers;
         let again = match &barriers.running {
-            Some(running) => (running.sight.leader != self.id).then_some(running.ask_at),
+            Some(running) => {
+                let asked = running.sight.leader != self.id || running.round.is_some();
+                asked.then_some(running.ask_at)
+            }
             None if barriers.waiting.is_empty() || self.published.leader.is_none() => None,
             None => Some(barriers.not_before.max(self.now)),
         };
@@ -229,29 +242,43 @@ impl Member {
             sight,
             begun: now,
             riders,
+            round: None,
             ask_at: now + ANSWER_PATIENCE,
         });
         if !here {
             return self.send_forwarded(sight.leader, number, Forwarded::AskReadIndex);
         }
-        let (raft, confirmed) = (self.raft.clone(), Rc::clone(&self.barriers.confirmed));
+        let (raft, given) = (self.raft.clone(), Rc::clone(&self.barriers.given));
         drop(self.executor.spawn(async move {
             let result = reception::read_index(&raft).await;
-            confirmed.borrow_mut().push_back((number, result));
+            given.borrow_mut().push_back((number, result));
         }));
     }
 
     fn ask_once_more(&mut self) {
-        let now = self.now;
-        let Some(running) = self.barriers.running.as_mut() else {
+        let due = |running: &mut Running| running.ask_at <= self.now;
+        let Some(mut running) = self.barriers.running.take_if(due) else {
             return;
         };
         let Sight { leader, .. } = running.sight;
-        if leader != self.id && running.ask_at <= now {
-            running.ask_at = now + ANSWER_PATIENCE;
-            let number = running.number;
-            self.send_forwarded(leader, number, Forwarded::AskReadIndex);
+        if leader != self.id {
+            running.ask_at = self.now + ANSWER_PATIENCE;
+            self.send_forwarded(leader, running.number, Forwarded::AskReadIndex);
+        } else if let Some(round) = running.round.take() {
+            return self.have_confirmed(running, round);
         }
+        self.barriers.running = Some(running);
+    }
+
+    /// Asks the voters that have yet to confirm, unless there is a quorum already.
+    fn have_confirmed(&mut self, mut running: Running, round: Round) {
+        let Sight { term, .. } = running.sight;
+        if self.ask_voters(term, running.number, &round) {
+            return self.confirmed(running, round.index);
+        }
+        running.ask_at = self.now + self.settings.heartbeat;
+        running.round = Some(round);
+        self.barriers.running = Some(running);
     }
 
     /// Only reads of clients here wait for the barrier of another member. All else is for a leader.
@@ -296,14 +323,11 @@ impl Member {
         }
         let nobody = Refusal::NotLeader { leader: None };
         let result = given.map(|(_, index)| index).ok_or(nobody);
-        self.barriers
-            .confirmed
-            .borrow_mut()
-            .push_back((number, result));
+        self.barriers.given.borrow_mut().push_back((number, result));
     }
 
-    /// A question for a read index may not have arrived.
-    pub(super) fn read_index_lost(&mut self, number: u64) {
+    /// A question for a read index, or for a confirmation, may not have arrived.
+    pub(super) fn question_lost(&mut self, number: u64) {
         let soon = self.now + LOSS_PAUSE;
         if let Some(running) = self.barriers.running.as_mut()
             && running.number == number
@@ -316,11 +340,15 @@ impl Member {
     pub(super) fn finish_barriers(&mut self) {
         self.forsake_barriers();
         loop {
-            let next = self.barriers.confirmed.borrow_mut().pop_front();
+            let next = self.barriers.given.borrow_mut().pop_front();
             let Some((number, result)) = next else { break };
             let running = self.barriers.running.take_if(|it| it.number == number);
             match (running, result) {
                 (None, _) => {}
+                (Some(running), Ok(index)) if running.sight.leader == self.id => {
+                    let round = self.new_round(running.sight.term, index);
+                    self.have_confirmed(running, round);
+                }
                 (Some(running), Ok(index)) => self.confirmed(running, index),
                 (Some(running), Err(Refusal::Stopped)) => {
                     for waiting in running.riders {
@@ -359,7 +387,8 @@ impl Member {
         }
     }
 
-    fn confirmed(&mut self, running: Running, index: u64) {
+    /// A read index is good, here and for whoever asked for it.
+    pub(super) fn confirmed(&mut self, running: Running, index: u64) {
         self.barriers.pause = PAUSE_MIN;
         let Sight { term, .. } = running.sight;
         self.barriers.last = Some((running.sight, index, self.now));

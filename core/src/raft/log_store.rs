@@ -49,6 +49,12 @@ impl LogStore {
         self.log.borrow().bytes
     }
 
+    /// The term of the newest vote that consensus has handed to the disk; 0 if there is none. A vote leaves this member
+    /// only when it is durable, so no other has a vote of a later term from here.
+    pub(crate) fn voted_term(&self) -> u64 {
+        self.log.borrow().vote.map_or(0, |vote| vote.leader_id.term)
+    }
+
     /// The entries in memory behind this one.
     pub(crate) fn entries_after(&self, index: u64) -> Vec<Entry> {
         let log = self.log.borrow();

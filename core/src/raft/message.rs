@@ -63,6 +63,10 @@ pub(crate) enum Forwarded {
     ReadIndex { term: u64, index: u64 },
     /// Whoever was asked for a read index does not lead.
     NoReadIndex,
+    /// Has the receiver voted in no later term than this, which the sender leads?
+    AskConfirmation { term: u64 },
+    /// It has not, when it says so.
+    Confirmation { term: u64 },
     /// Questions to the lessor, under the sender's numbers as tokens.
     AskLeases(Vec<LeaseQuery>),
     /// What the lessor says.
@@ -168,6 +172,8 @@ impl fmt::Display for Forwarded {
             Self::AskReadIndex => f.write_str("which read index"),
             Self::ReadIndex { term, index } => write!(f, "read index {index} of term {term}"),
             Self::NoReadIndex => f.write_str("no read index"),
+            Self::AskConfirmation { term } => write!(f, "does term {term} last"),
+            Self::Confirmation { term } => write!(f, "no vote after term {term}"),
             Self::AskLeases(queries) => write!(f, "{} questions about leases", queries.len()),
             Self::Change { term, change } => write!(f, "change in term {term}: {change:?}"),
             Self::Changed { index, result } => write!(f, "end of a change at {index}: {result:?}"),

@@ -1,7 +1,7 @@
 //! What arrives at consensus from outside: peers' requests and reads that need the quorum's word.
 
-use openraft::ReadPolicy;
 use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::raft::linearizable_read::LinearizerOption;
 
 use super::network::{Reply, Request};
 use super::types::Raft;
@@ -37,10 +37,13 @@ pub(crate) async fn serve(raft: &Raft, request: Request) -> Reply {
     served.unwrap_or_else(Reply::Failed)
 }
 
-/// The index that a state must have reached to hold every write acknowledged before this call (raft's read index, §6.4
-/// of the raft dissertation): the commit index, once the quorum has confirmed that this member still leads.
+/// The index that a state must have reached to hold every write that this leader had acknowledged before this call, in
+/// any term: all that it knows to be committed, and the entry with which its term began. That it still leads has to be
+/// confirmed *afterwards* (raft's read index, §6.4 of the raft dissertation).
 pub(crate) async fn read_index(raft: &Raft) -> Result<u64, Refusal> {
-    match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+    // The lease is no proof, and here it only spares a round of heartbeats: whoever lacks it waits for a regular one.
+    let within_lease = LinearizerOption::new(None, false);
+    match raft.get_read_linearizer(within_lease).await {
         Ok(linearizer) => Ok(linearizer.read_log_id().index()),
         Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
             Err(Refusal::NotLeader {

@@ -30,7 +30,7 @@ fn an_idle_leader_far_from_the_others_leads_on_and_serves() {
         assert!(matches!(world.answers.get(&1), Some(Ok(_))));
         world.pass(Duration::from_secs(30));
         world.handle(leader, Input::Barrier { tokens: vec![2] });
-        world.pass(4 * distance + Duration::from_millis(1));
+        world.pass(2 * distance + Duration::from_millis(1));
         assert_eq!(world.barriers.get(&2), Some(&Ok(())), "{millis} ms away");
     }
 }

@@ -223,3 +223,104 @@ fn a_barrier_that_a_pause_interrupted_starts_again() {
     }
     assert!(world.has_passed(3));
 }
+
+/// The questions for confirmations on the wire: to whom, and the letter.
+fn questions(world: &World) -> Vec<(u64, PeerMessage)> {
+    let letters = world.wire.iter();
+    let questions = letters.filter(|(_, _, message)| {
+        matches!(
+            message.body,
+            Body::Forwarded(Forwarded::AskConfirmation { .. })
+        )
+    });
+    questions
+        .map(|(_, to, message)| (*to, message.clone()))
+        .collect()
+}
+
+#[test]
+fn who_has_voted_in_a_later_term_confirms_no_earlier_one() {
+    let (mut world, first, follower) = led();
+    world.read_quietly(first, vec![1]);
+    let asked = questions(&world);
+    assert_eq!(asked.len(), 2, "both others");
+    world.wire.clear();
+    world.cut_off = vec![first];
+    world.pass(Duration::from_secs(4));
+    assert!(world.leader().is_some_and(|second| second != first));
+    // The letters come late, and what they bring about gets through.
+    for (to, message) in asked {
+        let now = world.now;
+        let member = world.members.get_mut(&to).expect("it runs");
+        member.handle(
+            now,
+            Input::Peer {
+                from: first,
+                message: message.clone(),
+            },
+        );
+        while let Some(output) = member.poll_output() {
+            let confirms = matches!(&output, Output::Send { message, .. }
+                if matches!(message.body, Body::Forwarded(Forwarded::Confirmation { .. })));
+            assert!(!confirms, "m{to} has voted since");
+        }
+    }
+    let term = world.members[&follower].published().term;
+    let ask = Body::Forwarded(Forwarded::AskConfirmation { term });
+    let message = PeerMessage { call: 7, body: ask };
+    let member = world.members.get_mut(&follower).expect("it runs");
+    member.handle(
+        world.now,
+        Input::Peer {
+            from: first,
+            message,
+        },
+    );
+    let answered = std::iter::from_fn(|| member.poll_output()).any(|output| {
+        matches!(output, Output::Send { message, .. }
+            if matches!(message.body, Body::Forwarded(Forwarded::Confirmation { .. })))
+    });
+    assert!(answered, "a term that lasts is confirmed");
+}
+
+#[test]
+fn only_confirmations_of_its_own_round_let_a_barrier_pass() {
+    let (mut world, leader, follower) = led();
+    let term = world.members[&leader].published().term;
+    world.read_quietly(leader, vec![1]);
+    let (_, question) = questions(&world).pop().expect("the others are asked");
+    world.wire.clear();
+    let confirm = |world: &mut World, call, term| {
+        let body = Body::Forwarded(Forwarded::Confirmation { term });
+        let message = PeerMessage { call, body };
+        world.handle(
+            leader,
+            Input::Peer {
+                from: follower,
+                message,
+            },
+        );
+    };
+    let number = question.call;
+    for (number, term) in [
+        (number - 1, term),
+        (number + 1, term),
+        (number, term - 1),
+        (number, term + 1),
+    ] {
+        confirm(&mut world, number, term);
+        assert!(!world.has_passed(1));
+    }
+    confirm(&mut world, number, term);
+    assert!(world.has_passed(1), "one of two others is enough");
+}
+
+#[test]
+fn a_lost_question_to_the_voters_is_asked_once_more() {
+    let (mut world, leader, _) = led();
+    world.read_quietly(leader, vec![1]);
+    assert_eq!(questions(&world).len(), 2);
+    world.wire.clear();
+    world.pass(Duration::from_millis(101));
+    assert!(world.has_passed(1));
+}
