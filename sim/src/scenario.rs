@@ -17,6 +17,7 @@ mod a_compaction_keeps_the_deletion_at_its_revision;
 mod a_cut_off_leader_rests_between_tries;
 mod a_failed_checkpoint_does_not_end_consensus;
 mod a_forwarded_proposal_is_executed_once;
+mod a_key_that_changes_twice_in_a_revision_keeps_what_follows;
 mod a_leader_that_left_begins_nothing;
 mod a_lone_member_loses_no_acknowledged_write;
 mod a_lost_last_chunk_of_a_snapshot_is_made_up_for;
@@ -55,11 +56,12 @@ pub(crate) struct Scenario {
 }
 
 /// Every scenario.
-pub(crate) const ALL: [Scenario; 11] = [
+pub(crate) const ALL: [Scenario; 12] = [
     a_checkpoint_ahead_of_the_log_is_no_gap::SCENARIO,
     a_cut_off_leader_rests_between_tries::SCENARIO,
     a_failed_checkpoint_does_not_end_consensus::SCENARIO,
     a_forwarded_proposal_is_executed_once::SCENARIO,
+    a_key_that_changes_twice_in_a_revision_keeps_what_follows::SCENARIO,
     a_lost_last_chunk_of_a_snapshot_is_made_up_for::SCENARIO,
     a_leader_that_left_begins_nothing::SCENARIO,
     a_lost_message_does_not_stop_replication::SCENARIO,

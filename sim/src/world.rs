@@ -38,7 +38,8 @@ pub(crate) struct World {
     pub(crate) quota_bytes: Option<u64>,
     /// Leases that each client of a storm grants and lets run out together.
     pub(crate) storm_leases: u64,
-    /// Odds of a transaction that reads the past, before each other operation on keys, in thousandths.
+    /// Odds of a transaction that reads the past, or of one that changes a key twice, before each other operation on keys,
+    /// in thousandths.
     pub(crate) recall_permille: u64,
     /// The most revisions that a compaction leaves before the newest that its client knows.
     pub(crate) compaction_back_max: u64,

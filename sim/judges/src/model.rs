@@ -27,6 +27,9 @@ pub type Keys = OrdMap<Key, Rc<KeyValue>>;
 /// What one revision did to one key: its new record, or that it is gone.
 pub type KeyChange = (Key, Option<Rc<KeyValue>>);
 
+/// The end of an interval that has none.
+pub const OPEN: &[u8] = &[0];
+
 /// One operation of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
@@ -84,6 +87,13 @@ pub enum Op {
         /// Where to write.
         to: Vec<u8>,
         /// What.
+        value: Vec<u8>,
+    },
+    /// Writes a key and removes it with all keys behind it, in one transaction: in that revision it changes twice.
+    Flash {
+        /// Which.
+        key: Vec<u8>,
+        /// What it holds in between.
         value: Vec<u8>,
     },
     /// Claims a name with a lease, unless the lease has done so before.
@@ -216,6 +226,17 @@ impl Op {
                     ..TxnRequest::default()
                 })
             }
+            Op::Flash { key, value } => {
+                let ops = [
+                    OpRequest::RequestPut(put_request(key, value, 0)),
+                    OpRequest::RequestDeleteRange(delete_request(key, OPEN)),
+                ];
+                let success = ops.map(|op| RequestOp { request: Some(op) });
+                Request::Txn(TxnRequest {
+                    success: success.into(),
+                    ..TxnRequest::default()
+                })
+            }
             Op::Stake { name, lease, value } => {
                 Request::Txn(claim::stake(name, *lease, value.clone()))
             }
@@ -291,6 +312,18 @@ impl Op {
             Op::Recall { to, value, .. } => {
                 only_if(true, || vec![put(keys, to, value, 0, revision)])
             }
+            Op::Flash { key, value } => {
+                let mut changes = vec![put(keys, key, value, 0, revision)];
+                let behind = within(keys, key, OPEN).map(|(key, _)| Rc::clone(key));
+                let behind = behind.filter(|it| **it != **key);
+                let gone = removal([Rc::from(&key[..])].into_iter().chain(behind).collect());
+                changes.extend(gone.changes);
+                Effect {
+                    changes,
+                    deleted: gone.deleted,
+                    succeeded: true,
+                }
+            }
             Op::Stake { .. } | Op::Withdraw { .. } | Op::Mark { .. } => {
                 self.effect_on_claims(keys, revision)
             }
@@ -360,6 +393,7 @@ impl Op {
         match self {
             Op::Put { value, .. }
             | Op::Recall { value, .. }
+            | Op::Flash { value, .. }
             | Op::Stake { value, .. }
             | Op::Mark { value, .. } => Some(value),
             Op::Txn { puts, .. } => puts.first().map(|(_, value)| value.as_slice()),
@@ -596,6 +630,10 @@ impl fmt::Display for Op {
             } => {
                 let (key, end, to, value) = (text(key), text(end), text(to), text(value));
                 write!(f, "read [{key}, {end}) @{revision} and put {to}={value}")
+            }
+            Op::Flash { key, value } => {
+                let (key, value) = (text(key), text(value));
+                write!(f, "put {key}={value} and delete all from {key} on")
             }
             Op::Stake { .. } | Op::Withdraw { .. } | Op::Mark { .. } => self.tell_of_claims(f),
             Op::Grant { id, ttl_seconds } => write!(f, "grant lease {id} for {ttl_seconds}s"),

@@ -13,7 +13,11 @@ pub(crate) async fn fight(mut client: Client) {
     while client.goes_on() {
         client.pause().await;
         if recalls.permille(client.cluster.world.recall_permille) {
-            let op = recall(&mut client, &mut recalls);
+            let op = match recalls.place(10) {
+                0 | 1 => flash(&mut client, &mut recalls),
+                2 => Op::put(last_key(&mut recalls), client.mark()),
+                _ => recall(&mut client, &mut recalls),
+            };
             client.perform(op).await;
             // Its end may have been long in coming.
             if !client.goes_on() {
@@ -78,6 +82,19 @@ fn recall(client: &mut Client, dice: &mut Dice) -> Op {
         to: key(dice),
         value: client.mark(),
     }
+}
+
+/// Changes one of the last keys twice in one revision.
+fn flash(client: &mut Client, dice: &mut Dice) -> Op {
+    Op::Flash {
+        key: last_key(dice),
+        value: client.mark(),
+    }
+}
+
+/// A key that has only its like behind it.
+fn last_key(dice: &mut Dice) -> Vec<u8> {
+    format!("z{}", dice.between(1, 2)).into_bytes()
 }
 
 /// One of the registers that only operations on a single key touch.
