@@ -7,10 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use metastore_core::mvcc::{Changes, Store};
 use metastore_core::snapshot;
 use metastore_fuzz::model::Model;
-use metastore_fuzz::{End, Key, everything, value};
-use metastore_proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest,
-};
+use metastore_fuzz::{End, Key, compact, everything, value};
+use metastore_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest};
 
 #[derive(Arbitrary, Debug)]
 enum Op {
@@ -76,14 +74,7 @@ fn step(store: &mut Store, model: &mut Model, op: &Op) {
             };
             assert_eq!(store.view().range(&request), model.range(&request));
         }
-        Op::Compact { revision } => {
-            let request = CompactionRequest {
-                revision: i64::from(*revision).max(0),
-                physical: false,
-            };
-            let compacted = store.compact(&request).map(|_| ());
-            assert_eq!(compacted, model.compact(&request));
-        }
+        Op::Compact { revision } => compact(store, model, *revision),
         Op::Sweep { changes } => drop(store.sweep(usize::from(*changes) + 1)),
         Op::Reload => {
             let bytes: Vec<u8> = snapshot::Encoder::new(store.view(), b"extra")

@@ -85,12 +85,15 @@ fn kv(method: u8, bytes: &[u8]) {
         1 => {
             let put = read::<PutRequest>(bytes);
             let put = put.filter(|it| check::put(it, &limits).is_ok());
-            put.map(Request::Put).map(replicate);
+            put.map(Request::Put).into_iter().for_each(replicate);
         }
         2 => {
             let delete = read::<DeleteRangeRequest>(bytes);
             let delete = delete.filter(|it| check::delete_range(it, &limits).is_ok());
-            delete.map(Request::DeleteRange).map(replicate);
+            delete
+                .map(Request::DeleteRange)
+                .into_iter()
+                .for_each(replicate);
         }
         3 => {
             let txn = read::<TxnRequest>(bytes);
@@ -108,7 +111,10 @@ fn kv(method: u8, bytes: &[u8]) {
             let compaction = compaction.filter(|it| check::compaction(it, &limits).is_ok());
             // The server asks for none of these: what lies below any boundary is refused by the state.
             let compaction = compaction.filter(|it| it.revision >= 0);
-            compaction.map(Request::Compact).map(replicate);
+            compaction
+                .map(Request::Compact)
+                .into_iter()
+                .for_each(replicate);
         }
     }
 }

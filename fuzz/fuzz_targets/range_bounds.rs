@@ -8,10 +8,8 @@ use libfuzzer_sys::fuzz_target;
 use metastore_core::check::{self, Limits};
 use metastore_core::mvcc::{Changes, Store};
 use metastore_fuzz::model::Model;
-use metastore_fuzz::{Range, everything};
-use metastore_proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest,
-};
+use metastore_fuzz::{Range, compact, everything};
+use metastore_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest};
 use metastore_proto::mvccpb::KeyValue;
 
 /// A key of up to four bytes out of few, so that keys are neighbours and prefixes of each other.
@@ -67,14 +65,7 @@ fn step(store: &mut Store, model: &mut Model, op: &Op) {
                 assert_eq!(deleted, Ok(model.delete_range(&request)));
             }
         }
-        Op::Compact(revision) => {
-            let request = CompactionRequest {
-                revision: i64::from(*revision).max(0),
-                physical: false,
-            };
-            let compacted = store.compact(&request).map(|_| ());
-            assert_eq!(compacted, model.compact(&request));
-        }
+        Op::Compact(revision) => compact(store, model, *revision),
         Op::Sweep(changes) => drop(store.sweep(usize::from(*changes) + 1)),
         Op::Read(key, end, range, chunk) => {
             let request = RangeRequest {

@@ -7,8 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use metastore_core::check::{self, Limits};
 use metastore_core::mvcc::{Changes, Store};
 use metastore_fuzz::model::Model;
-use metastore_fuzz::{LEASE, Put, Txn, everything};
-use metastore_proto::etcdserverpb::{CompactionRequest, LeaseGrantRequest};
+use metastore_fuzz::{LEASE, Put, Txn, compact, everything};
+use metastore_proto::etcdserverpb::LeaseGrantRequest;
 
 #[derive(Arbitrary, Debug)]
 enum Op {
@@ -34,14 +34,7 @@ fn step(store: &mut Store, model: &mut Model, op: &Op) {
                 assert_eq!(store.txn(&request, &mut changes), model.txn(&request));
             }
         }
-        Op::Compact(revision) => {
-            let request = CompactionRequest {
-                revision: i64::from(*revision).max(0),
-                physical: false,
-            };
-            let compacted = store.compact(&request).map(|_| ());
-            assert_eq!(compacted, model.compact(&request));
-        }
+        Op::Compact(revision) => compact(store, model, *revision),
         Op::Sweep(changes) => drop(store.sweep(usize::from(*changes) + 1)),
     }
 }

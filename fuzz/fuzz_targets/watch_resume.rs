@@ -174,13 +174,16 @@ impl World {
         let mut used = Vec::new();
         for (key, number, delete) in operations.iter().take(8) {
             let key = key.legal();
-            if used.contains(&key) {
+            let again = used.contains(&key);
+            if again && !delete {
                 continue;
             }
             used.push(key.clone());
             let request = match delete {
                 true => Request::RequestDeleteRange(DeleteRangeRequest {
                     key,
+                    // What was put may go in the same transaction with all behind it, not alone.
+                    range_end: if again { vec![0] } else { Vec::new() },
                     ..DeleteRangeRequest::default()
                 }),
                 false => Request::RequestPut(PutRequest {

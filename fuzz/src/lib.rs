@@ -5,11 +5,14 @@
 pub mod model;
 
 use arbitrary::Arbitrary;
+use metastore_core::mvcc::Store;
 use metastore_proto::etcdserverpb::compare::TargetUnion;
 use metastore_proto::etcdserverpb::request_op::Request;
 use metastore_proto::etcdserverpb::{
-    Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
+
+use model::Model;
 
 /// A key out of few, neighbours and prefixes of each other among them; one of them is empty, hence illegal.
 #[derive(Arbitrary, Debug, Clone, Copy)]
@@ -246,6 +249,16 @@ fn lease(number: u8) -> i64 {
         5 | 6 => LEASE,
         _ => LEASE + 1,
     }
+}
+
+/// Compacts the store and the model; both say the same.
+pub fn compact(store: &mut Store, model: &mut Model, revision: i8) {
+    let request = CompactionRequest {
+        revision: i64::from(revision).max(0),
+        physical: false,
+    };
+    let compacted = store.compact(&request).map(|_| ());
+    assert_eq!(compacted, model.compact(&request));
 }
 
 /// A read of all keys there are.

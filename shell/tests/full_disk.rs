@@ -10,11 +10,11 @@ use cluster::{
     several::{Several, get, put},
 };
 
-/// Room for the first segment of the log and not for the next.
+/// Room for the first segment of the log, which may grow while the next is being prepared, and not for the next.
 const FILE_SIZE_MAX: u64 = 8 << 20;
 
-/// Values that fill that segment.
-const VALUES: usize = 24;
+/// Values that take more than that.
+const VALUES_MAX: usize = 100;
 const VALUE_BYTES: usize = 100_000;
 
 /// Which member has the full disk.
@@ -43,7 +43,10 @@ fn one_disk_is_full(which: Full) {
         let value = "v".repeat(VALUE_BYTES);
         let healthy = [1, 2];
         let mut acknowledged = Vec::new();
-        for number in 0..VALUES {
+        for number in 0..VALUES_MAX {
+            if !several.members[0].is_running() {
+                break;
+            }
             let key = format!("k{number}");
             // A call that the ending leader had taken may be without an answer; nothing is claimed of it.
             if put(&several.members[1 + number % 2], &key, &value)
@@ -65,7 +68,8 @@ fn one_disk_is_full(which: Full) {
             .write_through_any_of(&healthy, "after", Duration::from_secs(5))
             .await;
         acknowledged.push("after".to_owned());
-        assert!(acknowledged.len() > VALUES / 2, "{acknowledged:?}");
+        // The first segment takes this many, whatever comes then.
+        assert!(acknowledged.len() >= 5, "{acknowledged:?}");
 
         several.members[0].limit_file_size(None);
         several.members[0].start();

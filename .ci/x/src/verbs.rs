@@ -97,6 +97,12 @@ pub(crate) fn lint(arguments: &[String]) -> Outcome {
             .arguments(&["--all-targets", "--", "-D", "warnings"].map(str::to_owned))
             .run()?;
     }
+    if at_root(FUZZ).is_file() {
+        Child::cargo("clippy --target-dir target/fuzz --manifest-path")
+            .argument(FUZZ)
+            .arguments(&["--", "-D", "warnings"].map(str::to_owned))
+            .run()?;
+    }
     Ok(())
 }
 

@@ -3,11 +3,12 @@
 use std::{
     env,
     fs::{self, File},
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -114,12 +115,12 @@ impl ServerProcess {
         assert!(self.child.is_none(), "the server runs already");
         self.starts += 1;
         let stderr = File::create(self.stderr_file()).expect("a file for stderr");
-        let child = self
-            .command()
+        let mut command = self.command();
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn();
+            .stderr(stderr);
+        let child = start(&mut command);
         self.child =
             Some(child.unwrap_or_else(|error| panic!("{}: {error}", self.program.display())));
     }
@@ -283,12 +284,12 @@ impl Drop for ServerProcess {
 
 /// Runs a command that must end by itself, and collects what it says.
 pub(crate) fn run_to_exit(command: &mut Command) -> Ending {
-    let mut child = command
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        .stderr(Stdio::piped());
+    let child = start(command);
+    let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let stdout = read_beside(child.stdout.take().expect("stdout is a pipe"));
     let stderr = read_beside(child.stderr.take().expect("stderr is a pipe"));
     let status = wait_at_most(&mut child, STOP_LIMIT);
@@ -364,8 +365,18 @@ fn limit_file_size(command: &mut Command, bytes: u64) {
     }
 }
 
+/// A process that another thread starts has a copy of every open socket until it becomes its program, and a port that
+/// was only tried out would seem taken as long.
+static STARTS: Mutex<()> = Mutex::new(());
+
+fn start(command: &mut Command) -> io::Result<Child> {
+    let _nobody_looks_for_ports = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
+    command.spawn()
+}
+
 /// Two loopback ports nobody listens on now. They differ, and no outgoing connection takes them meanwhile.
 fn free_ports() -> [u16; 2] {
+    let _nobody_starts = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
     let listeners = ports::reserve(2).expect("free ports");
     [0, 1].map(|place: usize| {
         let address = listeners[place].local_addr();
