@@ -15,7 +15,7 @@ pub struct Settings {
     pub id: u64,
     /// All first members with their peer URLs, for a cluster that has no log yet; empty to wait to be added.
     pub initial_members: BTreeMap<u64, Vec<String>>,
-    /// The leader's heartbeat.
+    /// How often a leader sends heartbeats. Each may take a quarter of the election timeout, there and back.
     pub heartbeat: Duration,
     /// How long a follower waits for a heartbeat; at least five heartbeats.
     pub election_timeout: Duration,

@@ -45,3 +45,51 @@ pub(crate) fn config(settings: &Settings) -> Config {
         .validate()
         .expect("the settings were checked by whoever made them")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compactor::AutoCompaction;
+
+    fn settings(heartbeat: u64, election: u64) -> Settings {
+        Settings {
+            id: 1,
+            initial_members: Default::default(),
+            heartbeat: Duration::from_millis(heartbeat),
+            election_timeout: Duration::from_millis(election),
+            pre_vote: true,
+            request_timeout: Duration::from_secs(7),
+            snapshot_entries: 100,
+            catch_up_entries: 50,
+            checkpoint_log_bytes: 1 << 30,
+            checkpoint_entries: None,
+            lease_record_interval: None,
+            auto_compaction: AutoCompaction::Off,
+            learners_max: 1,
+            strict_reconfiguration: true,
+            comparison_interval: None,
+            seed: 1,
+            incarnation: 0,
+        }
+    }
+
+    #[test]
+    fn whatever_times_an_operator_may_choose_consensus_takes() {
+        for heartbeat in (1..=50).chain([99, 100, 101, 500, 5_000, 10_000]) {
+            for election in [5 * heartbeat, 5 * heartbeat + 1, 10 * heartbeat, 50_000] {
+                let config = config(&settings(heartbeat, election));
+                assert!(config.heartbeat_interval >= heartbeat);
+                assert!(config.heartbeat_interval < config.election_timeout_min);
+                assert!(config.election_timeout_max < election);
+            }
+        }
+    }
+
+    #[test]
+    fn with_the_usual_times_a_heartbeat_has_a_quarter_of_a_second() {
+        let config = config(&settings(100, 1000));
+        assert_eq!(config.heartbeat_interval, 250);
+        let (least, most) = (config.election_timeout_min, config.election_timeout_max);
+        assert_eq!((least, most), (475, 725));
+    }
+}
