@@ -687,7 +687,9 @@ impl Cluster {
             // Short, so that leases of seconds are recorded, too.
             lease_record_interval: Some(Duration::from_secs(3)),
             seed,
-            incarnation,
+            // As on a server, where starts are not counted.
+            incarnation: u32::try_from(Dice::new(seed, "incarnation").between(0, u32::MAX.into()))
+                .unwrap_or(incarnation),
             planted: Plant::in_core(self.world.plant),
         }
     }

@@ -32,9 +32,9 @@ pub(super) struct Forwards {
     ahead: BTreeMap<u64, Vec<Numbered>>,
     /// What came of other members' proposals, until this step's letters are written.
     ends: BTreeMap<u64, Vec<ForwardedEnd>>,
-    /// The letters taken from each other member.
-    taken: BTreeMap<u64, Taken>,
-    /// The number of the next letter, greater than those of earlier lives.
+    /// The letters taken from each other member, by its lives, the newest last.
+    taken: BTreeMap<u64, Vec<(u64, Taken)>>,
+    /// The number of the next letter: the life of this member, and a count.
     next_letter: u64,
     /// The newest term in which a leader was seen.
     term: u64,
@@ -45,7 +45,8 @@ pub(super) struct Forwards {
 /// The number of a proposal, and what came of it.
 type Numbered = (u64, Result<Outcome, Refusal>);
 
-/// Numbers of letters taken from one member: all up to the floor count as taken.
+/// Numbers of letters taken from one life of a member: all up to the floor count as taken. Lives follow each other in no
+/// order of their numbers.
 #[derive(Default)]
 struct Taken {
     floor: u64,
@@ -69,6 +70,9 @@ const LETTER_BYTES: usize = 1 << 20;
 
 /// Terms remembered in which this member led.
 const LED_MAX: usize = 64;
+
+/// Lives of one member whose letters are remembered: a letter of an earlier one does not come any more.
+const LIVES_MAX: usize = 16;
 
 /// Numbers remembered beyond which a letter that comes late counts as one that came before.
 const TAKEN_MAX: usize = 1024;
@@ -95,7 +99,18 @@ impl Forwards {
 
     /// Takes a letter of another member; false if it was taken before.
     pub(super) fn take_letter(&mut self, from: u64, number: u64) -> bool {
-        self.taken.entry(from).or_default().take(number)
+        let life = number >> 32;
+        let lives = self.taken.entry(from).or_default();
+        if let Some((_, taken)) = lives.iter_mut().find(|it| it.0 == life) {
+            return taken.take(number);
+        }
+        if lives.len() == LIVES_MAX {
+            lives.remove(0);
+        }
+        let mut taken = Taken::default();
+        taken.take(number);
+        lives.push((life, taken));
+        true
     }
 
     /// A proposal waits for a leader.

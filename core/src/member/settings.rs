@@ -44,7 +44,8 @@ pub struct Settings {
     pub comparison_interval: Option<Duration>,
     /// Seeds the member's dice (election jitter); different per member and per start.
     pub seed: u64,
-    /// The number of this start, so that replies to an earlier life are not mistaken.
+    /// Names this start, so that letters to and from an earlier life are not mistaken for this one's: another number at
+    /// each, in no order.
     pub incarnation: u32,
     /// A fault on purpose.
     #[cfg(feature = "plant")]

@@ -177,6 +177,10 @@ impl Store {
 
     /// What of a put depends on the state.
     pub(crate) fn check_put(&self, request: &PutRequest) -> Result<(), KvError> {
+        // Whoever proposes has to check its requests; but this one would be in every checkpoint, and no start could read it.
+        if request.key.is_empty() {
+            return Err(KvError::EmptyKey);
+        }
         if request.lease != 0 && !self.leases.contains(request.lease) {
             return Err(KvError::LeaseNotFound);
         }

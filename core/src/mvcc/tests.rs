@@ -593,3 +593,20 @@ fn a_stream_knows_when_a_compaction_overtook_it() {
     );
     assert_eq!(stream.next(), None);
 }
+
+#[test]
+fn no_record_has_an_empty_key_whoever_proposed_it() {
+    let mut store = Store::new();
+    let mut changes = Changes::new();
+    let put = PutRequest::default();
+    assert_eq!(store.put(&put, &mut changes), Err(KvError::EmptyKey));
+    let txn = TxnRequest {
+        success: vec![RequestOp {
+            request: Some(request_op::Request::RequestPut(put)),
+        }],
+        ..TxnRequest::default()
+    };
+    assert_eq!(store.txn(&txn, &mut changes), Err(KvError::EmptyKey));
+    assert_eq!(store.revision(), 1);
+    assert!(changes.is_empty());
+}

@@ -127,6 +127,41 @@ fn a_letter_that_arrives_twice_is_taken_once() {
 }
 
 #[test]
+fn a_member_that_starts_again_is_heard_whatever_its_lives_are_called() {
+    let (mut world, leader, follower) = World::led();
+    let mut token = 0;
+    for life in [900, 7, 4_000_000_000, 8] {
+        world.members.remove(&follower);
+        world.start(follower, 3, life);
+        world.pass(Duration::from_millis(500));
+        assert_eq!(world.leader(), Some(leader));
+        // More letters than are remembered one by one.
+        for _ in 0..1_100 {
+            token += 1;
+            world.put(follower, token, "k");
+            assert!(world.is_answered(token), "letter {token}, life {life}");
+        }
+    }
+}
+
+#[test]
+fn a_letter_of_an_earlier_life_that_comes_late_again_is_not_taken_twice() {
+    let (mut world, leader, follower) = World::led();
+    world.put_quietly(follower, 1, "a");
+    let copy = world.wire.front().cloned().expect("a letter to the leader");
+    world.settle();
+    assert!(world.is_answered(1));
+    world.members.remove(&follower);
+    world.start(follower, 3, 5);
+    world.pass(Duration::from_millis(500));
+    world.put(follower, 2, "b");
+    assert!(world.is_answered(2));
+    world.wire.push_back(copy);
+    world.settle();
+    assert_eq!(world.revision(leader), 3);
+}
+
+#[test]
 fn many_proposals_of_one_step_go_in_one_letter() {
     let (mut world, leader, follower) = World::led();
     let proposals = (0..500).map(|token| Proposal {
