@@ -64,38 +64,6 @@ pub(crate) fn encode_into<T: Serialize>(value: &T, bytes: &mut Vec<u8>) {
         .expect("consensus types hold no maps of unknown length and no unsupported kinds");
 }
 
-/// How a field that is a protobuf message is written among consensus values.
-pub(crate) mod protobuf {
-    use std::fmt;
-    use std::marker::PhantomData;
-
-    use prost::Message;
-    use serde::{Deserializer, Serializer, de};
-
-    pub(crate) fn serialize<M: Message, S: Serializer>(
-        message: &M,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&message.encode_to_vec())
-    }
-
-    pub(crate) fn deserialize<'de, M: Message + Default, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<M, D::Error> {
-        struct Bytes<M>(PhantomData<M>);
-        impl<M: Message + Default> de::Visitor<'_> for Bytes<M> {
-            type Value = M;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an encoded message")
-            }
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<M, E> {
-                M::decode(bytes).map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_bytes(Bytes(PhantomData))
-    }
-}
-
 /// How a field of shared bytes is written.
 pub(crate) mod shared_bytes {
     use std::fmt;

@@ -90,18 +90,44 @@ impl std::error::Error for CommandError {}
 
 /// One log payload; cloning it copies a pointer.
 #[derive(Clone, PartialEq)]
-pub struct Command(Arc<Request>);
+pub struct Command {
+    request: Arc<Request>,
+    origin: Option<Origin>,
+}
+
+/// Whose client asked, where that is another member than the one that proposed: it learns the outcome from its own state
+/// when that comes to this entry. The state knows nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The member.
+    pub member: u64,
+    /// The number under which it knows the proposal, another in each of its lives.
+    pub number: u64,
+}
 
 impl Command {
     /// The request inside.
     pub fn request(&self) -> &Request {
-        &self.0
+        &self.request
+    }
+
+    /// Whose client asked, if not one of the member that proposed.
+    pub fn origin(&self) -> Option<Origin> {
+        self.origin
+    }
+
+    /// The same request, asked for elsewhere.
+    pub fn asked_by(&self, origin: Origin) -> Self {
+        Self {
+            request: Arc::clone(&self.request),
+            origin: Some(origin),
+        }
     }
 
     /// Bytes of the encoded command: what the log, the peers and the request limit count.
     pub fn encoded_len(&self) -> usize {
         use prost::encoding::{encoded_len_varint, key_len};
-        let body = match &*self.0 {
+        let body = match &*self.request {
             Request::Put(message) => message.encoded_len(),
             Request::DeleteRange(message) => message.encoded_len(),
             Request::Txn(message) => message.encoded_len(),
@@ -112,13 +138,19 @@ impl Command {
             Request::LeaseExpire(message) => message.encoded_len(),
             Request::LeaseRemaining(message) => message.encoded_len(),
         };
-        key_len(1) + encoded_len_varint(body as u64) + body
+        let origin = self.origin.map_or(0, |_| ORIGIN_HEAD.len() + 16);
+        origin + key_len(1) + encoded_len_varint(body as u64) + body
     }
 
     /// The command as protobuf.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.encoded_len());
-        self.0.encode(&mut bytes);
+        if let Some(origin) = self.origin {
+            bytes.extend_from_slice(&ORIGIN_HEAD);
+            bytes.extend_from_slice(&origin.member.to_le_bytes());
+            bytes.extend_from_slice(&origin.number.to_le_bytes());
+        }
+        self.request.encode(&mut bytes);
         bytes
     }
 
@@ -128,7 +160,7 @@ impl Command {
     /// The frame around the request is read here and not by a message of its own: a decoder bounds how deep
     /// messages nest, so one level more would refuse from the log what was accepted from a client.
     pub fn decode(bytes: &[u8]) -> Result<Self, CommandError> {
-        let mut rest = bytes;
+        let (origin, mut rest) = split_origin(bytes)?;
         let (tag, wire_type) = decode_key(&mut rest).map_err(CommandError::Malformed)?;
         let length = decode_varint(&mut rest).map_err(CommandError::Malformed)?;
         if wire_type != WireType::LengthDelimited || length != rest.len() as u64 {
@@ -146,13 +178,38 @@ impl Command {
             9 => RemainingTimes::decode(rest).map(Request::LeaseRemaining),
             _ => return Err(CommandError::Unknown),
         };
-        request.map(Self::from).map_err(CommandError::Malformed)
+        let request = request.map_err(CommandError::Malformed)?;
+        Ok(Self {
+            request: Arc::new(request),
+            origin,
+        })
     }
 }
 
+/// The origin that a command begins with, if it does, and the rest.
+fn split_origin(bytes: &[u8]) -> Result<(Option<Origin>, &[u8]), CommandError> {
+    let Some(bytes_of_origin) = bytes.strip_prefix(&ORIGIN_HEAD) else {
+        return Ok((None, bytes));
+    };
+    let (member, rest) = split_number(bytes_of_origin).ok_or(CommandError::Misframed)?;
+    let (number, rest) = split_number(rest).ok_or(CommandError::Misframed)?;
+    Ok((Some(Origin { member, number }), rest))
+}
+
+fn split_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk()?;
+    Some((u64::from_le_bytes(*number), rest))
+}
+
+/// Tag 15 with sixteen bytes: member and number, each in little endian.
+const ORIGIN_HEAD: [u8; 2] = [0x7a, 16];
+
 impl From<Request> for Command {
     fn from(request: Request) -> Self {
-        Self(Arc::new(request))
+        Self {
+            request: Arc::new(request),
+            origin: None,
+        }
     }
 }
 
@@ -165,7 +222,7 @@ impl fmt::Debug for Command {
 
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &*self.0 {
+        f.write_str(match &*self.request {
             Request::Put(_) => "put",
             Request::DeleteRange(_) => "delete_range",
             Request::Txn(_) => "txn",
@@ -231,6 +288,28 @@ mod tests {
             }
         }
         assert!(accepted >= 40, "the decoder of requests takes deep ones");
+    }
+
+    #[test]
+    fn an_origin_goes_with_its_command_and_changes_nothing_else() {
+        let plain = Command::from(Request::Compact(CompactionRequest::default()));
+        let origin = Origin {
+            member: u64::MAX,
+            number: 1 << 40,
+        };
+        let asked = plain.asked_by(origin);
+        let bytes = asked.encode();
+        assert_eq!(bytes.len(), asked.encoded_len());
+        assert_eq!(bytes.len(), plain.encoded_len() + 18);
+        let read = Command::decode(&bytes).expect("a command");
+        assert_eq!(read.origin(), Some(origin));
+        assert_eq!(read.request(), plain.request());
+        assert_eq!(Command::decode(&plain.encode()), Ok(plain));
+        for length in 0..bytes.len() {
+            assert!(Command::decode(&bytes[..length]).is_err(), "{length}");
+        }
+        let twice = [&bytes[..18], &bytes[..]].concat();
+        assert_eq!(Command::decode(&twice), Err(CommandError::Misframed));
     }
 
     #[test]

@@ -131,11 +131,16 @@ impl Member {
         let retention = SharedRetention::default();
         let kept = settings.catch_up_entries;
         let trimmer = Trimmer::new(log.clone(), Rc::clone(&retention), kept);
-        let machine = Machine::new(Rc::clone(&replica), Rc::clone(&outbox), settings.planted());
+        let id = settings.id;
+        let machine = Machine::new(
+            id,
+            Rc::clone(&replica),
+            Rc::clone(&outbox),
+            settings.planted(),
+        );
         let patience = settings.election_timeout;
         let network = Network::new(Rc::clone(&outbox), patience, retention);
         let config = Arc::new(config(&settings));
-        let id = settings.id;
         let started = executor.block_on(Raft::new(id, config, network, log.clone(), machine));
         let raft =
             started.expect("consensus starts: its settings are checked and its log is contiguous");

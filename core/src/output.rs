@@ -7,11 +7,9 @@ use metastore_proto::etcdserverpb::{
     CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse, PutResponse,
     TxnResponse,
 };
-use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::apply_error::ApplyError;
-use crate::codec::protobuf;
 use crate::kv_error::KvError;
 use crate::lease::{LeaseAnswer, LeaseError};
 use crate::membership::MembershipError;
@@ -176,18 +174,17 @@ pub struct MemberInfo {
 }
 
 /// What a committed command answered.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// Of a put.
-    Put(#[serde(with = "protobuf")] PutResponse),
+    Put(PutResponse),
     /// Of a delete.
-    DeleteRange(#[serde(with = "protobuf")] DeleteRangeResponse),
+    DeleteRange(DeleteRangeResponse),
     /// Of a transaction.
-    Txn(#[serde(with = "protobuf")] TxnResponse),
+    Txn(TxnResponse),
     /// Of a compaction.
     Compact {
         /// The answer.
-        #[serde(with = "protobuf")]
         response: CompactionResponse,
         /// Whether the caller also waits for the old records to be gone.
         physical: bool,
@@ -195,26 +192,11 @@ pub enum Outcome {
     /// Of a member's publication of itself.
     Published,
     /// Of a grant.
-    LeaseGranted(#[serde(with = "protobuf")] LeaseGrantResponse),
+    LeaseGranted(LeaseGrantResponse),
     /// Of the end of a lease, asked for or because its time was over.
-    LeaseRevoked(#[serde(with = "protobuf")] LeaseRevokeResponse),
+    LeaseRevoked(LeaseRevokeResponse),
     /// Of a record of what leases have left.
     LeaseRemainingRecorded,
-}
-
-impl Outcome {
-    /// Bytes of the answer as a client gets it.
-    pub fn encoded_len(&self) -> usize {
-        match self {
-            Self::Put(response) => response.encoded_len(),
-            Self::DeleteRange(response) => response.encoded_len(),
-            Self::Txn(response) => response.encoded_len(),
-            Self::Compact { response, .. } => response.encoded_len(),
-            Self::LeaseGranted(response) => response.encoded_len(),
-            Self::LeaseRevoked(response) => response.encoded_len(),
-            Self::Published | Self::LeaseRemainingRecorded => 0,
-        }
-    }
 }
 
 /// Why a proposal or a barrier did not succeed.

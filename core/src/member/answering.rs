@@ -52,7 +52,12 @@ impl Member {
                     letter,
                     number,
                 } => {
-                    self.return_end(member, (letter, number), index, answer);
+                    // What its state makes of the entry the other member finds out by itself.
+                    let result = match index {
+                        0 => answer.map(drop),
+                        _ => Ok(()),
+                    };
+                    self.return_end(member, (letter, number), index, result);
                     continue;
                 }
                 Asker::Lessor(act) => {

@@ -1,8 +1,9 @@
 //! Clients' proposals on their way to whoever leads, and back.
 //!
 //! A client may ask any member. A proposal waits here until a leader is known, then goes into consensus here or to the
-//! leader, once. What came of it returns with the index it was applied at, and is answered only when this member's own
-//! state has that index, so that whoever reads here afterwards sees it.
+//! leader, once. The entry says who asked, and its outcome is the one that this member's own state gives, so that it never
+//! travels and whoever reads here afterwards sees it. The leader only tells at which index it was applied, or that it
+//! was not: a member that is given a snapshot instead of the entry then knows that it will not learn the outcome.
 //!
 //! *A proposal is never proposed twice.* It goes out again only after a leader said that it appended nothing. If the
 //! leader changes meanwhile, or the way back breaks, nobody knows, and the client is told so. A letter that arrives twice
@@ -13,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::{Member, PROPOSALS_MAX};
-use crate::command::Command;
+use crate::command::{Command, Origin};
 use crate::input::Proposal;
 use crate::output::{Outcome, Output, Refusal};
 use crate::pending::{Asker, Pending, Place};
@@ -28,8 +29,10 @@ pub(super) struct Forwards {
     /// Not before this time is one of them tried, and how long the next pause is.
     try_at: Duration,
     pause: Duration,
-    /// What leaders applied for clients of this member, by index, until its own state is there.
-    ahead: BTreeMap<u64, Vec<Numbered>>,
+    /// Proposals that leaders applied for clients of this member, by index, until its own state is there.
+    ahead: BTreeMap<u64, Vec<u64>>,
+    /// How many those are, ended ones among them.
+    pub(super) ahead_count: usize,
     /// What came of other members' proposals, until this step's letters are written.
     ends: BTreeMap<u64, Vec<ForwardedEnd>>,
     /// The letters taken from each other member, by its lives, the newest last.
@@ -41,9 +44,6 @@ pub(super) struct Forwards {
     /// The terms in which this life of the member led.
     led: BTreeSet<u64>,
 }
-
-/// The number of a proposal, and what came of it.
-type Numbered = (u64, Result<Outcome, Refusal>);
 
 /// Numbers of letters taken from one life of a member: all up to the floor count as taken. Lives follow each other in no
 /// order of their numbers.
@@ -65,7 +65,10 @@ pub(super) struct End {
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// Bytes of proposals or answers after which the next letter begins.
+/// Numbers of applied proposals after which those are looked for that nobody waits for any more.
+const AHEAD_MAX: usize = 4 * PROPOSALS_MAX;
+
+/// Bytes of proposals after which the next letter begins.
 const LETTER_BYTES: usize = 1 << 20;
 
 /// Terms remembered in which this member led.
@@ -270,6 +273,11 @@ impl Member {
                     letter: call,
                     number,
                 };
+                let origin = Origin {
+                    member: from,
+                    number,
+                };
+                let command = command.asked_by(origin);
                 let number = self.pending.add(Pending {
                     asker,
                     deadline,
@@ -327,11 +335,28 @@ impl Member {
                 continue;
             }
             self.forwards.leader_is_ready();
-            if let Some(pending) = self.pending.get_mut(number) {
-                pending.place = Place::Ahead;
+            match result {
+                Err(refusal) => self.end_proposal(number, Err(refusal)),
+                Ok(()) => self.is_ahead(number, index),
             }
-            let at_index = self.forwards.ahead.entry(index).or_default();
-            at_index.push((number, result));
+        }
+    }
+
+    /// A leader applied a proposal as this entry.
+    fn is_ahead(&mut self, number: u64, index: u64) {
+        if let Some(pending) = self.pending.get_mut(number) {
+            pending.place = Place::Ahead;
+        }
+        let forwards = &mut self.forwards;
+        forwards.ahead.entry(index).or_default().push(number);
+        forwards.ahead_count += 1;
+        // A state may stand still for long, while its clients give up and others come.
+        if forwards.ahead_count > AHEAD_MAX {
+            forwards.ahead.retain(|_, numbers| {
+                numbers.retain(|number| self.pending.get(*number).is_some());
+                !numbers.is_empty()
+            });
+            forwards.ahead_count = forwards.ahead.values().map(Vec::len).sum();
         }
     }
 
@@ -342,8 +367,11 @@ impl Member {
             if *entry.key() > applied {
                 break;
             }
-            for (number, result) in entry.remove() {
-                self.end_proposal(number, result);
+            let numbers = entry.remove();
+            self.forwards.ahead_count -= numbers.len();
+            for number in numbers {
+                // The entry itself would have ended it: it came in a snapshot, without its outcome.
+                self.end_proposal(number, Err(Refusal::TimedOut));
             }
         }
         // What ended meanwhile, and without a leader everything does.
@@ -385,7 +413,7 @@ impl Member {
         member: u64,
         (letter, number): (u64, u64),
         index: u64,
-        result: Result<Outcome, Refusal>,
+        result: Result<(), Refusal>,
     ) {
         let ends = self.forwards.ends.entry(member).or_default();
         ends.push(ForwardedEnd {
@@ -399,20 +427,7 @@ impl Member {
     /// Writes the letters with what came of other members' proposals.
     pub(super) fn send_ends(&mut self) {
         for (member, ends) in std::mem::take(&mut self.forwards.ends) {
-            let mut letter = Vec::new();
-            let mut bytes = 0;
-            for end in ends {
-                bytes += end.result.as_ref().map_or(0, Outcome::encoded_len);
-                letter.push(end);
-                if bytes >= LETTER_BYTES {
-                    bytes = 0;
-                    let ends = std::mem::take(&mut letter);
-                    self.send_forwarded(member, 0, Forwarded::Ended(ends));
-                }
-            }
-            if !letter.is_empty() {
-                self.send_forwarded(member, 0, Forwarded::Ended(letter));
-            }
+            self.send_forwarded(member, 0, Forwarded::Ended(ends));
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::compactor::AutoCompaction;
 use crate::input::Proposal;
 use crate::lease::LeaseAnswer;
 use crate::output::{DiskOp, MemberInfo, Outcome, Refusal};
-use crate::raft::message::{Body, MessageKind, PeerMessage};
+use crate::raft::message::{Body, Forwarded, MessageKind, PeerMessage};
 use crate::raft::network::{Reply, Request as PeerRequest};
 use crate::raft::types::{Entry, LogId, Vote};
 use crate::raft::{RecoveredLog, position_of};
@@ -115,6 +115,8 @@ struct World {
     under_way: VecDeque<(Duration, u64, u64, PeerMessage)>,
     /// How many letters had entries, or were heartbeats.
     appends: usize,
+    /// The longest letter to a member that asked something of the leader.
+    letter_bytes_max: usize,
     /// Whether letters overtake one another.
     shuffled: bool,
     dice: u64,
@@ -175,6 +177,7 @@ impl World {
             distance: Duration::ZERO,
             under_way: VecDeque::new(),
             appends: 0,
+            letter_bytes_max: 0,
             shuffled: false,
             dice: 1,
         };
@@ -397,6 +400,11 @@ impl World {
             return;
         }
         self.appends += usize::from(message.kind() == MessageKind::Append);
+        if let Body::Forwarded(Forwarded::Ended(_)) = message.body {
+            let mut bytes = Vec::new();
+            message.encode(&mut bytes);
+            self.letter_bytes_max = self.letter_bytes_max.max(bytes.len());
+        }
         if !self.distance.is_zero() {
             let at = self.now + self.distance;
             return self.under_way.push_back((at, from, to, message));

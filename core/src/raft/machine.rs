@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::outbox::SharedOutbox;
 use super::types::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::codec;
-use crate::command::{MemberAttributes, Request};
+use crate::command::{Command, MemberAttributes, Request};
 use crate::lease::{self, LeaseTerms, Leases};
 use crate::mvcc::Store;
 use crate::output::Checkpoint;
@@ -244,6 +244,7 @@ pub(super) fn describe(meta: &SnapshotMeta, view: StateView, index: u64) -> Chec
 
 /// The adapter that consensus drives.
 pub struct Machine {
+    id: u64,
     replica: Rc<RefCell<Replica>>,
     outbox: SharedOutbox,
     /// Whether consensus has made or installed a snapshot. Which one does not matter: a newer one serves as well,
@@ -262,17 +263,29 @@ pub struct Builder {
 
 impl Machine {
     pub(crate) fn new(
+        id: u64,
         replica: Rc<RefCell<Replica>>,
         outbox: SharedOutbox,
         planted: Planted,
     ) -> Self {
         let made = replica.borrow().last_applied.is_some();
         Self {
+            id,
             replica,
             outbox,
             made: Rc::new(Cell::new(made)),
             planted,
             begins: made,
+        }
+    }
+}
+
+impl Machine {
+    /// A client of this member may have asked for what another member proposed.
+    fn tell_own_client(&self, command: &Command, log_id: LogId) {
+        if let Some(origin) = command.origin().filter(|it| it.member == self.id) {
+            let mut outbox = self.outbox.borrow_mut();
+            outbox.finish_applied(origin.number, log_id.index());
         }
     }
 }
@@ -328,8 +341,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
             }
             replica.mark(log_id.index());
             drop(replica);
-            if let Some(responder) = responder {
-                responder.send(());
+            match (responder, &entry.payload) {
+                (Some(responder), _) => responder.send(()),
+                (None, EntryPayload::Normal(command)) => self.tell_own_client(command, log_id),
+                (None, EntryPayload::Blank | EntryPayload::Membership(_)) => {}
             }
             self.outbox.borrow_mut().clear_outcome();
         }

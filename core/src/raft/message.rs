@@ -8,7 +8,7 @@ use super::network::{Reply, Request};
 use crate::command::Command;
 use crate::lease::{LeaseAnswer, LeaseQuery};
 use crate::membership::MembershipChange;
-use crate::output::{Outcome, Refusal};
+use crate::output::Refusal;
 
 /// A request to a peer or a reply to one, with the number that ties the two together.
 #[derive(Clone, Serialize, Deserialize)]
@@ -93,8 +93,9 @@ pub(crate) struct ForwardedEnd {
     pub(crate) number: u64,
     /// The entry it was applied as; 0 if it was not.
     pub(crate) index: u64,
-    /// What came of it. Where nobody leads, nothing was appended.
-    pub(crate) result: Result<Outcome, Refusal>,
+    /// Whether it was applied, with whatever outcome: the member that asked learns that from its own state. Where nobody
+    /// leads, nothing was appended.
+    pub(crate) result: Result<(), Refusal>,
 }
 
 impl PeerMessage {

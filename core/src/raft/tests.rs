@@ -173,7 +173,12 @@ impl StoreBuilder<TypeConfig, WithDisk, Gapless, ()> for Fresh {
         let outbox: SharedOutbox = Rc::new(RefCell::new(Outbox::new(0)));
         let log = LogStore::new(RecoveredLog::default(), Rc::clone(&outbox));
         let replica = Rc::new(RefCell::new(Replica::new()));
-        let machine = Machine::new(Rc::clone(&replica), Rc::clone(&outbox), Planted::default());
+        let machine = Machine::new(
+            1,
+            Rc::clone(&replica),
+            Rc::clone(&outbox),
+            Planted::default(),
+        );
         let machine = Gapless {
             machine,
             replica,

@@ -7,7 +7,7 @@ use super::network::Request;
 use crate::codec::{self, DecodeError};
 
 /// The version of the encoding. Members of different versions do not understand each other.
-pub const PEER_PROTOCOL: u32 = 1;
+pub const PEER_PROTOCOL: u32 = 2;
 
 /// What a message takes beside what clients put in, roughly.
 const OVERHEAD_BYTES: usize = 96;
@@ -37,10 +37,7 @@ impl PeerMessage {
                 let commands = proposals.iter().map(|(_, command)| command);
                 commands.map(|command| command.encoded_len() + 8).sum()
             }
-            Body::Forwarded(Forwarded::Ended(ends)) => {
-                let outcomes = ends.iter().filter_map(|end| end.result.as_ref().ok());
-                ends.len() * 32 + outcomes.map(|it| it.encoded_len()).sum::<usize>()
-            }
+            Body::Forwarded(Forwarded::Ended(ends)) => ends.len() * 32,
             _ => 0,
         };
         content + OVERHEAD_BYTES

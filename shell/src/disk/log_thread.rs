@@ -191,7 +191,15 @@ impl<D: FnMut(Completion)> Writer<D> {
         self.urgent |= sync;
         self.lazy_until
             .get_or_insert_with(|| Instant::now() + self.limits.lazy_delay);
-        records.into_iter().try_for_each(|record| wal.push(record))
+        for record in records {
+            // One write can hold what thousands of clients asked for, more than a batch has room for. A crash between two
+            // of its batches leaves what one before the write would leave, and a part of it: nobody has been told of it.
+            if wal.pending_bytes() >= self.limits.batch_bytes_max {
+                wal.commit()?;
+            }
+            wal.push(record)?;
+        }
+        Ok(())
     }
 
     fn commit<F: Files>(&mut self, wal: &mut Wal<F>) -> Result<(), WalError> {

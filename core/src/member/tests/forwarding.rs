@@ -1,6 +1,11 @@
 //! Proposals through members that do not lead.
 
+use metastore_proto::etcdserverpb::request_op::Request as Op;
+use metastore_proto::etcdserverpb::{RangeRequest, RequestOp, TxnRequest};
+
 use super::*;
+use crate::kv_error::KvError;
+use crate::raft::message::ForwardedEnd;
 
 impl World {
     /// A cluster of three that has a leader, and a follower of it.
@@ -371,4 +376,156 @@ fn only_the_life_that_led_says_that_it_appended_nothing() {
     assert!(written <= 1, "written {written} times");
     let third = (1..=3).find(|id| ![leader, follower].contains(id));
     assert_eq!(world.revision(third.expect("a third")), 1 + written);
+}
+
+impl World {
+    /// Hands a transaction to a member, and lets happen what comes of it.
+    fn transact(&mut self, at: u64, token: u64, txn: TxnRequest) {
+        let command = Request::Txn(txn).into();
+        let proposals = vec![Proposal { token, command }];
+        self.handle(at, Input::Propose(proposals));
+    }
+}
+
+fn op(request: Op) -> RequestOp {
+    RequestOp {
+        request: Some(request),
+    }
+}
+
+#[test]
+fn an_answer_is_as_deep_and_as_large_as_it_is_and_never_travels() {
+    let (mut world, leader, follower) = World::led();
+    let put = PutRequest {
+        key: b"large".to_vec(),
+        value: vec![7; 1 << 16],
+        ..PutRequest::default()
+    };
+    let large = Request::Put(put.clone()).into();
+    let proposals = vec![Proposal {
+        token: 1,
+        command: large,
+    }];
+    world.handle(leader, Input::Propose(proposals));
+    // As deep as a decoder takes it, so that the answer is deeper than any takes.
+    let mut deep = TxnRequest {
+        success: vec![op(Op::RequestPut(put))],
+        ..TxnRequest::default()
+    };
+    for _ in 0..48 {
+        deep = TxnRequest {
+            success: vec![op(Op::RequestTxn(deep))],
+            ..TxnRequest::default()
+        };
+    }
+    world.letter_bytes_max = 0;
+    world.transact(follower, 2, deep);
+    let reads = |count| -> Vec<RequestOp> {
+        let range = RangeRequest {
+            key: b"large".to_vec(),
+            ..RangeRequest::default()
+        };
+        vec![op(Op::RequestRange(range)); count]
+    };
+    let mut wide = TxnRequest {
+        success: reads(100),
+        ..TxnRequest::default()
+    };
+    wide.success.push(op(Op::RequestPut(PutRequest {
+        key: b"b".to_vec(),
+        ..PutRequest::default()
+    })));
+    world.letter_bytes_max = 0;
+    world.transact(follower, 3, wide);
+    world.pass(Duration::from_millis(500));
+    assert!(world.is_answered(2));
+    let Some(Ok(Outcome::Txn(answer))) = world.answers.get(&3) else {
+        panic!("{:?}", world.answers.get(&3).map(|it| it.is_ok()));
+    };
+    assert_eq!(answer.responses.len(), 101);
+    let most = world.letter_bytes_max;
+    assert!(most < 1 << 15, "a letter had {most} bytes");
+}
+
+#[test]
+fn what_the_state_refuses_is_refused_where_it_was_asked_for() {
+    let (mut world, _, follower) = World::led();
+    let unknown = PutRequest {
+        key: b"a".to_vec(),
+        lease: 77,
+        ..PutRequest::default()
+    };
+    let command = Request::Put(unknown).into();
+    let proposals = vec![Proposal { token: 1, command }];
+    world.handle(follower, Input::Propose(proposals));
+    world.pass(Duration::from_millis(500));
+    let refused = Some(&Err(Refusal::Kv(KvError::LeaseNotFound)));
+    assert_eq!(world.answers.get(&1), refused);
+}
+
+#[test]
+fn nobody_knows_the_outcome_of_an_entry_that_came_in_a_snapshot() {
+    let (mut world, leader, follower) = World::led();
+    world.put_quietly(follower, 1, "a");
+    let (_, _, letter) = world.wire.pop_front().expect("a letter to the leader");
+    let Body::Forwarded(Forwarded::Proposals { proposals, .. }) = &letter.body else {
+        panic!("{letter:?}");
+    };
+    // The leader applied it as an entry that the follower's state has behind it without having seen it.
+    let index = world.members[&follower].published().applied;
+    let end = ForwardedEnd {
+        letter: letter.call,
+        number: proposals[0].0,
+        index,
+        result: Ok(()),
+    };
+    let message = PeerMessage {
+        call: 0,
+        body: Body::Forwarded(Forwarded::Ended(vec![end])),
+    };
+    world.handle(
+        follower,
+        Input::Peer {
+            from: leader,
+            message,
+        },
+    );
+    assert_eq!(world.answers.get(&1), Some(&Err(Refusal::TimedOut)));
+    assert_eq!(world.members[&follower].pending.len(), 0);
+}
+
+#[test]
+fn applied_proposals_are_forgotten_with_their_clients_while_a_state_stands_still() {
+    let (mut world, leader, follower) = World::led();
+    for round in 0..5 {
+        let first = round * 16_000;
+        for token in first..first + 16_000 {
+            world.put_quietly(follower, token, "a");
+        }
+        let mut ends = Vec::new();
+        while let Some((_, _, letter)) = world.wire.pop_front() {
+            if let Body::Forwarded(Forwarded::Proposals { proposals, .. }) = letter.body {
+                ends.extend(proposals.iter().map(|(number, _)| ForwardedEnd {
+                    letter: letter.call,
+                    number: *number,
+                    index: 1_000_000,
+                    result: Ok(()),
+                }));
+            }
+        }
+        assert_eq!(ends.len(), 16_000);
+        let body = Body::Forwarded(Forwarded::Ended(ends));
+        let message = PeerMessage { call: 0, body };
+        world.handle(
+            follower,
+            Input::Peer {
+                from: leader,
+                message,
+            },
+        );
+        world.pass(Duration::from_secs(8));
+    }
+    assert!(world.answers.values().all(|answer| answer.is_err()));
+    let kept = &world.members[&follower].forwards;
+    assert!(kept.ahead_count < 66_000, "{}", kept.ahead_count);
 }

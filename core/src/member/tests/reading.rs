@@ -1,7 +1,6 @@
 //! Linearizable reads on every member.
 
 use super::*;
-use crate::raft::message::Forwarded;
 
 impl World {
     fn read(&mut self, at: u64, token: u64) {

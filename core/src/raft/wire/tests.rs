@@ -2,11 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use metastore_proto::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, PutRequest, PutResponse,
-    TxnResponse,
-};
-use metastore_proto::mvccpb::KeyValue;
+use metastore_proto::etcdserverpb::PutRequest;
 use openraft::entry::RaftEntry;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
@@ -21,7 +17,7 @@ use crate::command::{Command, Request as CommandRequest};
 use crate::kv_error::KvError;
 use crate::lease::{LeaseAnswer, LeaseQuery, LeaseQuestion, LeaseStatus};
 use crate::membership::MembershipChange;
-use crate::output::{Outcome, Refusal};
+use crate::output::Refusal;
 use crate::raft::machine::Mark;
 use crate::raft::message::ForwardedEnd;
 use crate::raft::network::Reply;
@@ -169,50 +165,6 @@ fn reply() -> impl Strategy<Value = PeerMessage> {
     ]
 }
 
-fn record() -> impl Strategy<Value = KeyValue> {
-    (bytes(), bytes(), any::<i64>()).prop_map(|(key, value, lease)| KeyValue {
-        key,
-        value,
-        lease,
-        ..KeyValue::default()
-    })
-}
-
-fn outcome() -> impl Strategy<Value = Outcome> {
-    prop_oneof![
-        prop::option::of(record()).prop_map(|prev_kv| {
-            Outcome::Put(PutResponse {
-                prev_kv,
-                ..PutResponse::default()
-            })
-        }),
-        prop::collection::vec(record(), 0..3).prop_map(|prev_kvs| {
-            Outcome::DeleteRange(DeleteRangeResponse {
-                prev_kvs,
-                ..DeleteRangeResponse::default()
-            })
-        }),
-        any::<bool>().prop_map(|succeeded| {
-            Outcome::Txn(TxnResponse {
-                succeeded,
-                ..TxnResponse::default()
-            })
-        }),
-        any::<bool>().prop_map(|physical| Outcome::Compact {
-            response: CompactionResponse::default(),
-            physical,
-        }),
-        any::<i64>().prop_map(|id| {
-            Outcome::LeaseGranted(LeaseGrantResponse {
-                id,
-                ..LeaseGrantResponse::default()
-            })
-        }),
-        Just(Outcome::Published),
-        Just(Outcome::LeaseRemainingRecorded),
-    ]
-}
-
 fn refusal() -> impl Strategy<Value = Refusal> {
     prop_oneof![
         Just(Refusal::Kv(KvError::Compacted)),
@@ -263,7 +215,7 @@ fn change() -> impl Strategy<Value = MembershipChange> {
 fn forwarded() -> impl Strategy<Value = PeerMessage> {
     let end = (
         any::<[u64; 3]>(),
-        prop::result::maybe_err(outcome(), refusal()),
+        prop::result::maybe_err(Just(()), refusal()),
     );
     let question = prop_oneof![
         any::<i64>().prop_map(LeaseQuestion::Renew),

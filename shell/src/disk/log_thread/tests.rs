@@ -90,6 +90,32 @@ fn what_waits_is_written_as_one_batch_and_reported_once() {
 }
 
 #[test]
+fn a_write_of_any_size_goes_in_batches_and_is_reported_once() {
+    let dir = TempDir::new().unwrap();
+    let limits = LogLimits {
+        batch_bytes_max: 1_000,
+        ..LogLimits::default()
+    };
+    let (log, _, completions) = start(dir.path(), limits);
+    let records = (0..100).map(|index| Record::Entry {
+        index,
+        payload: vec![1; 100],
+    });
+    let everything = LogOp::Write {
+        ticket: 1,
+        records: records.collect(),
+        sync: true,
+    };
+    log.ops().send(everything).unwrap();
+    assert_eq!(completions.recv().unwrap().up_to_ticket, 1);
+    let batches = log.stats().batches();
+    assert!((10..=20).contains(&batches), "{batches}");
+    log.stop();
+    assert!(completions.try_recv().is_err());
+    assert_eq!(entries_in(dir.path()), (100, true));
+}
+
+#[test]
 fn a_batch_takes_no_more_than_its_bytes() {
     let dir = TempDir::new().unwrap();
     let (log, _, completions) = start(
