@@ -252,6 +252,40 @@ fn an_election_is_won_proclaimed_and_given_up() {
     });
 }
 
+/// No client of an election holds such a key, but anybody can send one.
+#[test]
+fn a_leader_without_a_key_is_refused_and_nothing_is_written() {
+    with_a_server(|connection| async move {
+        let own = lease(&connection, 60).await;
+        let before = unlock(&connection, b"missing").await;
+        for leader in [
+            LeaderKey::default(),
+            LeaderKey {
+                name: b"post".to_vec(),
+                lease: own,
+                ..LeaderKey::default()
+            },
+        ] {
+            let mut election = connection.election.clone();
+            let proclaimed = election.proclaim(proclaim(Some(&leader))).await;
+            let leader = Some(leader);
+            let resigned = election.resign(ResignRequest { leader }).await;
+            for refused in [proclaimed.map(|_| ()), resigned.map(|_| ())] {
+                let refused = refused.expect_err("no key");
+                assert_eq!(refused.code(), Code::Unknown);
+                assert_eq!(refused.message(), "etcdserver: key is not provided");
+            }
+        }
+        assert_eq!(unlock(&connection, b"missing").await, before);
+        // A claim has a key whatever its name is.
+        let nameless = lock(&connection, b"", own).await.expect("free");
+        assert_eq!(nameless.key, format!("/{own:x}").into_bytes());
+        let binary = lock(&connection, b"\0\xff", own).await.expect("free");
+        assert!(exists(&connection, &binary.key).await);
+        assert_eq!(revision(binary.header), before + 2);
+    });
+}
+
 #[test]
 fn an_observer_is_told_of_every_leader_and_what_it_proclaims() {
     with_a_server(|connection| async move {

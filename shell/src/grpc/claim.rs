@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::ops::Deref;
 use std::task::Poll;
 
+use metastore_core::check;
 use metastore_core::claim::{self, Place};
 use metastore_core::command::{Command, Request as Replicated};
 use metastore_core::output::Outcome;
@@ -167,7 +168,9 @@ pub(super) async fn revalue(
     Ok((response.header.unwrap_or_default(), response.succeeded))
 }
 
+/// Carries a transaction out, checked like one of a client: names, keys and revisions are what a client says.
 async fn execute(context: &Context, request: TxnRequest) -> Result<TxnResponse, Status> {
+    check::txn(&request, &context.limits.shape).map_err(|error| status::from_kv(&error))?;
     let command = Command::from(Replicated::Txn(request));
     match context.replicate(command).await? {
         Outcome::Txn(mut response) => {
