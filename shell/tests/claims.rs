@@ -286,6 +286,23 @@ fn a_leader_without_a_key_is_refused_and_nothing_is_written() {
     });
 }
 
+/// A leader may try another value and think better of it.
+#[test]
+fn a_leader_that_gives_up_campaigning_again_still_leads() {
+    with_a_server(|connection| async move {
+        let own = lease(&connection, 60).await;
+        let first = campaign(&connection, own, b"first").await;
+        for round in 0..200_u64 {
+            let value = round.to_string();
+            let patience = Duration::from_micros(round % 20 * 200);
+            // Whether it is answered in time does not matter here.
+            let _ = timeout(patience, campaign(&connection, own, value.as_bytes())).await;
+        }
+        get_in_line().await;
+        assert_eq!(campaign(&connection, own, b"last").await, first);
+    });
+}
+
 #[test]
 fn an_observer_is_told_of_every_leader_and_what_it_proclaims() {
     with_a_server(|connection| async move {

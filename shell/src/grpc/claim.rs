@@ -22,6 +22,8 @@ use crate::watching::OpenStream;
 pub(super) struct Claim {
     context: Context,
     claim: claim::Claim,
+    /// Whether it was last seen behind an older claim. Until then nothing is taken back: the key may be one that the
+    /// lease had before, and its owner wanted no more than another value.
     waits: bool,
 }
 
@@ -63,7 +65,7 @@ impl Claim {
         let claim = Claim {
             context: context.clone(),
             claim,
-            waits: true,
+            waits: false,
         };
         Ok(Staked {
             claim,
@@ -74,7 +76,6 @@ impl Claim {
 
     /// Waits until no older claim on the name is left. Keeping the lease alive meanwhile is its holder's business.
     pub(super) async fn until_oldest(&mut self) -> Result<Turn, Status> {
-        let mut waited = false;
         loop {
             let view = self.context.published().view.clone();
             let place = self.claim.place(&view);
@@ -84,12 +85,12 @@ impl Claim {
                     return Ok(Turn::Lost);
                 }
                 Place::Owner => {
-                    self.waits = false;
+                    let waited = std::mem::take(&mut self.waits);
                     let seen = waited.then(|| self.context.header(view.revision()));
                     return Ok(Turn::Owner(seen));
                 }
                 Place::Behind(before) => {
-                    waited = true;
+                    self.waits = true;
                     let watches = self.claim.watches(&before, view.revision() + 1);
                     Self::until_one_goes(&watches).await?;
                 }
