@@ -77,9 +77,11 @@ const LEARNERS_SERVE: [&str; 3] = [
 ];
 
 /// Calls whose answers go on for as long as the client likes.
-const ENDLESS: [&str; 2] = [
+const ENDLESS: [&str; 4] = [
     "/etcdserverpb.Watch/Watch",
     "/etcdserverpb.Lease/LeaseKeepAlive",
+    "/v3electionpb.Election/Observe",
+    "/grpc.health.v1.Health/Watch",
 ];
 
 /// What the gRPC layer takes on top of `request_bytes_max` before it refuses a frame unread.
