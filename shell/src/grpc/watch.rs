@@ -94,7 +94,7 @@ impl WatchStream {
             return Poll::Pending;
         };
         match ready!(Pin::new(requests).poll_next(cx)) {
-            Some(request) => Poll::Ready(request),
+            Some(request) => Poll::Ready(request.map_err(status::of_requests)),
             None => {
                 self.requests = None;
                 Poll::Pending
