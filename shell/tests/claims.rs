@@ -9,7 +9,7 @@ use cluster::{
     server_process::ServerProcess,
 };
 use metastore_proto::etcdserverpb::{
-    LeaseGrantRequest, LeaseTimeToLiveRequest, RangeRequest, ResponseHeader,
+    LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, ResponseHeader,
 };
 use metastore_proto::v3electionpb::{
     CampaignRequest, LeaderKey, LeaderRequest, ProclaimRequest, ResignRequest,
@@ -159,21 +159,34 @@ fn whoever_waits_keeps_its_lease_alive_itself_or_is_told_that_it_ended() {
     });
 }
 
+/// Gives up a lock that somebody else has, and waits until the key of the call is gone.
+async fn leave_the_line(connection: &Connection, own: i64) {
+    let key = format!("name/{own:x}").into_bytes();
+    let left = timeout(Duration::from_millis(500), lock(connection, b"name", own)).await;
+    assert!(left.is_err(), "it waits");
+    for _ in 0..100 {
+        if !exists(connection, &key).await {
+            return;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the key of a client that left is still there");
+}
+
 #[test]
 fn a_client_that_leaves_the_line_takes_its_key_away() {
     with_a_server(|connection| async move {
         lock(&connection, b"name", 0).await.expect("free");
         let own = lease(&connection, 60).await;
-        let key = format!("name/{own:x}").into_bytes();
-        let left = timeout(Duration::from_millis(500), lock(&connection, b"name", own)).await;
-        assert!(left.is_err(), "it waits");
-        for _ in 0..100 {
-            if !exists(&connection, &key).await {
-                return;
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-        panic!("the key of a client that left is still there");
+        leave_the_line(&connection, own).await;
+        // Also one that its lease had put there before the call.
+        let request = PutRequest {
+            key: format!("name/{own:x}").into_bytes(),
+            lease: own,
+            ..PutRequest::default()
+        };
+        connection.kv.clone().put(request).await.expect("a put");
+        leave_the_line(&connection, own).await;
     });
 }
 
