@@ -30,8 +30,8 @@ use metastore_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use metastore_proto::health::health_server::HealthServer;
 use metastore_proto::v3electionpb::election_server::ElectionServer;
 use metastore_proto::v3lockpb::lock_server::LockServer;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::{Code, Status};
 use tower_service::Service;
 
 use crate::node::Node;
@@ -77,9 +77,11 @@ const LEARNERS_SERVE: [&str; 3] = [
 ];
 
 /// Calls whose answers go on for as long as the client likes.
-const ENDLESS: [&str; 2] = [
+const ENDLESS: [&str; 4] = [
     "/etcdserverpb.Watch/Watch",
     "/etcdserverpb.Lease/LeaseKeepAlive",
+    "/v3electionpb.Election/Observe",
+    "/grpc.health.v1.Health/Watch",
 ];
 
 /// What the gRPC layer takes on top of `request_bytes_max` before it refuses a frame unread.
@@ -186,14 +188,19 @@ impl Services {
             kv: KvServer::new(kv::KvService::new(context.clone()))
                 .max_decoding_message_size(frame_max)
                 .max_encoding_message_size(usize::MAX),
-            lease: LeaseServer::new(lease::LeaseService::new(context.clone())),
-            cluster: ClusterServer::new(cluster::ClusterService::new(context.clone())),
+            lease: LeaseServer::new(lease::LeaseService::new(context.clone()))
+                .max_decoding_message_size(frame_max),
+            cluster: ClusterServer::new(cluster::ClusterService::new(context.clone()))
+                .max_decoding_message_size(frame_max),
             maintenance: MaintenanceServer::new(maintenance::MaintenanceService::new(
                 context.clone(),
-            )),
-            health: HealthServer::new(health::HealthService),
-            lock: LockServer::new(lock::LockService::new(context.clone())),
+            ))
+            .max_decoding_message_size(frame_max),
+            health: HealthServer::new(health::HealthService).max_decoding_message_size(frame_max),
+            lock: LockServer::new(lock::LockService::new(context.clone()))
+                .max_decoding_message_size(frame_max),
             election: ElectionServer::new(election::ElectionService::new(context.clone()))
+                .max_decoding_message_size(frame_max)
                 .max_encoding_message_size(usize::MAX),
             watch: watch::WatchService::new(context.clone(), frame_max),
             context: context.clone(),
@@ -225,7 +232,7 @@ impl Services {
             unknown => Ok(Status::unimplemented(format!("unknown service {unknown}")).into_http()),
         };
         let mut response = response.unwrap_or_else(|never: Infallible| match never {});
-        rename_oversized(response.headers_mut());
+        rename_refusal(response.headers_mut());
         match bound {
             true => needing_leader::bind(response, context),
             false => response,
@@ -233,37 +240,24 @@ impl Services {
     }
 }
 
-/// A frame over the limit is refused by the transport in its own words; clients know etcd's.
-fn rename_oversized(headers: &mut HeaderMap) {
+/// Gives a refusal by the transport the words that clients know.
+fn rename_refusal(headers: &mut HeaderMap) {
     // Only a refusal carries its status in the headers: an answer carries it in the trailers.
     if !headers.contains_key("grpc-status") {
         return;
     }
-    let Some(status) =
-        Status::from_header_map(headers).filter(|status| status.code() == Code::OutOfRange)
-    else {
-        return;
-    };
-    if let Some((found, limit)) = oversized(status.message()) {
-        let status = Status::resource_exhausted(format!(
-            "grpc: received message larger than max ({found} vs. {limit})"
-        ));
+    if let Some(status) = Status::from_header_map(headers).and_then(|it| status::of_oversized(&it))
+    {
         headers.remove("grpc-message");
         // The text is plain ASCII, which a header always takes.
         let _ = status.add_header(headers);
     }
 }
 
-/// The two numbers of the transport's own refusal.
-fn oversized(message: &str) -> Option<(u64, u64)> {
-    let rest = message.strip_prefix("Error, decoded message length too large: found ")?;
-    let (found, rest) = rest.split_once(" bytes, the limit is: ")?;
-    let limit = rest.strip_suffix(" bytes")?;
-    Some((found.parse().ok()?, limit.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
 
     #[test]
@@ -273,7 +267,7 @@ mod tests {
         Status::out_of_range(theirs)
             .add_header(&mut headers)
             .expect("plain text");
-        rename_oversized(&mut headers);
+        rename_refusal(&mut headers);
         let status = Status::from_header_map(&headers).expect("a status");
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(
@@ -289,7 +283,7 @@ mod tests {
             .add_header(&mut headers)
             .expect("plain");
         let before = headers.clone();
-        rename_oversized(&mut headers);
+        rename_refusal(&mut headers);
         assert_eq!(headers, before);
     }
 }

@@ -42,6 +42,27 @@ pub(crate) fn as_unknown(status: Status) -> Status {
     Status::unknown(status.message())
 }
 
+/// What clients know the refusal of a message over the limit as, if this is one: the transport has words of its own.
+pub(crate) fn of_oversized(refusal: &Status) -> Option<Status> {
+    if refusal.code() != Code::OutOfRange {
+        return None;
+    }
+    let numbers = refusal
+        .message()
+        .strip_prefix("Error, decoded message length too large: found ")?;
+    let (found, rest) = numbers.split_once(" bytes, the limit is: ")?;
+    let limit = rest.strip_suffix(" bytes")?;
+    let (found, limit): (u64, u64) = (found.parse().ok()?, limit.parse().ok()?);
+    Some(Status::resource_exhausted(format!(
+        "grpc: received message larger than max ({found} vs. {limit})"
+    )))
+}
+
+/// The end of a client's requests on an open stream, in the words that clients know.
+pub(crate) fn of_requests(ended: Status) -> Status {
+    of_oversized(&ended).unwrap_or(ended)
+}
+
 /// A refusal of a key-value request.
 pub(crate) fn from_kv(error: &KvError) -> Status {
     let code = match error {

@@ -9,7 +9,7 @@ use cluster::{
     server_process::ServerProcess,
 };
 use metastore_proto::etcdserverpb::{
-    LeaseGrantRequest, LeaseTimeToLiveRequest, RangeRequest, ResponseHeader,
+    LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, ResponseHeader,
 };
 use metastore_proto::v3electionpb::{
     CampaignRequest, LeaderKey, LeaderRequest, ProclaimRequest, ResignRequest,
@@ -159,21 +159,34 @@ fn whoever_waits_keeps_its_lease_alive_itself_or_is_told_that_it_ended() {
     });
 }
 
+/// Gives up a lock that somebody else has, and waits until the key of the call is gone.
+async fn leave_the_line(connection: &Connection, own: i64) {
+    let key = format!("name/{own:x}").into_bytes();
+    let left = timeout(Duration::from_millis(500), lock(connection, b"name", own)).await;
+    assert!(left.is_err(), "it waits");
+    for _ in 0..100 {
+        if !exists(connection, &key).await {
+            return;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the key of a client that left is still there");
+}
+
 #[test]
 fn a_client_that_leaves_the_line_takes_its_key_away() {
     with_a_server(|connection| async move {
         lock(&connection, b"name", 0).await.expect("free");
         let own = lease(&connection, 60).await;
-        let key = format!("name/{own:x}").into_bytes();
-        let left = timeout(Duration::from_millis(500), lock(&connection, b"name", own)).await;
-        assert!(left.is_err(), "it waits");
-        for _ in 0..100 {
-            if !exists(&connection, &key).await {
-                return;
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-        panic!("the key of a client that left is still there");
+        leave_the_line(&connection, own).await;
+        // Also one that its lease had put there before the call.
+        let request = PutRequest {
+            key: format!("name/{own:x}").into_bytes(),
+            lease: own,
+            ..PutRequest::default()
+        };
+        connection.kv.clone().put(request).await.expect("a put");
+        leave_the_line(&connection, own).await;
     });
 }
 
@@ -249,6 +262,57 @@ fn an_election_is_won_proclaimed_and_given_up() {
             "\"leader\" field must be provided"
         );
         assert!(exists(&connection, &second.key).await);
+    });
+}
+
+/// No client of an election holds such a key, but anybody can send one.
+#[test]
+fn a_leader_without_a_key_is_refused_and_nothing_is_written() {
+    with_a_server(|connection| async move {
+        let own = lease(&connection, 60).await;
+        let before = unlock(&connection, b"missing").await;
+        for leader in [
+            LeaderKey::default(),
+            LeaderKey {
+                name: b"post".to_vec(),
+                lease: own,
+                ..LeaderKey::default()
+            },
+        ] {
+            let mut election = connection.election.clone();
+            let proclaimed = election.proclaim(proclaim(Some(&leader))).await;
+            let leader = Some(leader);
+            let resigned = election.resign(ResignRequest { leader }).await;
+            for refused in [proclaimed.map(|_| ()), resigned.map(|_| ())] {
+                let refused = refused.expect_err("no key");
+                assert_eq!(refused.code(), Code::Unknown);
+                assert_eq!(refused.message(), "etcdserver: key is not provided");
+            }
+        }
+        assert_eq!(unlock(&connection, b"missing").await, before);
+        // A claim has a key whatever its name is.
+        let nameless = lock(&connection, b"", own).await.expect("free");
+        assert_eq!(nameless.key, format!("/{own:x}").into_bytes());
+        let binary = lock(&connection, b"\0\xff", own).await.expect("free");
+        assert!(exists(&connection, &binary.key).await);
+        assert_eq!(revision(binary.header), before + 2);
+    });
+}
+
+/// A leader may try another value and think better of it.
+#[test]
+fn a_leader_that_gives_up_campaigning_again_still_leads() {
+    with_a_server(|connection| async move {
+        let own = lease(&connection, 60).await;
+        let first = campaign(&connection, own, b"first").await;
+        for round in 0..200_u64 {
+            let value = round.to_string();
+            let patience = Duration::from_micros(round % 20 * 200);
+            // Whether it is answered in time does not matter here.
+            let _ = timeout(patience, campaign(&connection, own, value.as_bytes())).await;
+        }
+        get_in_line().await;
+        assert_eq!(campaign(&connection, own, b"last").await, first);
     });
 }
 

@@ -7,12 +7,16 @@ use cluster::{
     operation::{Answer, Operation},
     server_process::ServerProcess,
 };
+use http::uri::PathAndQuery;
 use metastore_proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp,
-    TxnRequest, request_op::Request,
+    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, PutResponse, RangeRequest,
+    RequestOp, TxnRequest, request_op::Request,
 };
 use prost::Message;
-use tonic::Code;
+use tonic::client::Grpc;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use tonic_prost::ProstCodec;
 
 struct Refusal {
     fact: &'static str,
@@ -197,6 +201,66 @@ fn a_request_beyond_the_size_limits_is_refused_and_one_below_is_not() {
         // The connection survived all of this, and nothing else was written.
         let after = put(b"a", b"").send(&mut connection).await;
         assert_eq!(after.revision(), Some(3), "{after:?}");
+    });
+}
+
+/// Sends a message that is too large to any method: it is refused before anybody asks what it means.
+async fn send_oversized(channel: &Channel, path: &'static str, messages: &[PutRequest]) -> Status {
+    let codec = ProstCodec::<PutRequest, PutResponse>::default();
+    let mut client = Grpc::new(channel.clone());
+    client.ready().await.expect("a ready server");
+    let requests = futures_util::stream::iter(messages.to_vec());
+    let path = PathAndQuery::from_static(path);
+    let answers = client.streaming(tonic::Request::new(requests), path, codec);
+    let mut answers = match answers.await {
+        Ok(answers) => answers.into_inner(),
+        Err(refused) => return refused,
+    };
+    loop {
+        match answers.message().await {
+            Ok(answer) => assert!(answer.is_some(), "an end without a refusal"),
+            Err(refused) => return refused,
+        }
+    }
+}
+
+#[test]
+fn a_message_beyond_the_limit_is_refused_in_the_same_words_by_every_service() {
+    let mut server = ServerProcess::metastore(&[]);
+    server.start();
+    single_threaded_runtime().block_on(async {
+        let channel = Channel::from_shared(server.client_url()).expect("a URL");
+        let channel = channel.connect().await.expect("a ready server");
+        let large = put_request(b"a", &vec![b'v'; FRAME_BYTES_MAX]);
+        let length = large.encoded_len();
+        let message =
+            format!("grpc: received message larger than max ({length} vs. {FRAME_BYTES_MAX})");
+        let at_once = [
+            "/etcdserverpb.KV/Put",
+            "/etcdserverpb.Lease/LeaseGrant",
+            "/etcdserverpb.Cluster/MemberList",
+            "/etcdserverpb.Maintenance/Status",
+            "/v3lockpb.Lock/Lock",
+            "/v3electionpb.Election/Campaign",
+            "/v3electionpb.Election/Observe",
+            "/grpc.health.v1.Health/Check",
+        ];
+        for path in at_once {
+            let refused = send_oversized(&channel, path, std::slice::from_ref(&large)).await;
+            let told = (refused.code(), refused.message());
+            assert_eq!(told, (Code::ResourceExhausted, message.as_str()), "{path}");
+        }
+        // On a stream that is open, the refusal comes after what was answered before.
+        let on_the_way = [
+            "/etcdserverpb.Watch/Watch",
+            "/etcdserverpb.Lease/LeaseKeepAlive",
+        ];
+        for path in on_the_way {
+            let messages = [PutRequest::default(), large.clone()];
+            let refused = send_oversized(&channel, path, &messages).await;
+            let told = (refused.code(), refused.message());
+            assert_eq!(told, (Code::ResourceExhausted, message.as_str()), "{path}");
+        }
     });
 }
 

@@ -219,6 +219,51 @@ fn a_reader_that_pauses_loses_nothing_and_holds_nobody_up() {
 }
 
 #[test]
+fn a_client_is_heard_while_there_is_always_something_to_tell_it() {
+    with_server(&[], async |server| {
+        const WRITES: usize = 400;
+        let mut connection = connect(server).await;
+        for _ in 0..WRITES {
+            put(&mut connection, b"k", vec![7; 100_000]).await;
+        }
+        let mut stream = WatchStream::open(&mut connection).await;
+        let created = stream
+            .create(WatchCreateRequest {
+                start_revision: 1,
+                ..on(b"k")
+            })
+            .await;
+        let watch_id = created.watch_id;
+        let cancel = RequestUnion::CancelRequest(WatchCancelRequest { watch_id });
+        stream.say(RequestUnion::CreateRequest(on(b"other"))).await;
+        stream.say(cancel).await;
+        let mut other = None;
+        let mut heard = 0;
+        loop {
+            // A reader that is slower than the server.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let response = stream.next().await.expect("a live stream");
+            heard += response.events.len();
+            if response.created {
+                other = Some(response.watch_id);
+            }
+            if response.canceled {
+                assert_eq!(response.watch_id, watch_id);
+                break;
+            }
+        }
+        assert!(other.is_some_and(|other| other != watch_id), "{other:?}");
+        assert!(heard < WRITES / 2, "it heard {heard} of {WRITES} writes");
+        let revision = put(&mut connection, b"other", vec![]).await;
+        let next = stream.next().await.expect("an event");
+        assert_eq!(
+            (Some(next.watch_id), revisions(&next)),
+            (other, vec![revision])
+        );
+    });
+}
+
+#[test]
 fn a_stopping_server_ends_its_streams_so_that_clients_look_for_another() {
     with_server(&[], async |server| {
         let mut connection = connect(server).await;

@@ -14,6 +14,8 @@ use metastore_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, PutRequest,
     WatchCreateRequest, WatchRequest, WatchResponse,
 };
+use metastore_proto::health::{HealthCheckRequest, HealthCheckResponse};
+use metastore_proto::v3electionpb::{CampaignRequest, LeaderRequest, LeaderResponse};
 use tonic::{Request, Status, Streaming};
 
 /// The caller wants to be refused rather than wait.
@@ -37,11 +39,13 @@ fn watch() -> WatchRequest {
 
 const NO_LEADER: &str = "Unavailable: etcdserver: no leader";
 
-/// What a client has open: a watch and renewals that need a leader, and a watch that needs none.
+/// What a client has open: one of each endless stream that needs a leader, and a watch that needs none.
 struct Streams {
     bound: Streaming<WatchResponse>,
     free: Streaming<WatchResponse>,
     renewals: Streaming<LeaseKeepAliveResponse>,
+    leaders: Streaming<LeaderResponse>,
+    health: Streaming<HealthCheckResponse>,
 }
 
 impl Streams {
@@ -55,15 +59,39 @@ impl Streams {
         let mut free = connection.watch.watch(watching()).await?.into_inner();
         let renewals = connection.lease.lease_keep_alive(needing_a_leader(renewal));
         let mut renewals = renewals.await?.into_inner();
+        let campaign = CampaignRequest {
+            name: b"post".to_vec(),
+            lease: 7,
+            value: b"v".to_vec(),
+        };
+        connection.election.campaign(campaign).await?;
+        let post = LeaderRequest {
+            name: b"post".to_vec(),
+        };
+        let leaders = connection.election.observe(needing_a_leader(post));
+        let mut leaders = leaders.await?.into_inner();
+        let server = HealthCheckRequest::default();
+        let health = connection.health.watch(needing_a_leader(server));
+        let mut health = health.await?.into_inner();
         assert!(bound.message().await?.is_some_and(|it| it.created));
         assert!(free.message().await?.is_some_and(|it| it.created));
         assert!(renewals.message().await?.is_some_and(|it| it.id == 7));
+        assert!(leaders.message().await?.is_some_and(|it| it.kv.is_some()));
+        assert!(health.message().await?.is_some());
         Ok(Self {
             bound,
             free,
             renewals,
+            leaders,
+            health,
         })
     }
+}
+
+async fn assert_ends_without_a_leader<T>(stream: &mut Streaming<T>) {
+    let ended = tokio::time::timeout(Duration::from_secs(5), stream.message()).await;
+    let ended = ended.expect("it ends in time").map(|_| ());
+    assert_eq!(ended.map_err(in_words), Err(NO_LEADER.to_owned()));
 }
 
 #[test]
@@ -82,15 +110,15 @@ fn streams_that_need_a_leader_end_without_one_and_others_stay() {
             member.kill();
         }
         let began = Instant::now();
-        let ended = streams.bound.message().await.map(|_| ());
-        assert_eq!(ended.map_err(in_words), Err(NO_LEADER.to_owned()));
+        assert_ends_without_a_leader(&mut streams.bound).await;
         assert!(
             began.elapsed() < Duration::from_secs(5),
             "{:?}",
             began.elapsed()
         );
-        let ended = streams.renewals.message().await.map(|_| ());
-        assert_eq!(ended.map_err(in_words), Err(NO_LEADER.to_owned()));
+        assert_ends_without_a_leader(&mut streams.renewals).await;
+        assert_ends_without_a_leader(&mut streams.leaders).await;
+        assert_ends_without_a_leader(&mut streams.health).await;
         let waits = tokio::time::timeout(Duration::from_millis(300), streams.free.message()).await;
         assert!(
             waits.is_err(),

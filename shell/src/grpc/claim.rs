@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::ops::Deref;
 use std::task::Poll;
 
+use metastore_core::check;
 use metastore_core::claim::{self, Place};
 use metastore_core::command::{Command, Request as Replicated};
 use metastore_core::output::Outcome;
@@ -21,6 +22,8 @@ use crate::watching::OpenStream;
 pub(super) struct Claim {
     context: Context,
     claim: claim::Claim,
+    /// Whether it was last seen behind an older claim. Until then nothing is taken back: the key may be one that the
+    /// lease had before, and its owner wanted no more than another value.
     waits: bool,
 }
 
@@ -62,7 +65,7 @@ impl Claim {
         let claim = Claim {
             context: context.clone(),
             claim,
-            waits: true,
+            waits: false,
         };
         Ok(Staked {
             claim,
@@ -73,7 +76,6 @@ impl Claim {
 
     /// Waits until no older claim on the name is left. Keeping the lease alive meanwhile is its holder's business.
     pub(super) async fn until_oldest(&mut self) -> Result<Turn, Status> {
-        let mut waited = false;
         loop {
             let view = self.context.published().view.clone();
             let place = self.claim.place(&view);
@@ -83,12 +85,12 @@ impl Claim {
                     return Ok(Turn::Lost);
                 }
                 Place::Owner => {
-                    self.waits = false;
+                    let waited = std::mem::take(&mut self.waits);
                     let seen = waited.then(|| self.context.header(view.revision()));
                     return Ok(Turn::Owner(seen));
                 }
                 Place::Behind(before) => {
-                    waited = true;
+                    self.waits = true;
                     let watches = self.claim.watches(&before, view.revision() + 1);
                     Self::until_one_goes(&watches).await?;
                 }
@@ -167,7 +169,9 @@ pub(super) async fn revalue(
     Ok((response.header.unwrap_or_default(), response.succeeded))
 }
 
+/// Carries a transaction out, checked like one of a client: names, keys and revisions are what a client says.
 async fn execute(context: &Context, request: TxnRequest) -> Result<TxnResponse, Status> {
+    check::txn(&request, &context.limits.shape).map_err(|error| status::from_kv(&error))?;
     let command = Command::from(Replicated::Txn(request));
     match context.replicate(command).await? {
         Outcome::Txn(mut response) => {

@@ -75,7 +75,7 @@ impl Lease for LeaseService {
         let context = self.context.clone();
         let renewals = request.into_inner().map(move |request| {
             let context = context.clone();
-            async move { renew(&context, request?.id).await }
+            async move { renew(&context, request.map_err(status::of_requests)?.id).await }
         });
         Ok(Response::new(Box::pin(renewals.buffered(RENEWALS_MAX))))
     }

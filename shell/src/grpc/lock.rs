@@ -1,7 +1,7 @@
 //! The Lock service: one owner at a time, the others wait in line.
 
+use metastore_core::check;
 use metastore_core::command::{Command, Request as Replicated};
-use metastore_core::kv_error::KvError;
 use metastore_core::output::Outcome;
 use metastore_proto::etcdserverpb::DeleteRangeRequest;
 use metastore_proto::v3lockpb::lock_server::Lock;
@@ -35,13 +35,12 @@ impl LockService {
     }
 
     async fn unlock_it(&self, key: Vec<u8>) -> Result<UnlockResponse, Status> {
-        if key.is_empty() {
-            return Err(status::from_kv(&KvError::EmptyKey));
-        }
         let request = DeleteRangeRequest {
             key,
             ..DeleteRangeRequest::default()
         };
+        let shape = &self.context.limits.shape;
+        check::delete_range(&request, shape).map_err(|error| status::from_kv(&error))?;
         let command = Command::from(Replicated::DeleteRange(request));
         match self.context.replicate(command).await? {
             Outcome::DeleteRange(mut response) => {

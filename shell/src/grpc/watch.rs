@@ -56,6 +56,7 @@ impl StreamingService<WatchRequest> for WatchService {
             context: self.context.clone(),
             requests: Some(request.into_inner()),
             open: OpenStream::open(),
+            unheard: 0,
         };
         std::future::ready(Ok(Response::new(Breathing::new(stream, weight))))
     }
@@ -68,7 +69,13 @@ pub(crate) struct WatchStream {
     /// None when the client has said all it will say; it may still listen.
     requests: Option<Streaming<WatchRequest>>,
     open: OpenStream,
+    /// Responses in a row before which no request was looked for.
+    unheard: u32,
 }
+
+/// After so many responses a request is heard, whatever else there is to tell. A stream with history takes turns
+/// between that and what waits for the reader, so two responses make room for the answer: answers never pile up.
+const RESPONSES_PER_REQUEST: u32 = 2;
 
 impl WatchStream {
     fn hear(&self, request: WatchRequest) {
@@ -87,7 +94,7 @@ impl WatchStream {
             return Poll::Pending;
         };
         match ready!(Pin::new(requests).poll_next(cx)) {
-            Some(request) => Poll::Ready(request),
+            Some(request) => Poll::Ready(request.map_err(status::of_requests)),
             None => {
                 self.requests = None;
                 Poll::Pending
@@ -101,19 +108,26 @@ impl Stream for WatchStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            match self.open.poll_next(cx) {
-                Poll::Ready(Ok((response, term))) => {
-                    let stamp = self.context.identity.header(0, term);
-                    return Poll::Ready(Some(Ok(Outgoing { response, stamp })));
+            let its_turn = self.unheard >= RESPONSES_PER_REQUEST;
+            if !its_turn {
+                match self.open.poll_next(cx) {
+                    Poll::Ready(Ok((response, term))) => {
+                        self.unheard += 1;
+                        let stamp = self.context.identity.header(0, term);
+                        return Poll::Ready(Some(Ok(Outgoing { response, stamp })));
+                    }
+                    Poll::Ready(Err(Ended)) => {
+                        return Poll::Ready(Some(Err(status::server_stopped())));
+                    }
+                    Poll::Pending => {}
                 }
-                Poll::Ready(Err(Ended)) => {
-                    return Poll::Ready(Some(Err(status::server_stopped())));
-                }
-                Poll::Pending => {}
             }
-            match ready!(self.poll_request(cx)) {
-                Ok(request) => self.hear(request),
-                Err(status) => return Poll::Ready(Some(Err(status))),
+            self.unheard = 0;
+            match self.poll_request(cx) {
+                Poll::Ready(Ok(request)) => self.hear(request),
+                Poll::Ready(Err(status)) => return Poll::Ready(Some(Err(status))),
+                Poll::Pending if its_turn => {}
+                Poll::Pending => return Poll::Pending,
             }
         }
     }

@@ -6,6 +6,7 @@ use metastore_proto::etcdserverpb::{
     cluster_client::ClusterClient, kv_client::KvClient, lease_client::LeaseClient,
     maintenance_client::MaintenanceClient, watch_client::WatchClient,
 };
+use metastore_proto::health::health_client::HealthClient;
 use metastore_proto::v3electionpb::election_client::ElectionClient;
 use metastore_proto::v3lockpb::lock_client::LockClient;
 use tonic::transport::{Channel, Endpoint};
@@ -20,6 +21,7 @@ pub(crate) struct Connection {
     pub(crate) maintenance: MaintenanceClient<Channel>,
     pub(crate) lock: LockClient<Channel>,
     pub(crate) election: ElectionClient<Channel>,
+    pub(crate) health: HealthClient<Channel>,
 }
 
 impl Connection {
@@ -44,7 +46,8 @@ impl Connection {
             cluster: ClusterClient::new(channel.clone()),
             maintenance: MaintenanceClient::new(channel.clone()),
             lock: LockClient::new(channel.clone()),
-            election: ElectionClient::new(channel),
+            election: ElectionClient::new(channel.clone()),
+            health: HealthClient::new(channel),
         })
     }
 }
