@@ -120,7 +120,12 @@ pub enum LeaseQuestion {
     /// Give the lease its full time again.
     Renew(i64),
     /// How long it still lives.
-    TimeToLive(i64),
+    TimeToLive {
+        /// The lease.
+        id: i64,
+        /// Whether its keys are to be told, too.
+        keys: bool,
+    },
     /// Which leases there are, as far as this member knows.
     List,
 }
@@ -139,6 +144,20 @@ pub enum LeaseAnswer {
     List(Vec<i64>),
 }
 
+impl LeaseAnswer {
+    /// The bytes that it takes in a letter, roughly.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Renewed { .. } | Self::TimeToLive(None) => 16,
+            Self::TimeToLive(Some(status)) => {
+                let keys = status.keys.iter().map(|key| key.len() + 4);
+                32 + keys.sum::<usize>()
+            }
+            Self::List(ids) => 16 + 10 * ids.len(),
+        }
+    }
+}
+
 /// How a lease stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseStatus {
@@ -146,7 +165,7 @@ pub struct LeaseStatus {
     pub ttl_seconds: i64,
     /// What it has left, rounded down.
     pub remaining_seconds: i64,
-    /// The keys that hang on it.
+    /// The keys that hang on it, if they were asked for.
     pub keys: Keys,
 }
 

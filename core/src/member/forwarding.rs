@@ -68,8 +68,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// Numbers of applied proposals after which those are looked for that nobody waits for any more.
 const AHEAD_MAX: usize = 4 * PROPOSALS_MAX;
 
-/// Bytes of proposals after which the next letter begins.
-const LETTER_BYTES: usize = 1 << 20;
+/// Bytes of proposals, or of answers about leases, after which the next letter begins.
+pub(super) const LETTER_BYTES: usize = 1 << 20;
 
 /// Terms remembered in which this member led.
 const LED_MAX: usize = 64;

@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::forwarding::LETTER_BYTES;
 use super::{Member, PROPOSALS_MAX};
 use crate::lease::lessor::{Act, Waiting};
-use crate::lease::{LeaseAnswer, LeaseAsker, LeaseQuery, LeaseQuestion, LeaseStatus};
+use crate::lease::{Keys, LeaseAnswer, LeaseAsker, LeaseQuery, LeaseQuestion, LeaseStatus};
 use crate::output::{Output, Refusal};
 use crate::pending::Asker;
 use crate::plant::Plant;
@@ -246,10 +247,28 @@ impl Member {
         for (asker, answer) in answers {
             self.answer_asker(asker, answer);
         }
-        for (member, answers) in std::mem::take(&mut self.asks.returns) {
-            self.send_forwarded(member, 0, Forwarded::LeaseAnswers(answers));
-        }
+        self.send_lease_answers();
         proposed
+    }
+
+    /// Writes the letters with what the lessor said to other members' clients.
+    fn send_lease_answers(&mut self) {
+        for (member, answers) in std::mem::take(&mut self.asks.returns) {
+            let mut letter = Vec::new();
+            let mut bytes = 0;
+            for (number, answer) in answers {
+                bytes += answer.as_ref().map_or(0, LeaseAnswer::weight);
+                letter.push((number, answer));
+                if bytes >= LETTER_BYTES {
+                    bytes = 0;
+                    let answers = std::mem::take(&mut letter);
+                    self.send_forwarded(member, 0, Forwarded::LeaseAnswers(answers));
+                }
+            }
+            if !letter.is_empty() {
+                self.send_forwarded(member, 0, Forwarded::LeaseAnswers(letter));
+            }
+        }
     }
 
     fn inform_lessor(&mut self) {
@@ -286,8 +305,8 @@ impl Member {
                 let deadline = ask.deadline;
                 self.lessor.renew(id, Waiting { asker, deadline }, self.now);
             }
-            LeaseQuestion::TimeToLive(id) => {
-                let answer = Ok(LeaseAnswer::TimeToLive(self.lease_status(id)));
+            LeaseQuestion::TimeToLive { id, keys } => {
+                let answer = Ok(LeaseAnswer::TimeToLive(self.lease_status(id, keys)));
                 self.answer_asker(asker, answer);
             }
         }
@@ -302,13 +321,16 @@ impl Member {
         leases.iter().map(|(id, _)| id).collect()
     }
 
-    fn lease_status(&self, id: i64) -> Option<LeaseStatus> {
+    fn lease_status(&self, id: i64, keys: bool) -> Option<LeaseStatus> {
         let replica = self.replica.borrow();
         let lease = replica.state.kv().leases().get(id)?;
         Some(LeaseStatus {
             ttl_seconds: lease.ttl_seconds,
             remaining_seconds: self.lessor.remaining_seconds(id, self.now)?,
-            keys: lease.keys.clone(),
+            keys: match keys {
+                true => lease.keys.clone(),
+                false => Keys::default(),
+            },
         })
     }
 

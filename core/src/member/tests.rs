@@ -115,8 +115,9 @@ struct World {
     under_way: VecDeque<(Duration, u64, u64, PeerMessage)>,
     /// How many letters had entries, or were heartbeats.
     appends: usize,
-    /// The longest letter to a member that asked something of the leader.
+    /// The longest letter with what came of proposals, and the letters with answers about leases.
     letter_bytes_max: usize,
+    answers_to_leases: Vec<PeerMessage>,
     /// Whether letters overtake one another.
     shuffled: bool,
     dice: u64,
@@ -178,6 +179,7 @@ impl World {
             under_way: VecDeque::new(),
             appends: 0,
             letter_bytes_max: 0,
+            answers_to_leases: Vec::new(),
             shuffled: false,
             dice: 1,
         };
@@ -404,6 +406,9 @@ impl World {
             let mut bytes = Vec::new();
             message.encode(&mut bytes);
             self.letter_bytes_max = self.letter_bytes_max.max(bytes.len());
+        }
+        if let Body::Forwarded(Forwarded::LeaseAnswers(_)) = message.body {
+            self.answers_to_leases.push(message.clone());
         }
         if !self.distance.is_zero() {
             let at = self.now + self.distance;

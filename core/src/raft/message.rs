@@ -10,6 +10,9 @@ use crate::lease::{LeaseAnswer, LeaseQuery};
 use crate::membership::MembershipChange;
 use crate::output::Refusal;
 
+/// Bytes of answers beyond which a message is too long to go before heartbeats, roughly.
+const URGENT_BYTES_MAX: usize = 256 << 10;
+
 /// A request to a peer or a reply to one, with the number that ties the two together.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct PeerMessage {
@@ -114,13 +117,13 @@ impl PeerMessage {
         }
     }
 
-    /// Whether it carries entries or a piece of a snapshot, or has to stay behind some that do. Such a message must not hold up those that keep a leader
-    /// in office: give it a way of its own on the wire.
+    /// Whether it carries entries, a piece of a snapshot or many answers, or has to stay behind entries. Such a message must not hold up those that keep a leader in office: give it a way of its own on the wire.
     pub fn is_bulk(&self) -> bool {
         match &self.body {
             Body::Request(Request::Append(rpc)) => !rpc.entries.is_empty(),
             Body::Request(Request::AppendInOrder(_)) => true,
             Body::Request(Request::Chunk(_)) => true,
+            Body::Forwarded(Forwarded::LeaseAnswers(_)) => self.weight() > URGENT_BYTES_MAX,
             _ => false,
         }
     }

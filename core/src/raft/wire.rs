@@ -5,6 +5,7 @@ use super::log_store::entry_bytes;
 use super::message::{Body, Forwarded, PeerMessage};
 use super::network::Request;
 use crate::codec::{self, DecodeError};
+use crate::lease::LeaseAnswer;
 
 /// The version of the encoding. Members of different versions do not understand each other.
 pub const PEER_PROTOCOL: u32 = 2;
@@ -38,6 +39,12 @@ impl PeerMessage {
                 commands.map(|command| command.encoded_len() + 8).sum()
             }
             Body::Forwarded(Forwarded::Ended(ends)) => ends.len() * 32,
+            Body::Forwarded(Forwarded::LeaseAnswers(answers)) => {
+                let told = answers
+                    .iter()
+                    .filter_map(|(_, answer)| answer.as_ref().ok());
+                answers.len() * 16 + told.map(LeaseAnswer::weight).sum::<usize>()
+            }
             _ => 0,
         };
         content + OVERHEAD_BYTES

@@ -85,7 +85,8 @@ impl Lease for LeaseService {
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
         let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
-        let LeaseAnswer::TimeToLive(status) = self.ask(LeaseQuestion::TimeToLive(id)).await? else {
+        let question = LeaseQuestion::TimeToLive { id, keys };
+        let LeaseAnswer::TimeToLive(status) = self.ask(question).await? else {
             unreachable!("a question about a lease answered something else");
         };
         let header = self.context.header_now();

@@ -35,7 +35,7 @@ impl World {
 
     /// Seconds left, as the lessor says.
     fn remaining(&mut self, at: u64, token: u64, id: i64) -> Option<i64> {
-        self.ask(at, token, LeaseQuestion::TimeToLive(id));
+        self.ask(at, token, LeaseQuestion::TimeToLive { id, keys: true });
         match self.lease_answers.get(&token) {
             Some(Ok(LeaseAnswer::TimeToLive(status))) => {
                 status.as_ref().map(|status| status.remaining_seconds)
@@ -280,7 +280,7 @@ fn a_lease_granted_and_renewed_through_a_follower_lives_as_long_as_elsewhere() {
     assert_eq!(world.lease_answers.get(&3).cloned(), renewed(10));
     world.pass(Duration::from_secs(9));
     assert_eq!(world.keys(follower), ["a"]);
-    world.ask(follower, 4, LeaseQuestion::TimeToLive(7));
+    world.ask(follower, 4, LeaseQuestion::TimeToLive { id: 7, keys: true });
     world.pass(Duration::from_millis(100));
     assert!(matches!(
         world.lease_answers.get(&4),
@@ -377,4 +377,46 @@ fn a_leader_that_nobody_followed_for_a_while_counts_on_where_it_was() {
     assert_eq!(world.lease_answers.get(&3).cloned(), renewed(0));
     let left = world.remaining(leader, 4, 8);
     assert!(left.is_some_and(|left| left <= 5), "{left:?}");
+}
+
+#[test]
+fn answers_about_leases_with_many_keys_go_in_letters_that_hold_up_no_heartbeat() {
+    let mut world = World::new(3);
+    world.pass(Duration::from_secs(5));
+    let leader = world.leader().expect("a leader");
+    let follower = (1..=3).find(|id| *id != leader).expect("a follower");
+    world.grant(leader, 1, 7, 600);
+    for key in 0..2_000_u64 {
+        world.put_leased(leader, 1_000 + key, &format!("{key:0>200}"), 7);
+    }
+    world.pass(Duration::from_millis(200));
+    let ask = |keys| -> Vec<LeaseQuery> {
+        let question = LeaseQuestion::TimeToLive { id: 7, keys };
+        let first = if keys { 10_000 } else { 20_000 };
+        (first..first + 20)
+            .map(|token| LeaseQuery { token, question })
+            .collect()
+    };
+    world.answers_to_leases.clear();
+    world.handle(follower, Input::AskLeases(ask(true)));
+    world.pass(Duration::from_millis(200));
+    let letters = std::mem::take(&mut world.answers_to_leases);
+    assert!(letters.len() >= 7, "{} letters", letters.len());
+    for letter in letters {
+        assert!(letter.weight() < 2 << 20, "{} bytes", letter.weight());
+        assert!(letter.is_bulk());
+    }
+    world.handle(follower, Input::AskLeases(ask(false)));
+    world.pass(Duration::from_millis(200));
+    let letters = std::mem::take(&mut world.answers_to_leases);
+    assert_eq!(letters.len(), 1);
+    assert!(!letters[0].is_bulk() && letters[0].weight() < 2_000);
+    for (token, keys) in [(10_000, 2_000), (20_000, 0)] {
+        match world.lease_answers.get(&token) {
+            Some(Ok(LeaseAnswer::TimeToLive(Some(status)))) => {
+                assert_eq!(status.keys.iter().count(), keys);
+            }
+            other => panic!("a question was answered {other:?}"),
+        }
+    }
 }

@@ -219,7 +219,7 @@ fn forwarded() -> impl Strategy<Value = PeerMessage> {
     );
     let question = prop_oneof![
         any::<i64>().prop_map(LeaseQuestion::Renew),
-        any::<i64>().prop_map(LeaseQuestion::TimeToLive),
+        any::<(i64, bool)>().prop_map(|(id, keys)| LeaseQuestion::TimeToLive { id, keys }),
         Just(LeaseQuestion::List),
     ];
     let query =
