@@ -143,6 +143,9 @@ const DROP_PAUSE: Duration = Duration::from_millis(5);
 /// How long a stop waits until another member leads.
 const STEP_DOWN_MAX: Duration = Duration::from_secs(1);
 
+/// Longer than any member runs, and little enough to be added to a point in time, which `Duration::MAX` is not.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// What a request may take beyond two election timeouts.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
@@ -403,7 +406,7 @@ fn settings(config: &Config, member_id: u64, founders: BTreeMap<u64, Vec<String>
         lease_record_interval: Some(LEASE_RECORD_INTERVAL),
         auto_compaction: match config.compaction.auto {
             config::AutoCompaction::Off => AutoCompaction::Off,
-            config::AutoCompaction::Periodic(kept) => AutoCompaction::Periodic(kept),
+            config::AutoCompaction::Periodic(kept) => AutoCompaction::Periodic(kept.min(FOREVER)),
             config::AutoCompaction::Revisions(kept) => AutoCompaction::Revisions(kept),
         },
         learners_max: config.max_learners as usize,
@@ -452,7 +455,7 @@ fn transport(config: &Config) -> Transport {
     Transport {
         streams_max: config.max_concurrent_streams,
         keepalive_interval: config.grpc_keepalive.interval,
-        keepalive_timeout: config.grpc_keepalive.timeout.unwrap_or(Duration::MAX),
+        keepalive_timeout: config.grpc_keepalive.timeout.unwrap_or(FOREVER),
     }
 }
 
@@ -548,4 +551,33 @@ fn spawn_signals(ended: Sender<Stopped>) -> io::Result<()> {
             }
         })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Action;
+
+    #[test]
+    fn whatever_time_a_flag_gives_it_can_be_added_to_the_present() {
+        let flags = "--grpc-keepalive-interval=2562047h --grpc-keepalive-timeout=0 --auto-compaction-retention=5124095576030431";
+        let startup = config::parse(flags.split(' ').map(Into::into), std::iter::empty(), |_| {
+            Err(io::ErrorKind::NotFound.into())
+        });
+        let Action::Run(config) = startup.expect("flags").action else {
+            panic!("the flags start a server");
+        };
+        let transport = transport(&config);
+        let AutoCompaction::Periodic(kept) = settings(&config, 1, BTreeMap::new()).auto_compaction
+        else {
+            panic!("the retention is a time");
+        };
+        for time in [
+            transport.keepalive_interval.expect("there is one"),
+            transport.keepalive_timeout,
+            kept,
+        ] {
+            assert!(Instant::now().checked_add(time).is_some(), "{time:?}");
+        }
+    }
 }
