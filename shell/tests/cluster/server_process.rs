@@ -345,19 +345,17 @@ pub(crate) fn die_with_the_test(command: &mut Command) {
     }
 }
 
-/// A write beyond this length of a file fails, as on a full disk; the signal that would end the process is ignored.
+/// A write beyond this length of a file fails, as on a full disk, and brings a signal that ends a process which does
+/// not expect it.
 fn limit_file_size(command: &mut Command, bytes: u64) {
     let limit = libc::rlimit {
         rlim_cur: bytes,
         rlim_max: bytes,
     };
-    // SAFETY: both calls are async-signal-safe and touch no memory of the parent.
+    // SAFETY: setrlimit is async-signal-safe and touches no memory of the parent.
     unsafe {
         command.pre_exec(move || {
-            let ignored = libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-            if ignored == libc::SIG_ERR
-                || libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) != 0
-            {
+            if libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) != 0 {
                 return Err(std::io::Error::last_os_error());
             }
             Ok(())
