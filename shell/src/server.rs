@@ -12,12 +12,14 @@
 //! | `conn-N` | connections of clients, see `connections.rs` |
 //! | `peers` | connections from and to other members, see `peers.rs` |
 //! | `signals` | turns signals into messages |
+//! | `last-words` | says that a second signal ends the process, which it does not wait for |
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -106,6 +108,8 @@ pub struct Server {
     member: JoinHandle<()>,
     log: LogThread,
     ends: Receiver<Stopped>,
+    /// From now on a signal ends the process at once.
+    stopping: Arc<AtomicBool>,
     /// Held for its lock.
     _data: DataDir,
 }
@@ -142,6 +146,9 @@ const DROP_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long a stop waits until another member leads.
 const STEP_DOWN_MAX: Duration = Duration::from_secs(1);
+
+/// How long the last words of a process that is to end at once may take.
+const LAST_WORDS_MAX: Duration = Duration::from_millis(100);
 
 /// Longer than any member runs, and little enough to be added to a point in time, which `Duration::MAX` is not.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -208,7 +215,8 @@ impl Server {
             &transport(config),
             watch_settings(config),
         )?;
-        spawn_signals(ended)?;
+        let stopping = Arc::<AtomicBool>::default();
+        spawn_signals(ended, Arc::clone(&stopping))?;
         Ok(Self {
             connections,
             peers,
@@ -216,17 +224,19 @@ impl Server {
             member,
             log,
             ends,
+            stopping,
             _data: data,
         })
     }
 
     /// Waits until a signal or a failure ends the server, then takes it down in order: no new requests,
-    /// then the member, then the log, which is closed.
+    /// then the member, then the log, which is closed. A signal that comes meanwhile ends the process at once.
     pub fn run(self) -> Stopped {
         let stopped = self
             .ends
             .recv()
             .unwrap_or_else(|_| Stopped::DiskFailed("the member thread ended".into()));
+        self.stopping.store(true, Ordering::Relaxed);
         if let Stopped::Signal(signal) = stopped {
             tracing::info!(signal, "received signal; shutting down");
             self.step_down();
@@ -538,19 +548,41 @@ fn spawn_dropper() -> io::Result<Sender<Arc<Published>>> {
     Ok(sender)
 }
 
-fn spawn_signals(ended: Sender<Stopped>) -> io::Result<()> {
+/// The first signal stops the server in order. Where that hangs, on a disk for example, or has begun for another reason,
+/// the next one ends the process.
+fn spawn_signals(ended: Sender<Stopped>, stopping: Arc<AtomicBool>) -> io::Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
             for signal in signals.forever() {
-                if ended.send(Stopped::Signal(signal)).is_err() {
-                    return;
+                if stopping.swap(true, Ordering::Relaxed)
+                    || ended.send(Stopped::Signal(signal)).is_err()
+                {
+                    end_at_once(signal);
                 }
             }
         })?;
     Ok(())
+}
+
+/// Ends the process by this signal, as if nobody had handled it.
+fn end_at_once(signal: i32) -> ! {
+    let (said, is_said) = channel();
+    // Standard error may be on the disk that hangs, so nobody relies on it.
+    let _ = thread::Builder::new()
+        .name("last-words".into())
+        .spawn(move || {
+            let _ = writeln!(
+                io::stderr(),
+                "metastore: received signal {signal} while shutting down; ending at once"
+            );
+            let _ = said.send(());
+        });
+    let _ = is_said.recv_timeout(LAST_WORDS_MAX);
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
+    std::process::exit(128 + signal)
 }
 
 #[cfg(test)]

@@ -188,12 +188,17 @@ impl ServerProcess {
 
     /// SIGTERM, and the status the process ends with.
     pub(crate) fn stop(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("the server runs");
+        self.signal(libc::SIGTERM);
+        self.wait_for_exit()
+    }
+
+    /// Sends a signal without waiting for what comes of it.
+    pub(crate) fn signal(&self, signal: i32) {
+        let child = self.child.as_ref().expect("the server runs");
         let pid = i32::try_from(child.id()).expect("a pid is small");
         // SAFETY: sends a signal to a child that has not been awaited, so the pid is still its own.
-        let sent = unsafe { libc::kill(pid, libc::SIGTERM) };
+        let sent = unsafe { libc::kill(pid, signal) };
         assert_eq!(sent, 0, "the child can be signalled");
-        wait_at_most(&mut child, STOP_LIMIT)
     }
 
     /// True while the child has not ended by itself.
