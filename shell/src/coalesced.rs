@@ -60,6 +60,12 @@ impl Socket {
     }
 
     fn write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = self.write_what_is_taken(cx);
+        self.forget_written();
+        done
+    }
+
+    fn write_what_is_taken(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.waiting() > 0 {
             let written =
                 ready!(Pin::new(&mut self.io).poll_write(cx, &self.buffer[self.written..]))?;
@@ -68,13 +74,21 @@ impl Socket {
             }
             self.written += written;
         }
-        self.buffer.clear();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Drops what is written once it is the larger part: a client that never takes all must not make the buffer grow,
+    /// and so no more bytes are moved than were written.
+    fn forget_written(&mut self) {
+        if self.waiting() > self.written {
+            return;
+        }
+        self.buffer.drain(..self.written);
         self.written = 0;
         // A burst of large answers must not hold its memory for as long as the connection lives.
-        if self.buffer.capacity() > BUFFER_BYTES_MAX {
+        if self.buffer.is_empty() && self.buffer.capacity() > BUFFER_BYTES_MAX {
             self.buffer = Vec::new();
         }
-        Poll::Ready(Ok(()))
     }
 
     /// Makes room for more, waiting for the socket if too much is kept back already.
@@ -142,7 +156,7 @@ impl Write for Coalesced {
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
 
@@ -199,5 +213,52 @@ mod tests {
             .await
             .expect("a clean end");
         assert!(reader.await.expect("no panic") == expected);
+    }
+
+    /// A pair whose socket takes only a little at a time, as that of a client far away does.
+    async fn narrow_pair() -> (Coalesced, TcpStream) {
+        let listener = TcpSocket::new_v4().expect("a socket");
+        listener.set_send_buffer_size(16 << 10).expect("an option");
+        listener
+            .bind("127.0.0.1:0".parse().expect("an address"))
+            .expect("a port");
+        let listener = listener.listen(1).expect("a listener");
+        let client = TcpSocket::new_v4().expect("a socket");
+        client.set_recv_buffer_size(16 << 10).expect("an option");
+        let client = client
+            .connect(listener.local_addr().expect("bound"))
+            .await
+            .expect("a connection");
+        let (server, _) = listener.accept().await.expect("a connection");
+        (Coalesced::new(server), client)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_always_takes_part_and_never_all_does_not_make_the_buffer_grow() {
+        const TURN_BYTES: usize = 4 << 10;
+        let (mut socket, client) = narrow_pair().await;
+        write(&mut socket, &vec![0; 200 << 10]).await;
+        let (mut received, mut most) = (0, 0);
+        let mut bytes = vec![0; TURN_BYTES];
+        while received < 8 * BUFFER_BYTES_MAX {
+            poll_fn(|cx| {
+                // One turn: some is taken, and as much comes after it.
+                let _ = socket.lock().write_out(cx);
+                let _ = Pin::new(&mut socket).poll_write(cx, &[1; TURN_BYTES]);
+                Poll::Ready(())
+            })
+            .await;
+            assert!(socket.lock().waiting() > 0, "the client is behind");
+            most = most.max(socket.lock().buffer.len());
+            match client.try_read(&mut bytes) {
+                Ok(taken) => received += taken,
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
+            }
+            tokio::task::yield_now().await;
+        }
+        assert!(
+            most < 3 * BUFFER_BYTES_MAX,
+            "{most} bytes are held back after the client took {received}"
+        );
     }
 }

@@ -4,8 +4,10 @@
 
 use std::env;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use metastore::config::{self, Action, Config};
 use metastore::logging;
@@ -32,7 +34,7 @@ fn main() -> ExitCode {
     match startup.action {
         Action::Help(text) | Action::Version(text) => {
             // A reader that has gone away has seen enough.
-            let _ = std::io::stdout().write_all(text.as_bytes());
+            let _ = io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
         Action::Run(config) => serve(&config, &startup.warnings),
@@ -40,6 +42,10 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: &Config, warnings: &[String]) -> ExitCode {
+    if let Err(error) = take_file_size_signal() {
+        complain(&format!("cannot handle signals: {error}"));
+        return ExitCode::FAILURE;
+    }
     if let Err(error) = logging::init(&config.log) {
         complain(&error.to_string());
         return ExitCode::FAILURE;
@@ -76,7 +82,15 @@ fn serve(config: &Config, warnings: &[String]) -> ExitCode {
     }
 }
 
+/// A write beyond what `ulimit -f` allows brings a signal that ends a process without a word. Where it is taken the
+/// write fails instead, and that is dealt with as with a full disk.
+fn take_file_size_signal() -> io::Result<()> {
+    let nobody_looks = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, nobody_looks)?;
+    Ok(())
+}
+
 /// One line on standard error, whatever the log does.
 fn complain(line: &str) {
-    let _ = writeln!(std::io::stderr(), "metastore: {line}");
+    let _ = writeln!(io::stderr(), "metastore: {line}");
 }

@@ -86,7 +86,7 @@ pub(crate) fn open(
     fresh: bool,
 ) -> Result<Opened, RecoveryError> {
     let files = Arc::new(RealFiles);
-    let checkpoints = Checkpoints::open(Arc::clone(&files), &directories.snap)?;
+    let checkpoints = Checkpoints::open(Arc::clone(&files), &directories.snap, options.sync)?;
     if fresh {
         make_dir(&directories.wal)?;
         let wal = Wal::create(files, &directories.wal, identity, options)?;

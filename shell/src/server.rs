@@ -12,12 +12,14 @@
 //! | `conn-N` | connections of clients, see `connections.rs` |
 //! | `peers` | connections from and to other members, see `peers.rs` |
 //! | `signals` | turns signals into messages |
+//! | `last-words` | says that a second signal ends the process, which it does not wait for |
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -106,6 +108,8 @@ pub struct Server {
     member: JoinHandle<()>,
     log: LogThread,
     ends: Receiver<Stopped>,
+    /// From now on a signal ends the process at once.
+    stopping: Arc<AtomicBool>,
     /// Held for its lock.
     _data: DataDir,
 }
@@ -142,6 +146,12 @@ const DROP_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long a stop waits until another member leads.
 const STEP_DOWN_MAX: Duration = Duration::from_secs(1);
+
+/// How long the last words of a process that is to end at once may take.
+const LAST_WORDS_MAX: Duration = Duration::from_millis(100);
+
+/// Longer than any member runs, and little enough to be added to a point in time, which `Duration::MAX` is not.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// What a request may take beyond two election timeouts.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
@@ -205,7 +215,8 @@ impl Server {
             &transport(config),
             watch_settings(config),
         )?;
-        spawn_signals(ended)?;
+        let stopping = Arc::<AtomicBool>::default();
+        spawn_signals(ended, Arc::clone(&stopping))?;
         Ok(Self {
             connections,
             peers,
@@ -213,17 +224,19 @@ impl Server {
             member,
             log,
             ends,
+            stopping,
             _data: data,
         })
     }
 
     /// Waits until a signal or a failure ends the server, then takes it down in order: no new requests,
-    /// then the member, then the log, which is closed.
+    /// then the member, then the log, which is closed. A signal that comes meanwhile ends the process at once.
     pub fn run(self) -> Stopped {
         let stopped = self
             .ends
             .recv()
             .unwrap_or_else(|_| Stopped::DiskFailed("the member thread ended".into()));
+        self.stopping.store(true, Ordering::Relaxed);
         if let Stopped::Signal(signal) = stopped {
             tracing::info!(signal, "received signal; shutting down");
             self.step_down();
@@ -403,7 +416,7 @@ fn settings(config: &Config, member_id: u64, founders: BTreeMap<u64, Vec<String>
         lease_record_interval: Some(LEASE_RECORD_INTERVAL),
         auto_compaction: match config.compaction.auto {
             config::AutoCompaction::Off => AutoCompaction::Off,
-            config::AutoCompaction::Periodic(kept) => AutoCompaction::Periodic(kept),
+            config::AutoCompaction::Periodic(kept) => AutoCompaction::Periodic(kept.min(FOREVER)),
             config::AutoCompaction::Revisions(kept) => AutoCompaction::Revisions(kept),
         },
         learners_max: config.max_learners as usize,
@@ -452,7 +465,7 @@ fn transport(config: &Config) -> Transport {
     Transport {
         streams_max: config.max_concurrent_streams,
         keepalive_interval: config.grpc_keepalive.interval,
-        keepalive_timeout: config.grpc_keepalive.timeout.unwrap_or(Duration::MAX),
+        keepalive_timeout: config.grpc_keepalive.timeout.unwrap_or(FOREVER),
     }
 }
 
@@ -535,17 +548,68 @@ fn spawn_dropper() -> io::Result<Sender<Arc<Published>>> {
     Ok(sender)
 }
 
-fn spawn_signals(ended: Sender<Stopped>) -> io::Result<()> {
+/// The first signal stops the server in order. Where that hangs, on a disk for example, or has begun for another reason,
+/// the next one ends the process.
+fn spawn_signals(ended: Sender<Stopped>, stopping: Arc<AtomicBool>) -> io::Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
             for signal in signals.forever() {
-                if ended.send(Stopped::Signal(signal)).is_err() {
-                    return;
+                if stopping.swap(true, Ordering::Relaxed)
+                    || ended.send(Stopped::Signal(signal)).is_err()
+                {
+                    end_at_once(signal);
                 }
             }
         })?;
     Ok(())
+}
+
+/// Ends the process by this signal, as if nobody had handled it.
+fn end_at_once(signal: i32) -> ! {
+    let (said, is_said) = channel();
+    // Standard error may be on the disk that hangs, so nobody relies on it.
+    let _ = thread::Builder::new()
+        .name("last-words".into())
+        .spawn(move || {
+            let _ = writeln!(
+                io::stderr(),
+                "metastore: received signal {signal} while shutting down; ending at once"
+            );
+            let _ = said.send(());
+        });
+    let _ = is_said.recv_timeout(LAST_WORDS_MAX);
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
+    std::process::exit(128 + signal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Action;
+
+    #[test]
+    fn whatever_time_a_flag_gives_it_can_be_added_to_the_present() {
+        let flags = "--grpc-keepalive-interval=2562047h --grpc-keepalive-timeout=0 --auto-compaction-retention=5124095576030431";
+        let startup = config::parse(flags.split(' ').map(Into::into), std::iter::empty(), |_| {
+            Err(io::ErrorKind::NotFound.into())
+        });
+        let Action::Run(config) = startup.expect("flags").action else {
+            panic!("the flags start a server");
+        };
+        let transport = transport(&config);
+        let AutoCompaction::Periodic(kept) = settings(&config, 1, BTreeMap::new()).auto_compaction
+        else {
+            panic!("the retention is a time");
+        };
+        for time in [
+            transport.keepalive_interval.expect("there is one"),
+            transport.keepalive_timeout,
+            kept,
+        ] {
+            assert!(Instant::now().checked_add(time).is_some(), "{time:?}");
+        }
+    }
 }

@@ -2,7 +2,11 @@
 
 mod cluster;
 
-use std::time::Duration;
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
 
 use cluster::{
     connection::{Connection, single_threaded_runtime},
@@ -241,4 +245,26 @@ fn a_learner_becomes_a_voter_by_itself_where_that_is_asked_for() {
         .await;
         put(&second, "k", "v").await.expect("a write");
     });
+}
+
+#[test]
+fn a_silent_client_is_kept_for_ever_where_it_never_has_to_answer() {
+    let mut server = ServerProcess::metastore(&[
+        "--grpc-keepalive-interval=100ms",
+        "--grpc-keepalive-timeout=0",
+    ]);
+    server.start();
+    let mut silent = TcpStream::connect(server.client_address()).expect("a ready server");
+    // What opens a connection of HTTP/2, and settings without a change; nothing is answered after that.
+    silent
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .expect("a connection");
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(server.is_running(), "{}", server.stderr());
+    silent.set_nonblocking(true).expect("a socket");
+    let mut received = [0; 4096];
+    let bytes = silent.read(&mut received).expect("settings and a ping");
+    assert!(bytes > 0, "the connection was closed");
+    let end = silent.read(&mut received).map_err(|error| error.kind());
+    assert_eq!(end, Err(ErrorKind::WouldBlock), "it is still open");
 }

@@ -2,10 +2,15 @@
 
 mod cluster;
 
-use std::time::Duration;
+use std::{
+    os::unix::process::ExitStatusExt,
+    thread,
+    time::{Duration, Instant},
+};
 
 use cluster::{
     connection::single_threaded_runtime,
+    server_process::ServerProcess,
     several::{Several, get, put, status},
 };
 
@@ -55,4 +60,31 @@ fn writes_go_on_within_two_seconds_when_the_leader_is_killed() {
         let status = status(&dead).await.expect("a status");
         assert_ne!(status.leader, 0);
     });
+}
+
+#[test]
+fn a_second_signal_ends_a_member_that_takes_long_to_stop() {
+    let mut several = Several::of(3, &[]);
+    several.start();
+    let leader = single_threaded_runtime().block_on(several.leader());
+    let mut stopping = several.members.remove(leader);
+    // Nobody is left to take over, which the leader waits for.
+    several.members.iter_mut().for_each(ServerProcess::kill);
+    stopping.signal(libc::SIGTERM);
+    while !stopping.stderr().contains("shutting down") {
+        assert!(stopping.is_running(), "{}", stopping.stderr());
+        thread::sleep(Duration::from_millis(5));
+    }
+    let began = Instant::now();
+    stopping.signal(libc::SIGINT);
+    let status = stopping.wait_for_exit();
+    assert!(began.elapsed() < Duration::from_millis(500), "{status}");
+    assert_eq!(status.signal(), Some(libc::SIGINT), "{status}");
+    let said = stopping.stderr();
+    let mut lines = said.lines().filter(|line| line.starts_with("metastore: "));
+    assert_eq!(
+        lines.next(),
+        Some("metastore: received signal 2 while shutting down; ending at once")
+    );
+    assert_eq!(lines.next(), None, "{said}");
 }

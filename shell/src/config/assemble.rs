@@ -55,7 +55,7 @@ pub(super) fn assemble(
         snapshot_catchup_entries: settings.unsigned("snapshot-catchup-entries"),
         quota_backend_bytes: quota(settings.signed("quota-backend-bytes"), warnings),
         max_txn_ops: settings.unsigned_32("max-txn-ops"),
-        max_request_bytes: max_request_bytes(settings, warnings),
+        max_request_bytes: max_request_bytes(settings, warnings)?,
         max_concurrent_streams: settings.unsigned_32("max-concurrent-streams"),
         grpc_keepalive: keepalive(settings),
         socket_options: SocketOptions {
@@ -200,14 +200,20 @@ fn quota(bytes: i64, warnings: &mut Vec<String>) -> Option<u64> {
     Some(bytes)
 }
 
-fn max_request_bytes(settings: &Settings, warnings: &mut Vec<String>) -> u32 {
+fn max_request_bytes(settings: &Settings, warnings: &mut Vec<String>) -> Result<u32, ConfigError> {
     let bytes = settings.unsigned_32("max-request-bytes");
+    if bytes > REQUEST_BYTES_MAX {
+        return Err(ConfigError::RequestsTooLarge {
+            bytes,
+            max: REQUEST_BYTES_MAX,
+        });
+    }
     if bytes > REQUEST_BYTES_ADVISED {
         warnings.push(format!(
             "--max-request-bytes={bytes} is above the advised {REQUEST_BYTES_ADVISED} (10 MiB)"
         ));
     }
-    bytes
+    Ok(bytes)
 }
 
 fn progress_interval(settings: &Settings, warnings: &mut Vec<String>) -> Duration {
@@ -387,6 +393,8 @@ const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
 const QUOTA_BYTES: u64 = 2 << 30;
 const QUOTA_BYTES_ADVISED: u64 = 8 << 30;
 const REQUEST_BYTES_ADVISED: u32 = 10 << 20;
+/// A batch of the log and a message to another member take 256 MiB, and a request is wrapped before it is in them.
+const REQUEST_BYTES_MAX: u32 = 128 << 20;
 const COMPACTION_BATCH: u32 = 1_000;
 const COMPACTION_SLEEP: Duration = Duration::from_millis(10);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);

@@ -124,6 +124,14 @@ pub enum ConfigError {
         /// In milliseconds.
         max: u64,
     },
+    /// A request that is taken has to fit into the log.
+    #[error("--max-request-bytes ({bytes}) must be at most {max} (128 MiB)")]
+    RequestsTooLarge {
+        /// What was given.
+        bytes: u32,
+        /// In bytes.
+        max: u32,
+    },
     /// No listener would be left for clients or members.
     #[error("--{0} is empty; give it at least one URL")]
     NoUrls(&'static str),

@@ -44,13 +44,17 @@ pub struct CheckpointError {
 }
 
 impl<F: Files> Checkpoints<F> {
-    /// Opens the directory and removes what an interrupted write left behind.
-    pub fn open(files: Arc<F>, dir: &Path) -> Result<Checkpoints<F>, CheckpointError> {
-        let failed = |source| CheckpointError {
-            action: "clear",
-            path: dir.to_owned(),
-            source,
+    /// Opens the directory and removes what an interrupted write left behind. Without `sync` the names in it may be
+    /// lost in a crash of the machine.
+    pub fn open(files: Arc<F>, dir: &Path, sync: bool) -> Result<Checkpoints<F>, CheckpointError> {
+        let error = |action| {
+            move |source| CheckpointError {
+                action,
+                path: dir.to_owned(),
+                source,
+            }
         };
+        let failed = error("clear");
         for entry in fs::read_dir(dir).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             if path
@@ -59,6 +63,10 @@ impl<F: Files> Checkpoints<F> {
             {
                 files.remove(&path).map_err(failed)?;
             }
+        }
+        if sync {
+            // The process may have ended after it named a checkpoint and before that was durable.
+            files.sync_dir(dir).map_err(error("fsync"))?;
         }
         Ok(Checkpoints {
             files,

@@ -174,6 +174,10 @@ impl<F: Files> Wal<F> {
             torn,
         } = chain;
         remove_spare(&*files, dir).map_err(WalError::io("clear", dir))?;
+        if options.sync {
+            // The process may have ended after it named the last segment and before that was durable.
+            files.sync_dir(dir).map_err(WalError::io("fsync", dir))?;
+        }
         let mut segments = SegmentFiles::new(
             Arc::clone(&files),
             dir.to_owned(),

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,16 +32,31 @@ pub(super) struct Conversation {
     /// What the receiver says of what has arrived.
     pub(super) receipts: Incoming,
     /// Opens for the letters when this is the connection to use.
-    pub(super) gate: Rc<Gate>,
+    pub(super) gate: Gatekeeper,
     _sender: SendRequest<Outgoing>,
     _connection: Task,
 }
 
-/// The connection's number once it is in use, 0 before.
+/// Opens the gate of a connection, and closes it for good when dropped.
+///
+/// The HTTP/2 layer keeps a connection for as long as a body has not ended, even one whose request nobody remembers.
 #[derive(Default)]
-pub(super) struct Gate {
-    connection: Cell<u64>,
-    waker: Cell<Option<std::task::Waker>>,
+pub(super) struct Gatekeeper(Rc<Gate>);
+
+/// What holds back the letters of a connection that is not in use yet.
+#[derive(Default)]
+struct Gate {
+    state: Cell<State>,
+    waker: Cell<Option<Waker>>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+enum State {
+    #[default]
+    Waiting,
+    /// The connection has this number.
+    InUse(u64),
+    Closed,
 }
 
 /// Why there is no connection.
@@ -59,12 +74,31 @@ pub(super) struct Outgoing {
     gate: Rc<Gate>,
 }
 
-impl Gate {
+impl Gatekeeper {
     pub(super) fn open(&self, connection: u64) {
-        self.connection.set(connection);
+        self.0.turn(State::InUse(connection));
+    }
+}
+
+impl Drop for Gatekeeper {
+    fn drop(&mut self) {
+        self.0.turn(State::Closed);
+    }
+}
+
+impl Gate {
+    fn turn(&self, state: State) {
+        self.state.set(state);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+
+    /// Who is woken when the state changes.
+    fn watch(&self, cx: &Context<'_>) {
+        let known = self.waker.take();
+        let waker = known.filter(|known| known.will_wake(cx.waker()));
+        self.waker.set(waker.or_else(|| Some(cx.waker().clone())));
     }
 }
 
@@ -76,12 +110,11 @@ impl Body for Outgoing {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        match self.gate.connection.get() {
-            0 => {
-                self.gate.waker.set(Some(cx.waker().clone()));
-                Poll::Pending
-            }
-            connection => {
+        self.gate.watch(cx);
+        match self.gate.state.get() {
+            State::Waiting => Poll::Pending,
+            State::Closed => Poll::Ready(None),
+            State::InUse(connection) => {
                 let frame = self.lane.borrow_mut().poll_frame(connection, cx);
                 frame.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
@@ -122,10 +155,11 @@ async fn converse(
         // What breaks it also ends the receipts, where it is noticed.
         let _ = connection.await;
     });
-    let gate = Rc::<Gate>::default();
+    // From here on: who gives up while the answer is on its way closes the gate, too.
+    let gate = Gatekeeper::default();
     let body = Outgoing {
         lane,
-        gate: Rc::clone(&gate),
+        gate: Rc::clone(&gate.0),
     };
     let mut request = Request::post(format!("{url}{DELIVER}"))
         .body(body)
@@ -163,4 +197,141 @@ pub(super) async fn connect(url: &Url) -> io::Result<TcpStream> {
     };
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::future::poll_fn;
+    use std::pin::pin;
+
+    use hyper::server::conn::http2;
+    use hyper::service::service_fn;
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+    use tokio::task::{LocalSet, spawn_local};
+    use tokio::time::{sleep, timeout};
+
+    use super::super::lane::Lane;
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    /// What a receiver that accepts everybody sees of one who calls.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Seen {
+        Accepted,
+        Ended,
+    }
+
+    async fn receiver() -> (Url, mpsc::UnboundedReceiver<Seen>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (seen, sight) = mpsc::unbounded_channel();
+        spawn_local(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let seen = seen.clone();
+                let accept = service_fn(move |request| accept(request, seen.clone()));
+                let server = http2::Builder::new(Local);
+                spawn_local(server.serve_connection(TokioIo::new(stream), accept));
+            }
+        });
+        let url = format!("http://{address}").parse().expect("a URL");
+        (url, sight)
+    }
+
+    async fn accept(
+        request: Request<Incoming>,
+        seen: mpsc::UnboundedSender<Seen>,
+    ) -> io::Result<http::Response<Outgoing>> {
+        // Whoever looks may have seen enough.
+        let _ = seen.send(Seen::Accepted);
+        let mut letters = request.into_body();
+        spawn_local(async move {
+            let next = poll_fn(|cx| Pin::new(&mut letters).poll_frame(cx)).await;
+            assert!(!matches!(next, Some(Ok(_))), "there are no letters");
+            let _ = seen.send(Seen::Ended);
+        });
+        // Its receipts are as silent as letters before the gate opens.
+        let lane = Rc::new(RefCell::new(Lane::new()));
+        let gate = Rc::default();
+        Ok(http::Response::new(Outgoing { lane, gate }))
+    }
+
+    async fn attempt(url: &Url) -> Result<Conversation, DialError> {
+        attempt_with(url, &Rc::new(RefCell::new(Lane::new()))).await
+    }
+
+    async fn attempt_with(url: &Url, lane: &SharedLane) -> Result<Conversation, DialError> {
+        let introduction = Introduction {
+            cluster_id: 1,
+            from: 2,
+            to: 3,
+            peer_urls: Vec::new(),
+        };
+        let stream = connect(url).await.expect("a listener");
+        introduce(stream, url, &introduction, Rc::clone(lane), PATIENCE).await
+    }
+
+    async fn within_a_second(sight: &mut mpsc::UnboundedReceiver<Seen>) -> Option<Seen> {
+        timeout(Duration::from_secs(1), sight.recv())
+            .await
+            .ok()
+            .flatten()
+    }
+
+    fn on_one_thread(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        LocalSet::new().block_on(&runtime, test);
+    }
+
+    #[test]
+    fn an_accepted_connection_that_is_not_used_ends_at_the_receiver_too() {
+        on_one_thread(async {
+            let (url, mut sight) = receiver().await;
+            let _used = attempt(&url).await.expect("accepted");
+            let spare = attempt(&url).await.expect("accepted");
+            for _ in 0..2 {
+                assert_eq!(within_a_second(&mut sight).await, Some(Seen::Accepted));
+            }
+            drop(spare);
+            assert_eq!(within_a_second(&mut sight).await, Some(Seen::Ended));
+        });
+    }
+
+    #[test]
+    fn a_connection_in_use_that_is_given_up_ends_at_the_receiver_too() {
+        on_one_thread(async {
+            let (url, mut sight) = receiver().await;
+            let lane = Rc::new(RefCell::new(Lane::new()));
+            let used = attempt_with(&url, &lane).await.expect("accepted");
+            assert_eq!(within_a_second(&mut sight).await, Some(Seen::Accepted));
+            let number = lane.borrow_mut().connect();
+            used.gate.open(number);
+            sleep(Duration::from_millis(50)).await;
+            drop(used);
+            assert_eq!(within_a_second(&mut sight).await, Some(Seen::Ended));
+        });
+    }
+
+    #[test]
+    fn an_attempt_that_was_accepted_unnoticed_ends_at_the_receiver_too() {
+        on_one_thread(async {
+            let (url, mut sight) = receiver().await;
+            {
+                let mut attempt = pin!(attempt(&url));
+                tokio::select! {
+                    biased;
+                    seen = sight.recv() => assert_eq!(seen, Some(Seen::Accepted)),
+                    _ = attempt.as_mut() => panic!("the receiver was to be heard first"),
+                }
+                // The answer arrives, and nobody looks at it.
+                sleep(Duration::from_millis(200)).await;
+            }
+            assert_eq!(within_a_second(&mut sight).await, Some(Seen::Ended));
+        });
+    }
 }

@@ -17,7 +17,7 @@ use metastore_core::raft::PeerMessage;
 use metastore_proto::peer::Receipt;
 use prost::Message;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::Me;
 use super::dial::{self, Conversation, DialError};
@@ -84,6 +84,13 @@ const INTRODUCTION_MAX: Duration = Duration::from_secs(5);
 /// The pause after the receiver refused: somebody has to change something first.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
+/// A connection that ends sooner was of no use, and the next one is not opened at once.
+const USELESS_MAX: Duration = Duration::from_millis(200);
+
+/// The pause after a connection without use, which doubles with each further one.
+const USELESS_PAUSE: Duration = Duration::from_millis(20);
+const USELESS_PAUSE_MAX: Duration = Duration::from_millis(100);
+
 /// How long a connection is tried before that is a complaint: members do not start all at once.
 const UNHEARD_MAX: Duration = Duration::from_secs(2);
 
@@ -142,12 +149,14 @@ impl Peer {
 impl Link {
     async fn keep(self) {
         let mut next = None;
+        let mut pause = Duration::ZERO;
         loop {
             let doubts = self.way.doubts.get();
             let conversation = match next.take() {
                 Some(conversation) => conversation,
-                None => self.connect().await,
+                None => self.connect(pause).await,
             };
+            let began = Instant::now();
             let connection = self.lane.borrow_mut().connect();
             conversation.gate.open(connection);
             match self.converse(conversation, doubts).await {
@@ -160,13 +169,20 @@ impl Link {
                     next = Some(better);
                 }
                 End::Lost(reason) => {
+                    let useless = began.elapsed() < USELESS_MAX;
                     self.lane.borrow_mut().disconnect();
-                    tracing::warn!(
-                        remote_peer_id = self.id(),
-                        bulk = self.bulk,
-                        error = reason,
-                        "lost the connection to a member"
-                    );
+                    pause = match useless {
+                        true => (pause * 2).clamp(USELESS_PAUSE, USELESS_PAUSE_MAX),
+                        false => Duration::ZERO,
+                    };
+                    if !useless || self.may_say(&reason) {
+                        tracing::warn!(
+                            remote_peer_id = self.id(),
+                            bulk = self.bulk,
+                            error = reason,
+                            "lost the connection to a member"
+                        );
+                    }
                 }
             }
             if !self.bulk {
@@ -179,17 +195,22 @@ impl Link {
         format!("{:x}", self.way.id)
     }
 
-    /// Tries until there is a connection. Letters that wait too long come back meanwhile.
-    async fn connect(&self) -> Conversation {
-        let mut dialling = std::pin::pin!(self.dial());
+    /// Tries until there is a connection, after a pause. Letters that wait too long come back meanwhile.
+    async fn connect(&self, pause: Duration) -> Conversation {
+        let mut dialling = std::pin::pin!(async {
+            sleep(pause).await;
+            self.dial().await
+        });
         let patience = self.way.me.election_timeout / 2;
         loop {
             if let Ok(conversation) = timeout(patience / 4, dialling.as_mut()).await {
-                tracing::info!(
-                    remote_peer_id = self.id(),
-                    bulk = self.bulk,
-                    "connected to a member"
-                );
+                if pause.is_zero() || self.may_say("connected") {
+                    tracing::info!(
+                        remote_peer_id = self.id(),
+                        bulk = self.bulk,
+                        "connected to a member"
+                    );
+                }
                 return conversation;
             }
             let late = self.lane.borrow_mut().give_up(Instant::now() - patience);
@@ -276,8 +297,12 @@ impl Link {
         }
     }
 
+    fn may_say(&self, what: &str) -> bool {
+        self.way.seldom.borrow_mut().may_say(what, Instant::now())
+    }
+
     fn complain(&self, reason: &str, message: &'static str) {
-        if self.way.seldom.borrow_mut().may_say(reason, Instant::now()) {
+        if self.may_say(reason) {
             tracing::warn!(remote_peer_id = self.id(), error = reason, "{message}");
         }
     }

@@ -331,6 +331,43 @@ fn a_slow_connection_is_not_doubted_for_ever_once_it_was() {
     assert_eq!(large, 30, "some were sent again on another connection");
 }
 
+/// Accepts everybody and hangs up at once. Counts how often.
+fn fickle(calls: &Arc<AtomicU64>) -> SocketAddr {
+    let (listener, address) = listener();
+    let calls = Arc::clone(calls);
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
+            while let Ok((stream, _)) = listener.accept().await {
+                let calls = Arc::clone(&calls);
+                let hang_up = hyper::service::service_fn(move |_| {
+                    calls.fetch_add(1, Ordering::SeqCst);
+                    std::future::ready(io::Result::Ok(http::Response::new(String::new())))
+                });
+                let server = hyper::server::conn::http2::Builder::new(local::Local);
+                let stream = hyper_util::rt::TokioIo::new(stream);
+                tokio::task::spawn_local(server.serve_connection(stream, hang_up));
+            }
+        });
+    });
+    address
+}
+
+#[test]
+fn a_member_that_hangs_up_again_and_again_is_called_ever_less_often() {
+    let calls = Arc::<AtomicU64>::default();
+    let (first, _) = listener();
+    let _one = End::start(CLUSTER, 1, first, &[member(2, fickle(&calls))]);
+    thread::sleep(Duration::from_secs(1));
+    let calls = calls.load(Ordering::SeqCst);
+    // Two connections, of which each is opened at once, and then ten times a second.
+    assert!((4..=28).contains(&calls), "{calls} calls in a second");
+}
+
 #[test]
 fn another_cluster_is_refused_whichever_side_it_is_on() {
     let (first, first_address) = listener();

@@ -188,12 +188,17 @@ impl ServerProcess {
 
     /// SIGTERM, and the status the process ends with.
     pub(crate) fn stop(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("the server runs");
+        self.signal(libc::SIGTERM);
+        self.wait_for_exit()
+    }
+
+    /// Sends a signal without waiting for what comes of it.
+    pub(crate) fn signal(&self, signal: i32) {
+        let child = self.child.as_ref().expect("the server runs");
         let pid = i32::try_from(child.id()).expect("a pid is small");
         // SAFETY: sends a signal to a child that has not been awaited, so the pid is still its own.
-        let sent = unsafe { libc::kill(pid, libc::SIGTERM) };
+        let sent = unsafe { libc::kill(pid, signal) };
         assert_eq!(sent, 0, "the child can be signalled");
-        wait_at_most(&mut child, STOP_LIMIT)
     }
 
     /// True while the child has not ended by itself.
@@ -345,19 +350,17 @@ pub(crate) fn die_with_the_test(command: &mut Command) {
     }
 }
 
-/// A write beyond this length of a file fails, as on a full disk; the signal that would end the process is ignored.
+/// A write beyond this length of a file fails, as on a full disk, and brings a signal that ends a process which does
+/// not expect it.
 fn limit_file_size(command: &mut Command, bytes: u64) {
     let limit = libc::rlimit {
         rlim_cur: bytes,
         rlim_max: bytes,
     };
-    // SAFETY: both calls are async-signal-safe and touch no memory of the parent.
+    // SAFETY: setrlimit is async-signal-safe and touches no memory of the parent.
     unsafe {
         command.pre_exec(move || {
-            let ignored = libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-            if ignored == libc::SIG_ERR
-                || libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) != 0
-            {
+            if libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) != 0 {
                 return Err(std::io::Error::last_os_error());
             }
             Ok(())

@@ -197,6 +197,10 @@ fn settings_that_contradict_each_other_are_refused() {
             "--election-timeout (50001 ms) must be at most 50000 ms",
         ),
         (
+            "--max-request-bytes 134217729",
+            "--max-request-bytes (134217729) must be at most 134217728 (128 MiB)",
+        ),
+        (
             "--initial-cluster a=http://b:1 --discovery-srv example.com",
             "only one of --initial-cluster, --discovery-srv and --discovery-endpoints may be set",
         ),
@@ -211,6 +215,10 @@ fn settings_that_contradict_each_other_are_refused() {
     assert_eq!(
         config("--election-timeout 50000").election_timeout,
         Duration::from_secs(50)
+    );
+    assert_eq!(
+        config("--max-request-bytes 134217728").max_request_bytes,
+        128 << 20
     );
     assert_eq!(
         config("--election-timeout 500").election_timeout,

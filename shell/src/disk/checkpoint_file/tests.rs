@@ -5,7 +5,7 @@ use crate::disk::files::RealFiles;
 use crate::disk::files::faulty::{Fault, FaultyFiles};
 
 fn open(dir: &Path) -> Checkpoints<RealFiles> {
-    Checkpoints::open(Arc::new(RealFiles), dir).unwrap()
+    Checkpoints::open(Arc::new(RealFiles), dir, true).unwrap()
 }
 
 fn chunks(seed: u8) -> impl Iterator<Item = Vec<u8>> {
@@ -63,7 +63,7 @@ fn a_failed_write_leaves_the_checkpoint_before_it() {
     for fault in [Fault::FailSync, Fault::NoSpace { written: 10 }] {
         let dir = TempDir::new().unwrap();
         let files = Arc::new(FaultyFiles::default());
-        let checkpoints = Checkpoints::open(Arc::clone(&files), dir.path()).unwrap();
+        let checkpoints = Checkpoints::open(Arc::clone(&files), dir.path(), true).unwrap();
         let before = checkpoints.write(1, Pace::Gentle, chunks(1)).unwrap();
         files.inject(fault);
         let error = checkpoints.write(1, Pace::Gentle, chunks(2)).unwrap_err();
@@ -80,10 +80,29 @@ fn a_failed_write_leaves_the_checkpoint_before_it() {
 }
 
 #[test]
+fn a_checkpoint_whose_name_was_not_made_durable_is_before_anybody_counts_on_it() {
+    let dir = TempDir::new().unwrap();
+    let files = Arc::new(FaultyFiles::default());
+    let checkpoints = Checkpoints::open(Arc::clone(&files), dir.path(), true).unwrap();
+    files.inject(Fault::FailSyncDir);
+    assert!(checkpoints.write(7, Pace::Gentle, [vec![1]]).is_err());
+    drop(checkpoints);
+
+    // The process is started again, and the machine goes down some time later.
+    let again = Checkpoints::open(Arc::clone(&files), dir.path(), true).unwrap();
+    let listed = again.list().unwrap();
+    let image = TempDir::new().unwrap();
+    files.draw_crash(files.ops(), image.path(), |_| 0);
+    let indexes = |files: Vec<CheckpointFile>| files.iter().map(|it| it.index).collect::<Vec<_>>();
+    let survived = open(image.path()).list().unwrap();
+    assert_eq!(indexes(survived), indexes(listed));
+}
+
+#[test]
 fn whatever_a_crash_leaves_a_named_checkpoint_is_complete() {
     let dir = TempDir::new().unwrap();
     let files = Arc::new(FaultyFiles::default());
-    let checkpoints = Checkpoints::open(Arc::clone(&files), dir.path()).unwrap();
+    let checkpoints = Checkpoints::open(Arc::clone(&files), dir.path(), true).unwrap();
     let contents = |seed: u8| (0..5u8).map(move |chunk| vec![seed ^ chunk; 1000]);
     let mut durable = Vec::new();
     for index in 1..4u8 {

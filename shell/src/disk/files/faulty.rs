@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     FailSync,
     /// The next write stops after so many bytes: the disk is full.
     NoSpace { written: usize },
+    /// The next sync of a directory fails.
+    FailSyncDir,
 }
 
 #[derive(Default)]
@@ -255,7 +257,13 @@ impl Files for FaultyFiles {
     }
 
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
-        self.state().ops.push(Op::SyncDir);
+        let mut state = self.state();
+        if state.fault == Some(Fault::FailSyncDir) {
+            state.fault = None;
+            state.after_fault = Some(0);
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        state.ops.push(Op::SyncDir);
         Ok(())
     }
 }

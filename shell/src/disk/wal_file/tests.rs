@@ -385,6 +385,32 @@ fn whatever_a_crash_leaves_everything_acknowledged_is_recovered() {
     );
 }
 
+#[test]
+fn a_segment_whose_name_was_not_made_durable_is_before_anything_is_written_to_it() {
+    let dir = TempDir::new().unwrap();
+    let files = Arc::new(FaultyFiles::default());
+    let mut wal = Wal::create(Arc::clone(&files), dir.path(), IDENTITY, SMALL).unwrap();
+    files.inject(Fault::FailSyncDir);
+    let failed_at = (0..100)
+        .find(|&index| {
+            wal.push(entry(index)).unwrap();
+            wal.commit().is_err()
+        })
+        .expect("a segment is full at some time");
+    drop(wal);
+    assert_eq!(list_segments(dir.path()).unwrap().len(), 2);
+
+    // The process is started again, and the machine goes down some time later.
+    let (mut wal, recovered) =
+        Wal::open(Arc::clone(&files), dir.path(), IDENTITY, None, SMALL).unwrap();
+    assert_eq!(indexes(&recovered), (0..failed_at).collect::<Vec<_>>());
+    write(&mut wal, [entry(failed_at)]);
+    let image = TempDir::new().unwrap();
+    files.draw_crash(files.ops(), image.path(), |_| 0);
+    let (_, recovered) = reopen(image.path(), None).unwrap();
+    assert_eq!(indexes(&recovered), (0..=failed_at).collect::<Vec<_>>());
+}
+
 fn check_recovered(recovered: &Recovered, now: Acknowledged) {
     let replayed = &recovered.replayed;
     assert!(vote_of(replayed) >= now.vote, "a vote was lost: {now:?}");
