@@ -9,8 +9,11 @@ use tonic::Status;
 /// Flag and length.
 const PREFIX_BYTES: usize = 5;
 
-/// The longest message that is taken in, in bytes: above every letter, which holds at least one entry.
+/// The longest message that is taken in, in bytes: above every letter, and what goes before it in one message.
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
+
+/// The longest letter, in bytes, far above the bound on requests.
+const LETTER_BYTES_MAX: usize = 240 << 20;
 
 /// A message under construction: [`Letters`], written letter by letter so that nothing is copied.
 pub(super) struct Parcel(Vec<u8>);
@@ -29,23 +32,24 @@ impl Parcel {
         Self(parcel)
     }
 
-    /// Adds a letter.
-    ///
-    /// # Panics
-    /// If the letter takes 256 MiB or more; the bounds on requests are far below.
-    pub(super) fn add(&mut self, message: &PeerMessage) {
+    /// Adds a letter; answers false, and leaves it out, if it is longer than any may be.
+    pub(super) fn add(&mut self, message: &PeerMessage) -> bool {
+        let begin = self.0.len();
         self.0.push(LETTERS_KEY);
         let length_at = self.0.len();
         self.0.extend_from_slice(&[0; LENGTH_BYTES]);
         message.encode(&mut self.0);
         let length = self.0.len() - length_at - LENGTH_BYTES;
-        let length = u32::try_from(length).ok().filter(|it| *it < 1 << 28);
-        let length = length.expect("a letter is bounded by its entries");
+        if length > LETTER_BYTES_MAX {
+            self.0.truncate(begin);
+            return false;
+        }
         for place in 0..LENGTH_BYTES {
             let more = if place + 1 < LENGTH_BYTES { 0x80 } else { 0 };
             let [low, ..] = (length >> (7 * place)).to_le_bytes();
             self.0[length_at + place] = low & 0x7f | more;
         }
+        true
     }
 
     /// The frame.
@@ -103,15 +107,40 @@ impl Frames {
     }
 }
 
-/// The letters of a message.
-pub(super) fn letters(message: Bytes) -> Result<Vec<PeerMessage>, Status> {
+/// The letters of a message, and how many of them cannot be read. Such a letter is as good as lost: if it ended the
+/// connection, it would be the first on the next one, and nothing would come through any more.
+pub(super) fn letters(message: Bytes) -> Result<(Vec<PeerMessage>, usize), Status> {
     let letters =
         Letters::decode(message).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let decoded = letters
         .letters
         .iter()
-        .map(|letter| PeerMessage::decode(letter));
-    decoded
-        .collect::<Result<_, _>>()
-        .map_err(|error| Status::invalid_argument(error.to_string()))
+        .filter_map(|letter| PeerMessage::decode(letter).ok());
+    let decoded: Vec<PeerMessage> = decoded.collect();
+    let unreadable = letters.letters.len() - decoded.len();
+    Ok((decoded, unreadable))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_that_cannot_be_read_is_left_out_and_the_others_arrive() {
+        let letters = Letters {
+            letters: vec![vec![0xff; 30].into(), Vec::new().into()],
+        };
+        let (readable, unreadable) = letters_of(&letters);
+        assert_eq!((readable.len(), unreadable), (0, 2));
+        let whole = Letters {
+            letters: vec![Vec::new().into(); 3],
+        };
+        assert_eq!(letters_of(&whole).1, 3);
+        assert!(super::letters(Bytes::from_static(&[0xff; 9])).is_err());
+    }
+
+    fn letters_of(letters: &Letters) -> (Vec<PeerMessage>, usize) {
+        let bytes: Bytes = letters.encode_to_vec().into();
+        super::letters(bytes).expect("letters, whatever they say")
+    }
 }

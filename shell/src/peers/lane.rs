@@ -186,7 +186,13 @@ impl Lane {
         }
         let mut parcel = Parcel::with_capacity(total);
         for letter in &letters {
-            parcel.add(&letter.message);
+            if !parcel.add(&letter.message) {
+                let message = format!("{:?}", letter.message);
+                tracing::error!(
+                    message,
+                    "a letter is too long to be sent and counts as lost"
+                );
+            }
         }
         self.waiting_bytes -= total;
         self.under_way_bytes += total;

@@ -193,7 +193,15 @@ async fn take_letters(
         let (mut messages, mut bytes) = (0, 0);
         while let Some(message) = frames.next()? {
             bytes += message.len();
-            letters.extend(frame::letters(message)?);
+            let (readable, unreadable) = frame::letters(message)?;
+            if unreadable > 0 {
+                tracing::error!(
+                    remote_peer_id = format!("{from:x}"),
+                    letters = unreadable,
+                    "cannot read letters of a member, which count as lost"
+                );
+            }
+            letters.extend(readable);
             messages += 1;
         }
         if !letters.is_empty() && inbox.tell_letters(from, letters, bytes).is_err() {
