@@ -66,6 +66,34 @@ impl Settings {
     }
 }
 
+#[cfg(test)]
+impl Settings {
+    /// A member of its own with the usual times and bounds.
+    pub(crate) fn usual(id: u64) -> Self {
+        Self {
+            id,
+            initial_members: BTreeMap::new(),
+            heartbeat: Duration::from_millis(100),
+            election_timeout: Duration::from_secs(1),
+            pre_vote: true,
+            request_timeout: Duration::from_secs(7),
+            snapshot_entries: 100,
+            catch_up_entries: 50,
+            checkpoint_log_bytes: 1 << 30,
+            checkpoint_entries: None,
+            lease_record_interval: Some(Duration::from_secs(60)),
+            auto_compaction: AutoCompaction::Off,
+            learners_max: 1,
+            strict_reconfiguration: true,
+            comparison_interval: Some(Duration::from_secs(5)),
+            seed: id,
+            incarnation: 0,
+            #[cfg(feature = "plant")]
+            planted: Planted::default(),
+        }
+    }
+}
+
 /// What the disk held when the member was started.
 #[derive(Default)]
 pub struct Recovered {

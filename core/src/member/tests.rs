@@ -125,25 +125,12 @@ struct World {
 
 fn settings(id: u64, of: u64, incarnation: u32) -> Settings {
     Settings {
-        id,
         initial_members: (1..=of)
             .map(|id| (id, vec![format!("http://127.0.0.1:{id}")]))
             .collect(),
-        heartbeat: Duration::from_millis(100),
-        election_timeout: Duration::from_secs(1),
-        pre_vote: true,
-        request_timeout: Duration::from_secs(7),
-        snapshot_entries: 100,
-        catch_up_entries: 50,
-        checkpoint_log_bytes: 1 << 30,
-        checkpoint_entries: None,
-        lease_record_interval: Some(Duration::from_secs(60)),
-        auto_compaction: AutoCompaction::Off,
-        learners_max: 1,
-        strict_reconfiguration: true,
-        comparison_interval: Some(Duration::from_secs(5)),
         seed: id * 1000 + u64::from(incarnation),
         incarnation,
+        ..Settings::usual(id)
     }
 }
 

@@ -49,27 +49,12 @@ pub(crate) fn config(settings: &Settings) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compactor::AutoCompaction;
 
     fn settings(heartbeat: u64, election: u64) -> Settings {
         Settings {
-            id: 1,
-            initial_members: Default::default(),
             heartbeat: Duration::from_millis(heartbeat),
             election_timeout: Duration::from_millis(election),
-            pre_vote: true,
-            request_timeout: Duration::from_secs(7),
-            snapshot_entries: 100,
-            catch_up_entries: 50,
-            checkpoint_log_bytes: 1 << 30,
-            checkpoint_entries: None,
-            lease_record_interval: None,
-            auto_compaction: AutoCompaction::Off,
-            learners_max: 1,
-            strict_reconfiguration: true,
-            comparison_interval: None,
-            seed: 1,
-            incarnation: 0,
+            ..Settings::usual(1)
         }
     }
 

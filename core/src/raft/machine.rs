@@ -278,9 +278,7 @@ impl Machine {
             begins: made,
         }
     }
-}
 
-impl Machine {
     /// A client of this member may have asked for what another member proposed.
     fn tell_own_client(&self, command: &Command, log_id: LogId) {
         if let Some(origin) = command.origin().filter(|it| it.member == self.id) {

@@ -117,7 +117,8 @@ impl PeerMessage {
         }
     }
 
-    /// Whether it carries entries, a piece of a snapshot or many answers, or has to stay behind entries. Such a message must not hold up those that keep a leader in office: give it a way of its own on the wire.
+    /// Whether it carries entries, a piece of a snapshot or many answers, or has to stay behind entries. Such a message
+    /// must not hold up those that keep a leader in office: give it a way of its own on the wire.
     pub fn is_bulk(&self) -> bool {
         match &self.body {
             Body::Request(Request::Append(rpc)) => !rpc.entries.is_empty(),

@@ -98,10 +98,7 @@ impl Lease for LeaseService {
             |status| LeaseTimeToLiveResponse {
                 ttl: status.remaining_seconds,
                 granted_ttl: status.ttl_seconds,
-                keys: match keys {
-                    true => status.keys.iter().map(<[u8]>::to_vec).collect(),
-                    false => Vec::new(),
-                },
+                keys: status.keys.iter().map(<[u8]>::to_vec).collect(),
                 ..LeaseTimeToLiveResponse::default()
             },
         );
