@@ -5,7 +5,8 @@
 //! - When the time of a lease is over, its end is proposed; a bounded number at a time, so that many leases that
 //!   end together hold nothing up. A lease whose end is proposed cannot be renewed any more.
 //! - What long leases have left is recorded through the log now and then. A renewal of such a lease takes the
-//!   record back through the log before it is answered, or else a new leader would count on from the record.
+//!   record back through the log before it is answered, or else a new leader would count on from the record. News of
+//!   that may come when others lead already, so the renewal is then asked anew, of whoever leads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub(crate) struct Lessor {
     to_clear: Vec<i64>,
     /// The deadlines of renewals that wait, in order, and the leases they are for.
     deadlines: BTreeSet<(Duration, i64)>,
+    /// Renewals whose record was taken back, and their leases.
+    to_ask_again: Vec<(i64, Waiting)>,
     answers: Vec<Answered>,
 }
 
@@ -109,6 +112,7 @@ impl Lessor {
             record_under_way: false,
             to_clear: Vec::new(),
             deadlines: BTreeSet::new(),
+            to_ask_again: Vec::new(),
             answers: Vec::new(),
         }
     }
@@ -125,6 +129,7 @@ impl Lessor {
         }
         let forgotten = std::mem::replace(self, Self::new(self.grace, self.record_interval));
         self.answers = forgotten.answers;
+        self.to_ask_again = forgotten.to_ask_again;
         for waiting in forgotten.clocks.into_values().flat_map(|c| c.waiting) {
             self.answers
                 .push((waiting.asker, Err(Refusal::LeaderChanged)));
@@ -174,7 +179,7 @@ impl Lessor {
         }
     }
 
-    /// Gives a lease its full time again. The caller has made sure that this member leads.
+    /// Gives a lease its full time again. The caller has made sure that this member led when that was asked.
     pub(crate) fn renew(&mut self, id: i64, asked: Waiting, now: Duration) {
         let Some(clock) = self.clocks.get_mut(&id) else {
             let unknown = LeaseAnswer::Renewed { ttl_seconds: 0 };
@@ -245,6 +250,12 @@ impl Lessor {
                 }
             }
         }
+    }
+
+    /// Renewals that may be answered now but for one thing: whether this member still leads. The caller asks the quorum,
+    /// and then once more.
+    pub(crate) fn to_ask_again(&mut self) -> std::vec::Drain<'_, (i64, Waiting)> {
+        self.to_ask_again.drain(..)
     }
 
     /// Answers that are due, those of renewals that waited too long among them.
@@ -372,17 +383,16 @@ impl Lessor {
             // Too late: whoever waits hears of the end.
             return;
         }
-        if failure.is_none() {
-            clock.recorded = false;
-            clock.restart(now);
-            clock.known_at = now;
+        let waiting = clock.waiting.drain(..);
+        if let Some(refusal) = failure {
+            let refused = waiting.map(|it| (it.asker, Err(refusal.clone())));
+            self.answers.extend(refused);
+            return;
         }
-        let renewed = clock.renewed();
-        let askers = clock.waiting.drain(..).map(|waiting| waiting.asker);
-        self.answers.extend(askers.map(|asker| {
-            let refused = failure.cloned().map_or_else(|| Ok(renewed.clone()), Err);
-            (asker, refused)
-        }));
+        self.to_ask_again.extend(waiting.map(|it| (time.id, it)));
+        clock.recorded = false;
+        clock.restart(now);
+        clock.known_at = now;
     }
 
     fn record_due(&mut self, now: Duration, deeds: &mut Vec<(Deed, Request)>) {

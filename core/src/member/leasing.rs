@@ -98,15 +98,24 @@ impl Member {
                 question,
                 deadline,
             };
-            if question == LeaseQuestion::List || self.published.reads_need_no_quorum {
+            if question == LeaseQuestion::List {
                 self.asks.ready.push(ask);
-            } else if self.published.leader == Some(self.id) {
-                self.barriers.carry(ask);
+            } else if self.published.reads_need_no_quorum || self.published.leader == Some(self.id)
+            {
+                self.confirm_and_ask(ask);
             } else if self.settings.planted().is(Plant::RenewsAnywhere) {
                 self.renew_without_leader(ask);
             } else {
                 self.ask_elsewhere(ask);
             }
+        }
+    }
+
+    /// Answers a question when the quorum has confirmed that this member leads.
+    fn confirm_and_ask(&mut self, ask: Ask) {
+        match self.published.reads_need_no_quorum {
+            true => self.asks.ready.push(ask),
+            false => self.barriers.carry(ask),
         }
     }
 
@@ -242,6 +251,14 @@ impl Member {
         let proposed = !proposals.is_empty();
         for (act, request) in proposals {
             self.propose_internally(Asker::Lessor(act), request);
+        }
+        let again: Vec<_> = self.lessor.to_ask_again().collect();
+        for (id, Waiting { asker, deadline }) in again {
+            self.confirm_and_ask(Ask {
+                asker,
+                question: LeaseQuestion::Renew(id),
+                deadline,
+            });
         }
         let answers: Vec<_> = self.lessor.answers(self.now).collect();
         for (asker, answer) in answers {

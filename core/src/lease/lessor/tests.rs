@@ -70,6 +70,14 @@ impl Scene {
         self.collect();
     }
 
+    /// The quorum confirms that this lessor leads, and what waited for that is asked.
+    fn ask_again(&mut self) {
+        for (id, asked) in self.lessor.to_ask_again().collect::<Vec<_>>() {
+            self.lessor.renew(id, asked, self.now);
+        }
+        self.collect();
+    }
+
     fn collect(&mut self) {
         self.log.extend(self.lessor.proposals(self.now));
         self.answers.extend(self.lessor.answers(self.now));
@@ -97,12 +105,18 @@ impl Scene {
         true
     }
 
+    fn commit_all(&mut self) {
+        while self.commit() {
+            self.ask_again();
+        }
+    }
+
     /// Lets time pass alarm by alarm, with a log that commits at once.
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
             self.collect();
-            while self.commit() {}
+            self.commit_all();
             match self.lessor.next_alarm().filter(|at| *at <= end) {
                 Some(at) => self.now = self.now.max(at),
                 None => break,
@@ -231,6 +245,8 @@ fn a_renewal_takes_the_record_back_before_it_is_answered() {
     assert_eq!((scene.renewed(5), scene.renewed(6)), (None, None));
     assert_eq!(scene.log.len(), 1, "both renewals share one entry");
     assert!(scene.commit());
+    assert_eq!((scene.renewed(5), scene.renewed(6)), (None, None));
+    scene.ask_again();
     assert_eq!((scene.renewed(5), scene.renewed(6)), (Some(200), Some(200)));
     assert_eq!(scene.leases.get(1).map(|l| l.remaining_seconds), Some(0));
     scene.renew(1, 7);
@@ -347,7 +363,7 @@ proptest! {
                     token += 1;
                     asked = Some((id, token));
                     scene.renew(id, token);
-                    while scene.commit() {}
+                    scene.commit_all();
                 }
                 Step::Revoke(id) => {
                     scene.revoke(id);

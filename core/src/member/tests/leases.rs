@@ -246,6 +246,52 @@ fn a_leader_that_was_replaced_answers_no_renewal_and_ends_no_lease() {
 }
 
 #[test]
+fn a_renewal_that_is_committed_late_is_not_confirmed_by_who_led_before() {
+    let mut world = World::new(3);
+    world.pass(Duration::from_secs(5));
+    let first = world.leader().expect("a leader");
+    world.grant(first, 1, 7, 100);
+    world.put_leased(first, 2, "a", 7);
+    world.pass(Duration::from_secs(70));
+    // What it has left is recorded by now. The leader proposes to take that back, and is suspended with its clock while
+    // the others confirm it.
+    world.distance = Duration::from_millis(10);
+    let others_have = |world: &World| -> Vec<u64> {
+        let others = world.disks.iter().filter(|(id, _)| **id != first);
+        others
+            .filter_map(|(_, disk)| Some(*disk.entries.last_key_value()?.0))
+            .collect()
+    };
+    let before = others_have(&world);
+    world.ask(first, 3, LeaseQuestion::Renew(7));
+    while others_have(&world) == before {
+        world.pass(Duration::from_millis(1));
+        assert_eq!(world.lease_answers.get(&3), None);
+    }
+    let mut asleep = world.members.remove(&first).expect("it runs");
+    let asleep_since = world.now;
+    let (confirmations, rest): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut world.under_way)
+        .into_iter()
+        .partition(|letter| letter.2 == first);
+    assert!(!confirmations.is_empty());
+    world.under_way = rest;
+    world.distance = Duration::ZERO;
+    world.pass(Duration::from_secs(110));
+    let second = world.leader().expect("another leader");
+    assert!(world.keys(second).is_empty(), "the lease is over");
+
+    for (_, from, _, message) in confirmations {
+        asleep.handle(asleep_since, Input::Peer { from, message });
+    }
+    asleep.handle(asleep_since + Duration::from_millis(1), Input::Tick);
+    while let Some(output) = asleep.poll_output() {
+        if let Output::LeaseAnswer { answer, .. } = output {
+            panic!("a lease that is over was answered {answer:?}");
+        }
+    }
+}
+
+#[test]
 fn a_follower_lists_what_it_knows_and_a_leader_by_the_time_left() {
     let mut world = World::new(3);
     world.pass(Duration::from_secs(5));
