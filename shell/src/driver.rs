@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use metastore_core::command::Command;
@@ -14,17 +14,15 @@ use metastore_core::raft::machine::BadDescription;
 
 use crate::disk::log_thread::LogOp;
 use crate::feed::Feed;
-use crate::inbox::{self, Proposals};
+use crate::inbox;
 use crate::node::Call;
 use crate::peers::{Letter, Post};
+use crate::syncs::Syncs;
 use crate::waiting::{Answer, Mailbox, Token};
 
 /// The tokens of the announcement and of stepping down; no connection thread has them.
 const ANNOUNCEMENT: u64 = u64::MAX;
 const STEP_DOWN: u64 = u64::MAX - 1;
-
-/// How long a leader's proposals stay for one sync.
-const STAY_MAX: Duration = Duration::from_millis(3);
 
 /// Everything the member thread owns or sends to.
 pub(crate) struct Driver {
@@ -46,10 +44,7 @@ pub(crate) struct Driver {
     pub(crate) stepping_down: Option<Sender<()>>,
     /// Whether this member was removed from the cluster.
     pub(crate) removed: bool,
-    /// The last write that must be synced, the last one that is, and since when one has been under way.
-    pub(crate) syncing_to: u64,
-    pub(crate) synced_to: u64,
-    pub(crate) syncing_since: Instant,
+    pub(crate) syncs: Syncs,
     /// The origin of the member's time.
     pub(crate) origin: Instant,
     pub(crate) announcement: Announcement,
@@ -114,7 +109,9 @@ impl Driver {
             if let Some(done) = step.stepping_down.take() {
                 self.stepping_down = Some(done);
             }
-            self.synced_to = step.synced_to.unwrap_or(self.synced_to);
+            if let Some(up_to) = step.synced_to {
+                self.syncs.finish(up_to);
+            }
             if let Some(reason) = step.log_failure() {
                 return Ended::LogFailed(reason);
             }
@@ -165,29 +162,18 @@ impl Driver {
     }
 
     /// Waits for calls or an alarm.
-    fn wait(&self) -> Step {
+    fn wait(&mut self) -> Step {
         let timeout = self
             .member
             .poll_timeout()
             .map(|at| at.saturating_sub(self.origin.elapsed()));
+        let leads = self.member.published().leader == Some(self.member.id());
+        let proposals = self.syncs.proposals(leads, Instant::now());
         let mut step = Step::default();
-        for call in self.calls.take(timeout, self.proposals()) {
+        for call in self.calls.take(timeout, proposals) {
             step.take(call);
         }
         step
-    }
-
-    /// What becomes of proposals: those of a leader can be written when the present sync is done. If that takes long
-    /// they go to the others all the same, whose disks may be quicker.
-    fn proposals(&self) -> Proposals {
-        if self.syncing_to <= self.synced_to {
-            return Proposals::Wake;
-        }
-        let leads = self.member.published().leader == Some(self.member.id());
-        match leads && self.syncing_since.elapsed() < STAY_MAX {
-            true => Proposals::Stay,
-            false => Proposals::ComeAlong,
-        }
     }
 
     /// Performs everything that is asked.
@@ -315,10 +301,7 @@ impl Driver {
                 sync,
             } => {
                 if sync {
-                    if self.syncing_to <= self.synced_to {
-                        self.syncing_since = Instant::now();
-                    }
-                    self.syncing_to = ticket;
+                    self.syncs.begin(ticket, Instant::now());
                 }
                 self.log
                     .send(LogOp::Write {

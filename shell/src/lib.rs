@@ -24,6 +24,7 @@ mod peers;
 mod promoting;
 mod recovery;
 mod status;
+mod syncs;
 mod version;
 mod waiting;
 mod watching;

@@ -49,6 +49,7 @@ use crate::inbox::{self, Inbox};
 use crate::node::{Call, Node};
 use crate::peers::{Me, Peers, Post};
 use crate::recovery::{self, Directories, Opened, RecoveryError};
+use crate::syncs::Syncs;
 
 /// Why a server cannot start. Each text is one line that says what to change.
 #[derive(Debug, thiserror::Error)]
@@ -287,6 +288,10 @@ fn report(written: &LogStats) {
 const REMOVED: &str = "the member has been permanently removed from the cluster; remove its data directory and add it anew \
                        to bring it back";
 
+/// What is said when the log cannot be written.
+const LOG_FAILED: &str =
+    "the log cannot be written; stopping before anything is acknowledged that is not durable";
+
 /// Waits until the member runs, and a while for a leader to take its announcement.
 fn wait_until_ready(
     readiness: &Receiver<Readiness>,
@@ -498,30 +503,54 @@ struct MemberStart {
 }
 
 fn spawn_member(start: MemberStart, ended: Sender<Stopped>) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("member".into()).spawn(move || {
-        let MemberStart { settings, recovered, origin, inbox, log, checkpoints, replaced, lanes, post, announcement, ready } = start;
-        let member = match Member::new(settings, recovered, origin.elapsed()) {
-            Ok(member) => member,
-            Err(error) => return drop(ready.send(Err(error))),
-        };
-        let published = Arc::new(ArcSwap::from_pointee(member.published().clone()));
-        // Whoever started this member may have given up.
-        let _ = ready.send(Ok(Arc::clone(&published)));
-        let announcement = Announcement::new(announcement, ready);
-        let (mailboxes, feeds) = lanes.into_iter().map(|lane| (lane.mailbox, lane.feed)).unzip();
-        let driver = Driver { member, calls: inbox, log, checkpoints, published, replaced, mailboxes, feeds, post, letters: Vec::new(), members: Arc::new([]), stepping_down: None, removed: false, origin, announcement, syncing_to: 0, synced_to: 0, syncing_since: origin };
-        match driver.run() {
-            Ended::Stopped => {}
-            Ended::LogFailed(reason) => {
-                tracing::error!(error = %reason, "the log cannot be written; stopping before anything is acknowledged that is not durable");
+    thread::Builder::new()
+        .name("member".into())
+        .spawn(move || match run_member(start) {
+            None | Some(Ended::Stopped) => {}
+            Some(Ended::LogFailed(reason)) => {
+                tracing::error!(error = %reason, "{LOG_FAILED}");
                 let _ = ended.send(Stopped::DiskFailed(reason));
             }
-            Ended::Removed => {
+            Some(Ended::Removed) => {
                 tracing::warn!("{REMOVED}");
                 let _ = ended.send(Stopped::Removed);
             }
+        })
+}
+
+/// Runs a member to its end; none if it cannot start, which whoever waits for it is told.
+fn run_member(start: MemberStart) -> Option<Ended> {
+    let member = match Member::new(start.settings, start.recovered, start.origin.elapsed()) {
+        Ok(member) => member,
+        Err(error) => {
+            let _ = start.ready.send(Err(error));
+            return None;
         }
-    })
+    };
+    let published = Arc::new(ArcSwap::from_pointee(member.published().clone()));
+    // Whoever started this member may have given up.
+    let _ = start.ready.send(Ok(Arc::clone(&published)));
+    let lanes = start.lanes.into_iter();
+    let (mailboxes, feeds) = lanes.map(|lane| (lane.mailbox, lane.feed)).unzip();
+    let driver = Driver {
+        member,
+        calls: start.inbox,
+        log: start.log,
+        checkpoints: start.checkpoints,
+        published,
+        replaced: start.replaced,
+        mailboxes,
+        feeds,
+        post: start.post,
+        letters: Vec::new(),
+        members: Arc::new([]),
+        stepping_down: None,
+        removed: false,
+        syncs: Syncs::new(start.origin),
+        origin: start.origin,
+        announcement: Announcement::new(start.announcement, start.ready),
+    };
+    Some(driver.run())
 }
 
 fn spawn_log(wal: Wal<RealFiles>, calls: Inbox) -> io::Result<LogThread> {
