@@ -50,7 +50,7 @@ impl Compactor {
     pub(crate) fn new(policy: AutoCompaction, now: Duration) -> Self {
         let (look_at, not_before) = match policy {
             AutoCompaction::Off => (None, now),
-            AutoCompaction::Periodic(retention) => (Some(now), now + retention),
+            AutoCompaction::Periodic(retention) => (Some(now), now.saturating_add(retention)),
             AutoCompaction::Revisions(_) => (Some(now + REVISIONS_PERIOD), now),
         };
         Self {

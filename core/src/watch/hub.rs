@@ -444,9 +444,10 @@ impl Hub {
     /// The view does not hold what follows the tail: whoever wanted it reads what there is of the history.
     fn fall_back(&mut self, view: &View) {
         let mut fallen = Vec::new();
-        for (key, watcher) in &mut self.watchers {
+        let synced = self.watchers.iter_mut().filter(|(_, it)| !it.lagging);
+        for (key, watcher) in synced {
             watcher.next = watcher.next.max(self.tail + 1);
-            if !watcher.lagging && watcher.next <= view.revision() {
+            if watcher.next <= view.revision() {
                 watcher.lagging = true;
                 self.streams[watcher.stream.0].begin_lagging(key_of(key), watcher.serial);
                 fallen.push(watcher.stream);
