@@ -96,6 +96,8 @@ pub struct Rules {
 pub struct Sight<'a> {
     /// All members, by id; one that was added to vote shows as a voter from the beginning.
     pub members: &'a [MemberInfo],
+    /// The ids of those that vote in consensus: not of those that were added to vote and have yet to catch up.
+    pub voting: &'a BTreeSet<u64>,
     /// The ids of all members that ever left.
     pub removed: &'a BTreeSet<u64>,
     /// The last entry that each member is known to hold, the leader among them.
@@ -186,6 +188,22 @@ pub fn check(
             Ok(())
         }
     }
+}
+
+/// Whether a change that may be proposed has to wait for a member that was added to vote and is catching up.
+///
+/// A removal takes effect among those that vote by now. Where too few of them would be in touch without the one that
+/// goes, consensus could neither finish it nor take it back. With the new member's vote there are enough, as
+/// [`check`] has found.
+pub fn must_wait(change: &MembershipChange, sight: &Sight<'_>) -> bool {
+    let MembershipChange::Remove { id } = change else {
+        return false;
+    };
+    let rest = || sight.voting.iter().filter(|voter| *voter != id);
+    let in_touch = rest().filter(|voter| sight.active.contains(voter)).count();
+    let mut voters = sight.voters();
+    let joins = |it: &MemberInfo| !sight.voting.contains(&it.id) && sight.active.contains(&it.id);
+    sight.voting.contains(id) && in_touch < quorum(rest().count()) && voters.any(joins)
 }
 
 /// A quorum must remain if the new member never starts; a cluster of one may always grow.

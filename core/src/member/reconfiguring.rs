@@ -191,12 +191,15 @@ impl Member {
         }
     }
 
+    /// Starts the first change that may be made, unless that has to wait for a member that joins.
     fn start_next_change(&mut self, membership: &Roster, following: &Following) -> bool {
+        let voting = membership.voter_ids().collect();
         while let Some(waiting) = self.changes.waiting.pop_front() {
             let view = self.replica.borrow().state.view();
             let members = list_members(membership, &view.members);
             let sight = Sight {
                 members: &members,
+                voting: &voting,
                 removed: &view.removed,
                 matched: &following.matched,
                 active: &following.active,
@@ -209,6 +212,10 @@ impl Member {
             match membership::check(&waiting.change, &sight, rules) {
                 Err(error) if !forgives(&self.settings, &waiting.change, error) => {
                     self.answer_change(waiting.applicant, Err(Refusal::Membership(error)));
+                }
+                _ if membership::must_wait(&waiting.change, &sight) => {
+                    self.changes.waiting.push_front(waiting);
+                    return false;
                 }
                 _ => {
                     let step = Step::of(waiting.change, membership);
@@ -224,6 +231,7 @@ impl Member {
     fn admit_joining_member(&mut self, membership: &Roster, following: &Following) -> bool {
         let sight = Sight {
             members: &[],
+            voting: &BTreeSet::new(),
             removed: &BTreeSet::new(),
             matched: &following.matched,
             active: &following.active,

@@ -10,6 +10,7 @@ const RULES: Rules = Rules {
 /// A cluster in which everybody has started, is in touch, and holds a hundred entries.
 struct Cluster {
     members: Vec<MemberInfo>,
+    voting: BTreeSet<u64>,
     removed: BTreeSet<u64>,
     matched: BTreeMap<u64, u64>,
     active: BTreeSet<u64>,
@@ -19,6 +20,7 @@ impl Cluster {
     fn of(voters: u64) -> Self {
         Self {
             members: (1..=voters).map(|id| member(id, false)).collect(),
+            voting: (1..=voters).collect(),
             removed: BTreeSet::new(),
             matched: (1..=voters).map(|id| (id, 100)).collect(),
             active: (1..=voters).collect(),
@@ -28,6 +30,13 @@ impl Cluster {
     fn with_learner(mut self, id: u64, matched: u64) -> Self {
         self.members.push(member(id, true));
         self.matched.insert(id, matched);
+        self
+    }
+
+    fn with_joining(mut self, id: u64) -> Self {
+        self.members.push(member(id, false));
+        self.matched.insert(id, 1);
+        self.active.insert(id);
         self
     }
 
@@ -42,15 +51,26 @@ impl Cluster {
         self
     }
 
-    fn check_with(&self, change: &MembershipChange, rules: Rules) -> Result<(), MembershipError> {
-        let sight = Sight {
+    fn sight(&self) -> Sight<'_> {
+        Sight {
             members: &self.members,
+            voting: &self.voting,
             removed: &self.removed,
             matched: &self.matched,
             active: &self.active,
             leader: 1,
-        };
-        check(change, &sight, rules)
+        }
+    }
+
+    fn check_with(&self, change: &MembershipChange, rules: Rules) -> Result<(), MembershipError> {
+        check(change, &self.sight(), rules)
+    }
+
+    /// Whether a removal is allowed and goes ahead at once.
+    fn removes_at_once(&self, id: u64) -> bool {
+        let change = MembershipChange::Remove { id };
+        assert_eq!(self.check(&change), Ok(()));
+        !must_wait(&change, &self.sight())
     }
 
     fn check(&self, change: &MembershipChange) -> Result<(), MembershipError> {
@@ -198,4 +218,17 @@ fn a_change_that_could_cost_the_quorum_is_refused_while_voters_are_out_of_touch(
     let five = Cluster::of(5).out_of_touch(3);
     assert_eq!(five.check(&add(6, false)), Ok(()));
     assert_eq!(five.check(&MembershipChange::Remove { id: 2 }), Ok(()));
+}
+
+#[test]
+fn a_removal_waits_for_a_member_that_is_needed_and_does_not_vote_yet() {
+    assert!(!Cluster::of(1).with_joining(2).removes_at_once(1));
+    assert!(Cluster::of(1).with_joining(2).removes_at_once(2));
+    assert!(Cluster::of(2).with_joining(3).removes_at_once(1));
+    let three = || Cluster::of(3).with_joining(4);
+    assert!(three().removes_at_once(1));
+    assert!(three().out_of_touch(2).removes_at_once(2));
+    assert!(!three().out_of_touch(2).removes_at_once(1));
+    let two_joining = Cluster::of(2).with_joining(3).with_joining(4);
+    assert!(!two_joining.out_of_touch(2).removes_at_once(1));
 }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use openraft::errors::RaftError;
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Membership};
 
 use super::types::{Peer, Raft};
-use crate::membership::MembershipChange;
+use crate::membership::{MembershipChange, MembershipError};
 use crate::output::Refusal;
 
 /// All members, as consensus has them.
@@ -59,6 +59,9 @@ impl Step {
         match raft.change_membership(self.0, false).await {
             Ok(_) => Ok(()),
             Err(RaftError::Fatal(_)) => Err(Refusal::Stopped),
+            Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                ChangeMembershipError::EmptyMembership(_),
+            ))) => Err(Refusal::Membership(MembershipError::NotEnoughStarted)),
             // A change may take two entries, and the first may be in the log.
             Err(RaftError::APIError(_)) => Err(Refusal::LeaderChanged),
         }

@@ -158,6 +158,50 @@ fn a_member_that_is_added_counts_in_the_quorum_only_once_it_has_caught_up() {
 }
 
 #[test]
+fn a_removal_waits_until_the_member_that_takes_the_place_has_caught_up() {
+    let mut world = one();
+    world.write(1000, 1000);
+    world.slow = true;
+    world.add(1, 2, false);
+    world.pass(Duration::from_secs(1));
+    world.join(2);
+    world.publish(2000, 2);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.voters(), [1]);
+    assert!(!world.waiting_chunks.is_empty(), "a snapshot is on its way");
+    world.change(1, 2, MembershipChange::Remove { id: 1 });
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.membership_answers.get(&2), None);
+    world.slow = false;
+    world.wire.append(&mut world.waiting_chunks);
+    world.pass(Duration::from_secs(3));
+    assert!(world.membership_answers[&2].is_ok());
+    assert_eq!(world.removed, [1]);
+    world.members.remove(&1);
+    world.pass(Duration::from_secs(3));
+    assert_eq!(world.leader(), Some(2));
+    world.write(3000, 20);
+    assert_eq!(world.voters(), [2]);
+}
+
+#[test]
+fn without_the_rule_the_last_voter_is_still_not_removed() {
+    let mut world = World::new(0);
+    world.start_with(Settings {
+        strict_reconfiguration: false,
+        ..settings(1, 1, 0)
+    });
+    world.pass(Duration::from_secs(1));
+    world.change(1, 1, MembershipChange::Remove { id: 1 });
+    world.pass(Duration::from_secs(1));
+    assert_eq!(
+        world.membership_answers[&1],
+        Err(Refusal::Membership(MembershipError::NotEnoughStarted))
+    );
+    world.write(10, 20);
+}
+
+#[test]
 fn the_leader_can_be_removed_and_the_others_go_on() {
     let mut world = three();
     let leader = world.leader().expect("a leader");
