@@ -75,7 +75,7 @@ const ATTEMPTS_MAX: usize = 12;
 
 /// How long a receiver that is there may take to accept before another connection is tried beside the first: something
 /// in between may answer for it.
-const GRACE: Duration = Duration::from_millis(180);
+const GRACE: Duration = Duration::from_millis(150);
 
 /// How long a connection is kept that nobody accepts. Longer than a receiver takes that has more to do than it can: if
 /// it were given up sooner, the attempts alone would keep such a receiver busy.
