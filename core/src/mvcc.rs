@@ -25,6 +25,7 @@ pub(crate) mod write;
 
 pub use changes::{Change, Changes};
 pub use events::{Events, RevisionEvents};
+pub use range::is_in_key_order;
 pub use range_stream::RangeStream;
 pub use record::Record;
 pub use store::{Store, Sweep};

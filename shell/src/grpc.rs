@@ -10,6 +10,7 @@ mod lease;
 mod lock;
 mod maintenance;
 mod needing_leader;
+mod short;
 mod watch;
 
 use std::convert::Infallible;
@@ -135,7 +136,7 @@ impl Context {
         self.node
             .propose(command)
             .await
-            .map_err(|refusal| status::from_refusal(&refusal))
+            .map_err(|refusal| status::from_write_refusal(&refusal))
     }
 
     /// Whether this member only learns: it does not vote, and serves next to nothing.
@@ -146,9 +147,13 @@ impl Context {
     }
 
     /// Why a request is not served here and now, whatever it asks in detail.
-    fn refusal(&self, path: &str, wants_leader: bool) -> Option<Status> {
+    fn refusal(&self, path: &str, headers: &HeaderMap, wants_leader: bool) -> Option<Status> {
         if self.is_learner() && !LEARNERS_SERVE.contains(&path) {
             return Some(status::not_on_learner());
+        }
+        let mut versions = headers.get_all("client-api-version").iter();
+        if versions.any(|version| std::str::from_utf8(version.as_bytes()).is_err()) {
+            return Some(status::invalid_client_api_version());
         }
         if wants_leader && self.published().leader.is_none() {
             return Some(status::no_leader());
@@ -212,7 +217,7 @@ impl Services {
         let path = request.uri().path();
         let context = &self.0.context;
         let wants_leader = needing_leader::is_asked(request.headers());
-        if let Some(refusal) = context.refusal(path, wants_leader) {
+        if let Some(refusal) = context.refusal(path, request.headers(), wants_leader) {
             return refusal.into_http();
         }
         let bound = wants_leader && ENDLESS.contains(&path);

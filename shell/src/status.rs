@@ -106,6 +106,11 @@ pub(crate) fn from_membership(error: MembershipError) -> Status {
     Status::new(code, error.to_string())
 }
 
+/// A `client-api-version` that is no text.
+pub(crate) fn invalid_client_api_version() -> Status {
+    Status::invalid_argument("etcdserver: invalid client api version")
+}
+
 /// A refusal of a leader transfer.
 pub(crate) fn from_transfer(error: TransferError) -> Status {
     let code = match error {
@@ -115,7 +120,16 @@ pub(crate) fn from_transfer(error: TransferError) -> Status {
     Status::new(code, error.to_string())
 }
 
-/// A refusal of anything replicated.
+/// A refusal of a write. Clients take "leader changed" for a read that they may repeat; a write that has no end because
+/// of that may have been made.
+pub(crate) fn from_write_refusal(refusal: &Refusal) -> Status {
+    match refusal {
+        Refusal::LeaderChanged => from_refusal(&Refusal::TimedOutLeaderLost),
+        other => from_refusal(other),
+    }
+}
+
+/// A refusal of anything that goes to the leader.
 pub(crate) fn from_refusal(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::Kv(error) => from_kv(error),
@@ -135,5 +149,29 @@ pub(crate) fn from_refusal(refusal: &Refusal) -> Status {
             Status::unavailable("etcdserver: request timed out, possibly due to connection lost")
         }
         Refusal::Stopped => server_stopped(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_whose_leader_changed_may_have_been_made_and_a_read_may_be_repeated() {
+        let write = from_write_refusal(&Refusal::LeaderChanged);
+        let read = from_refusal(&Refusal::LeaderChanged);
+        assert_eq!(
+            (write.code(), write.message()),
+            (
+                Code::Unavailable,
+                "etcdserver: request timed out, possibly due to previous leader failure"
+            )
+        );
+        assert_eq!(
+            (read.code(), read.message()),
+            (Code::Unavailable, "etcdserver: leader changed")
+        );
+        let other = from_write_refusal(&Refusal::TimedOut);
+        assert_eq!(other.message(), "etcdserver: request timed out");
     }
 }

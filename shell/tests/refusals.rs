@@ -14,6 +14,7 @@ use metastore_proto::etcdserverpb::{
 };
 use prost::Message;
 use tonic::client::Grpc;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
@@ -265,6 +266,29 @@ fn a_message_beyond_the_limit_is_refused_in_the_same_words_by_every_service() {
 }
 
 /// A delete "from a key on" does not count as overlapping a put, so this request passes every check.
+#[test]
+fn a_client_whose_version_is_no_text_is_refused_and_any_text_will_do() {
+    let mut server = ServerProcess::metastore(&[]);
+    server.start();
+    single_threaded_runtime().block_on(async {
+        let mut connection = Connection::open(server.client_address())
+            .await
+            .expect("a ready server");
+        for (version, code) in [(&b"\xff"[..], Code::InvalidArgument), (b"3.7", Code::Ok)] {
+            let mut request = tonic::Request::new(put_request(b"k", b"v"));
+            let version = AsciiMetadataValue::try_from(version).expect("bytes a header may have");
+            request.metadata_mut().insert("client-api-version", version);
+            let answer = connection.kv.put(request).await;
+            let status = answer.err().unwrap_or_else(|| Status::new(Code::Ok, ""));
+            assert_eq!(status.code(), code, "{status}");
+            if code != Code::Ok {
+                assert_eq!(status.message(), "etcdserver: invalid client api version");
+            }
+        }
+    });
+    server.stop();
+}
+
 #[test]
 fn a_put_that_keeps_what_its_own_txn_deleted_never_stops_the_server() {
     let mut server = ServerProcess::metastore(&[]);

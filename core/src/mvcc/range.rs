@@ -57,7 +57,7 @@ pub(crate) fn limit(request: &RangeRequest) -> Option<usize> {
 }
 
 /// Whether the answer is in key order with nothing left out but by the limit.
-pub(crate) fn is_in_key_order(request: &RangeRequest) -> bool {
+pub fn is_in_key_order(request: &RangeRequest) -> bool {
     matches!(Order::of(request), Order::Key) && !filters(request)
 }
 

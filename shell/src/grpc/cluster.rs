@@ -30,7 +30,7 @@ impl ClusterService {
     /// All members after the change.
     async fn change(&self, change: MembershipChange) -> Result<Vec<Member>, Status> {
         let changed = self.context.node.change_membership(change).await;
-        let members = changed.map_err(|refusal| status::from_refusal(&refusal))?;
+        let members = changed.map_err(|refusal| status::from_write_refusal(&refusal))?;
         Ok(members.iter().map(wire).collect())
     }
 

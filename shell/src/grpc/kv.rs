@@ -6,6 +6,7 @@ use futures_util::{Stream, stream};
 use metastore_core::check;
 use metastore_core::command::{Command, Request as Replicated};
 use metastore_core::kv_error::KvError;
+use metastore_core::mvcc::View;
 use metastore_core::output::Outcome;
 use metastore_core::txn;
 use metastore_proto::etcdserverpb::kv_server::Kv;
@@ -15,7 +16,7 @@ use metastore_proto::etcdserverpb::{
 };
 use tonic::{Request, Response, Status};
 
-use super::Context;
+use super::{Context, short};
 use crate::breathing::Breathing;
 use crate::status;
 
@@ -23,10 +24,6 @@ use crate::status;
 pub(crate) struct KvService {
     context: Context,
 }
-
-/// A range that may return more keys than this is computed away from the connection thread, so that the
-/// other requests there do not wait for it.
-const SHORT_RANGE_KEYS: i64 = 128;
 
 /// Bytes of a chunk of a range stream: a fraction of a millisecond of work, after which the other requests of the
 /// connection thread have their turn.
@@ -54,6 +51,22 @@ impl KvService {
             .map_err(|refusal| status::from_refusal(&refusal))
     }
 
+    /// Reads from the published view: on this thread what is short, and all else away from it.
+    async fn read<T: Send + 'static>(
+        &self,
+        short: bool,
+        read: impl FnOnce(&View) -> Result<T, KvError> + Send + 'static,
+    ) -> Result<T, Status> {
+        if short {
+            return read(&self.context.published().view).map_err(|e| status::from_kv(&e));
+        }
+        let view = self.context.published().view.clone();
+        match tokio::task::spawn_blocking(move || read(&view)).await {
+            Ok(answer) => answer.map_err(|e| status::from_kv(&e)),
+            Err(error) => Err(Status::internal(error.to_string())),
+        }
+    }
+
     fn stamp_txn(&self, response: &mut TxnResponse) {
         self.context.stamp(&mut response.header);
     }
@@ -71,17 +84,8 @@ impl Kv for KvService {
         }
         check::range(&request, &self.context.limits.shape).map_err(|e| status::from_kv(&e))?;
         self.read_barrier(request.serializable).await?;
-        let short = request.range_end.is_empty() || (1..=SHORT_RANGE_KEYS).contains(&request.limit);
-        let answer = if short {
-            self.context.published().view.range(&request)
-        } else {
-            let view = self.context.published().view.clone();
-            match tokio::task::spawn_blocking(move || view.range(&request)).await {
-                Ok(answer) => answer,
-                Err(error) => return Err(Status::internal(error.to_string())),
-            }
-        };
-        let mut response = answer.map_err(|e| status::from_kv(&e))?;
+        let short = short::is_short_range(&request);
+        let mut response = self.read(short, move |view| view.range(&request)).await?;
         self.context.stamp(&mut response.header);
         Ok(Response::new(response))
     }
@@ -155,10 +159,9 @@ impl Kv for KvService {
         check::txn(&request, &self.context.limits.shape).map_err(|e| status::from_kv(&e))?;
         if txn::is_read_only(&request) {
             self.read_barrier(txn::is_serializable(&request)).await?;
-            let view = self.context.published().view.clone();
-            let mut response = view
-                .txn_read_only(&request)
-                .map_err(|e| status::from_kv(&e))?;
+            let short = short::is_short_read(&request);
+            let read = move |view: &View| view.txn_read_only(&request);
+            let mut response = self.read(short, read).await?;
             self.stamp_txn(&mut response);
             return Ok(Response::new(response));
         }
