@@ -11,6 +11,7 @@ use crate::dice::Dice;
 use crate::driver::Call;
 use crate::mailbox::Mailbox;
 use crate::trace::now;
+use metastore_judges::Failure;
 use metastore_judges::followers::Follower;
 use metastore_judges::history::{Ending, Record};
 use metastore_judges::model::Op;
@@ -85,8 +86,11 @@ impl Client {
     pub(crate) async fn probe(mut self, tries: u64) -> bool {
         for _ in 0..tries {
             let op = Op::put(b"k00".to_vec(), self.value());
-            if let Ending::Wrote(_) = self.perform(op).await {
-                return true;
+            match self.perform(op).await {
+                Ending::Wrote(_) => return true,
+                // It may be a member that was removed and has not heard of it, nor of the room there is now.
+                Ending::Full => self.go_anywhere(),
+                _ => {}
             }
             sleep(Duration::from_millis(100)).await;
         }
@@ -107,6 +111,7 @@ impl Client {
             begun: cluster.moment(ordinal),
             ended: None,
         });
+        let asked = now();
         let life = cluster.life(member);
         let incarnation = life.as_ref().map_or(0, |life| life.incarnation);
         let ending = match life {
@@ -115,14 +120,24 @@ impl Client {
                 let answer = Mailbox::new();
                 life.inbox.push(Call::Client(op.clone(), answer.clone()));
                 // A life that ends tells those it knows of; it may never have looked at this one.
-                let ending = answer.recv_until(Some(now() + PATIENCE)).await;
-                ending.unwrap_or(Ending::Lost)
+                let ending = answer.recv_until(Some(asked + PATIENCE)).await;
+                ending.unwrap_or_else(|| {
+                    cluster.never_answered(&life, asked, &op);
+                    Ending::Lost
+                })
             }
         };
         let ordinal = cluster.trace.detail(format_args!(
             "client {number} hears from m{member}: {ending}"
         ));
         if let Some(revision) = ending.revision() {
+            let shown = cluster.judges.borrow().chronicle.last();
+            if revision > shown {
+                let story = format!(
+                    "{op} was answered with revision {revision}, and no member shows more than {shown}"
+                );
+                cluster.fail(Failure::new("durable", story));
+            }
             cluster.acknowledge(revision);
             bump(&cluster.counts.answers);
             self.seen = self.seen.max(revision);

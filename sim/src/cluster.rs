@@ -34,12 +34,13 @@ use crate::workload::members;
 use crate::world::World;
 use metastore_judges::bounds::Bounds;
 use metastore_judges::claims::{Look, Tenure};
+use metastore_judges::deadlines::Unanswered;
 use metastore_judges::history::{Ending, Moment, Record};
 use metastore_judges::memberships::{Configuration, Seen};
 use metastore_judges::model::Op;
 use metastore_judges::monotonic::Shown;
 use metastore_judges::watches::{Stream, Stretch};
-use metastore_judges::{Bench, Failure};
+use metastore_judges::{Bench, Failure, deadlines};
 
 /// Everything of one run, shared by its tasks, which all are on one thread.
 pub(crate) struct Cluster {
@@ -129,6 +130,8 @@ pub(crate) struct Life {
     pub(crate) applied_before: Cell<u64>,
     /// The newest membership in its log.
     pub(crate) newest: RefCell<Option<Configuration>>,
+    /// When its process stood still last.
+    pub(crate) stood_still: Cell<Option<Duration>>,
     /// Who waits for which token.
     pub(crate) waiting: RefCell<BTreeMap<u64, Waiting>>,
     pub(crate) log: Mailbox<storage::LogOp>,
@@ -368,6 +371,7 @@ impl Cluster {
             led: Cell::default(),
             applied_before: Cell::default(),
             newest: RefCell::default(),
+            stood_still: Cell::default(),
             waiting: RefCell::default(),
             log: Mailbox::new(),
             checkpoints: Mailbox::new(),
@@ -508,6 +512,20 @@ impl Cluster {
         self.trace
             .note(format_args!("the judge of {} objects", failure.judge));
         self.failures.push(failure);
+    }
+
+    /// An operation was asked of a life and has no end, though it should have had one long ago.
+    pub(crate) fn never_answered(&self, life: &Life, asked: Duration, op: &Op) {
+        let stands = self.is_paused(life.id);
+        let request = Unanswered {
+            asked,
+            stood_still: stands.then(now).or(life.stood_still.get()),
+            lives: life.alive.get(),
+        };
+        let what = format!("m{}: {op}", life.id);
+        if let Err(failure) = deadlines::judge(request, &what, now() - asked) {
+            self.fail(failure);
+        }
     }
 
     /// The running life of a member.

@@ -43,13 +43,15 @@ pub(crate) enum Plant {
     GuardsTooEarly,
     /// Every fifth read that needs no barrier is answered from the state before.
     ReadsOlderView,
+    /// Every fiftieth answer of a member never reaches who waits for it.
+    ForgetsAnswers,
     /// Who waits behind a claim takes itself for the owner as soon as it hears of anything.
     OwnsUnlooked,
 }
 
 impl Plant {
     /// Every plant, its name, and the number of seeds within which a judge must find it.
-    pub(crate) const ALL: [(Plant, &str, u64); 36] = [
+    pub(crate) const ALL: [(Plant, &str, u64); 37] = [
         (Plant::AckBeforeSync, "ack-before-sync", 100),
         (Plant::ReadWithoutBarrier, "read-without-barrier", 100),
         (Plant::StaleLeaderRead, "stale-leader-read", 200),
@@ -125,6 +127,7 @@ impl Plant {
         ),
         (Plant::ReadsOlderView, "reads-older-view", 200),
         (Plant::OwnsUnlooked, "owns-unlooked", 200),
+        (Plant::ForgetsAnswers, "forgets-answers", 100),
         (
             Plant::Core(InCore::CountsWhatIsSwept),
             "counts-what-is-swept",

@@ -237,6 +237,7 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
         round.map_err(|failure| broken_or(cluster, failure))?;
     }
     leases_end(cluster).await?;
+    everybody_serves(cluster).await?;
     if cluster.world.membership_changes() {
         let told = tell_the_removed(cluster).await;
         told.map_err(|failure| broken_or(cluster, failure))?;
@@ -284,6 +285,38 @@ async fn make_room(cluster: &Rc<Cluster>) {
         }
         sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Every voter takes writes, and linearizable reads.
+async fn everybody_serves(cluster: &Rc<Cluster>) -> Result<(), Failure> {
+    let voters: Vec<u64> = {
+        let judges = cluster.judges.borrow();
+        let newest = judges.memberships.newest();
+        let votes = |id: &u64| newest.is_some_and(|newest| newest.is_voter(*id));
+        cluster.serving().into_iter().filter(votes).collect()
+    };
+    let mut client = Client::new(Rc::clone(cluster), VISITOR);
+    for id in voters {
+        let key = b"k00".to_vec();
+        for op in [
+            Op::put(key.clone(), client.value()),
+            Op::read(key, Vec::new()),
+        ] {
+            let mut endings = Vec::new();
+            while !matches!(
+                endings.last(),
+                Some(Ending::Wrote(_) | Ending::Full | Ending::Read(_))
+            ) {
+                if endings.len() == VISITS {
+                    let story = format!("m{id} does not serve {op}: {endings:?}");
+                    return Err(broken_or(cluster, Failure::new("liveness", story)));
+                }
+                client.member = id;
+                endings.push(client.perform(op.clone()).await);
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn leases_end(cluster: &Cluster) -> Result<(), Failure> {
@@ -373,6 +406,9 @@ const PROBES: u64 = 150;
 /// The numbers of those that free a full store, and that wait for every name.
 const CLEANER: u64 = 1002;
 const CLAIMANT: u64 = 1003;
+/// The number of the client that asks every voter, and how often it does.
+const VISITOR: u64 = 1004;
+const VISITS: usize = 3;
 const SETTLE: Duration = Duration::from_secs(4);
 /// How long anybody may wait while a storm of leases ends.
 const STORM_PATIENCE: Duration = Duration::from_millis(500);

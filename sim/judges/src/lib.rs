@@ -13,6 +13,7 @@ pub mod bounds;
 pub mod changes;
 pub mod chronicle;
 pub mod claims;
+pub mod deadlines;
 pub mod fairness;
 pub mod followers;
 pub mod history;
@@ -21,6 +22,7 @@ pub mod leases;
 pub mod memberships;
 pub mod model;
 pub mod monotonic;
+pub mod quorums;
 pub mod registers;
 pub mod states;
 pub mod sum;
@@ -31,6 +33,7 @@ use chronicle::Chronicle;
 use leaders::Leaders;
 use memberships::Memberships;
 use monotonic::Shown;
+use quorums::Quorums;
 use states::States;
 
 /// A broken promise: which one, and what was seen.
@@ -59,6 +62,8 @@ pub struct Bench {
     pub chronicle: Chronicle,
     /// The one sequence of memberships, as far as any member has applied it.
     pub memberships: Memberships,
+    /// How far the entries are that any member has shown as applied.
+    pub quorums: Quorums,
     states: States,
     leaders: Leaders,
 }

@@ -43,7 +43,7 @@ impl Configuration {
     }
 
     /// Whether these are enough to decide.
-    fn is_quorum(&self, of: &BTreeSet<u64>) -> bool {
+    pub(crate) fn is_quorum(&self, of: &BTreeSet<u64>) -> bool {
         let more_than_half = |set: &BTreeSet<u64>| 2 * set.intersection(of).count() > set.len();
         self.voters.iter().all(more_than_half)
     }
