@@ -360,10 +360,12 @@ fn open_data(config: &Config) -> Result<(DataDir, Bootstrap, Opened), StartError
     let fresh = data.identity().is_none();
     let bootstrap = bootstrap::find_out(config, data.identity())
         .map_err(|error| StartError::Bootstrap(error.to_string()))?;
-    let me = &bootstrap.identity;
-    let wal = config.wal_dir.clone().unwrap_or_else(|| data.wal_dir());
+    let me = bootstrap.identity.clone();
+    if let Some(path) = &config.wal_dir {
+        data.keep_log_in(path)?;
+    }
     let directories = Directories {
-        wal,
+        wal: data.wal_dir(),
         snap: data.snap_dir(),
     };
     let identity = LogIdentity {
@@ -372,7 +374,7 @@ fn open_data(config: &Config) -> Result<(DataDir, Bootstrap, Opened), StartError
     };
     let mut opened = recovery::open(&directories, identity, wal_options(config), fresh)?;
     if fresh {
-        data.claim(me.clone())?;
+        data.claim(&RealFiles, me)?;
     } else if config.force_new_cluster {
         let urls = config.initial_advertise_peer_urls.iter();
         opened.go_on_alone(me.member_id, urls.map(Url::to_string).collect())?;
