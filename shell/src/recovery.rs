@@ -24,6 +24,12 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
+    /// Whether the member has never said anything that lasts: it neither voted nor acknowledged anything.
+    pub(crate) fn is_blank(&self) -> bool {
+        let log = &self.recovered.log;
+        log.vote.is_none() && log.entries.is_empty() && log.purged.is_none()
+    }
+
     /// Makes this member the only one of its cluster, durably.
     pub(crate) fn go_on_alone(
         &mut self,
