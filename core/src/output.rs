@@ -112,6 +112,8 @@ pub struct Checkpoint {
     pub view: View,
     /// All else.
     pub description: Description,
+    /// Whether the member waits for it and does nothing else meanwhile: it holds a snapshot that is being installed.
+    pub awaited: bool,
 }
 
 /// What readers see: the keys at one index and where the member stands, published as one value.

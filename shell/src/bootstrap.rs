@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metastore_core::output::MemberInfo;
 
 use crate::config::{ClusterState, Config, ConfigError, Url};
 use crate::disk::data_dir::MemberIdentity;
 use crate::identity::{self, Ids};
-use crate::peers::question::{self, KnownCluster};
+use crate::peers::question::{self, KnownCluster, Patience};
 
 /// What a member knows before its log says more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,9 +58,28 @@ pub(crate) enum BootstrapError {
         urls: String,
         members: Vec<MemberInfo>,
     },
+    #[error(
+        "member {id:x} has already been bootstrapped: the cluster knows it as {name:?}, but its data is not in --data-dir, \
+         and without it this member could take back what it acknowledged; restore the data directory, or remove the \
+         member and add it anew: `member remove {id:x}`, then `member add`"
+    )]
+    AlreadyBootstrapped { id: u64, name: String },
     #[error("cannot ask other members: {0}; raise the limit on open files or memory")]
     System(#[from] io::Error),
 }
+
+/// How long the other founders of a cluster are asked whether it is new. Founders that start together do not answer each
+/// other: they listen, and serve when they know who they are.
+const FOUNDERS_PATIENCE: Patience = Patience {
+    longest: Duration::from_millis(500),
+    after_first: Duration::from_millis(500),
+};
+
+/// How long the members of a cluster are asked about it.
+const MEMBERS_PATIENCE: Patience = Patience {
+    longest: Duration::from_secs(3),
+    after_first: Duration::from_millis(500),
+};
 
 /// Finds out who this member is. `found` is what its data says, if it has any.
 pub(crate) fn find_out(
@@ -100,7 +120,40 @@ fn again(config: &Config, found: &MemberIdentity) -> Result<Bootstrap, Bootstrap
     })
 }
 
+impl Bootstrap {
+    /// The last life ended between its claim on the data directory and its first word in the log: it never voted, nor
+    /// acknowledged anything, so this one begins as that did. A member that was to join goes on waiting for its leader.
+    pub(crate) fn begin_again(&mut self, config: &Config) {
+        if config.initial_cluster_state != ClusterState::New {
+            return;
+        }
+        let ids = |it: &MemberIdentity| (it.cluster_id, it.member_id);
+        match founding(config) {
+            Ok(first) if ids(&first.identity) == ids(&self.identity) => {
+                self.founders = first.founders;
+                self.first = first.first;
+            }
+            // The flags have changed since, and have no meaning any more.
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// Founds a cluster, unless one of the other founders knows that this member has done so before. Then it has lost its
+/// data, and with it the votes that it gave and the writes that it acknowledged: it must not be counted on again. Where
+/// nobody can be asked, the cluster is taken to be new.
 fn found_cluster(config: &Config) -> Result<Bootstrap, BootstrapError> {
+    let bootstrap = founding(config)?;
+    let others = urls_of_others(config);
+    if !others.is_empty() {
+        let answers = question::ask_all(&others, FOUNDERS_PATIENCE)?;
+        let known: Vec<_> = answers.into_iter().flatten().collect();
+        refuse_if_started(&known, bootstrap.identity.member_id)?;
+    }
+    Ok(bootstrap)
+}
+
+fn founding(config: &Config) -> Result<Bootstrap, BootstrapError> {
     config.check_bootstrap()?;
     let ids = ids(config);
     let member_id = own_id(config, &ids)?;
@@ -112,7 +165,8 @@ fn found_cluster(config: &Config) -> Result<Bootstrap, BootstrapError> {
     let first = config.initial_cluster.iter().filter_map(|(name, urls)| {
         Some(MemberInfo {
             id: *ids.members.get(name)?,
-            name: name.clone(),
+            // Not known before it has started.
+            name: String::new(),
             peer_urls: texts(urls),
             client_urls: Vec::new(),
             is_learner: false,
@@ -131,17 +185,18 @@ fn found_cluster(config: &Config) -> Result<Bootstrap, BootstrapError> {
 
 fn join(config: &Config) -> Result<Bootstrap, BootstrapError> {
     config.check_bootstrap()?;
-    let others = config.initial_cluster.iter();
-    let urls: Vec<Url> = others
-        .filter(|(name, _)| **name != config.name)
-        .flat_map(|(_, urls)| urls.iter().cloned())
-        .collect();
-    if urls.is_empty() {
+    let others = urls_of_others(config);
+    if others.is_empty() {
         return Err(BootstrapError::NobodyToAsk);
     }
-    let known =
-        question::ask_in_turn(&urls)?.map_err(|failed| BootstrapError::NobodyAnswers { failed })?;
-    let member_id = find_self(config, &known)?;
+    let (mut known, mut failed) = (Vec::new(), Vec::new());
+    for answer in question::ask_all(&others, MEMBERS_PATIENCE)? {
+        match answer {
+            Ok(cluster) => known.push(cluster),
+            Err(reason) => failed.push(reason),
+        }
+    }
+    let (member_id, known) = choose(config, known, failed)?;
     Ok(Bootstrap {
         identity: MemberIdentity {
             cluster_id: known.cluster_id,
@@ -151,6 +206,38 @@ fn join(config: &Config) -> Result<Bootstrap, BootstrapError> {
         founders: BTreeMap::new(),
         first: known.members.into(),
     })
+}
+
+/// The first answer that fits, and the id that it has for this member: one that does not fit may only be late. What
+/// counts against a member counts whoever says it.
+fn choose(
+    config: &Config,
+    known: Vec<KnownCluster>,
+    failed: Vec<String>,
+) -> Result<(u64, KnownCluster), BootstrapError> {
+    let mut refused = None;
+    for cluster in &known {
+        let found = find_self(config, cluster)
+            .and_then(|id| refuse_if_started(&known, id).map(|()| (id, cluster.clone())));
+        match found {
+            Ok(found) => return Ok(found),
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    Err(refused.unwrap_or(BootstrapError::NobodyAnswers { failed }))
+}
+
+/// A member has its name, and the URLs of its clients, from its first start on.
+fn refuse_if_started(known: &[KnownCluster], id: u64) -> Result<(), BootstrapError> {
+    let mut members = known.iter().flat_map(|cluster| &cluster.members);
+    let started = |it: &&MemberInfo| !it.name.is_empty() || !it.client_urls.is_empty();
+    match members.find(|it| it.id == id && started(it)) {
+        Some(MemberInfo { name, .. }) => Err(BootstrapError::AlreadyBootstrapped {
+            id,
+            name: name.clone(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// The id that the cluster has for this member: every member listed must be in the cluster with the same peer URLs.
@@ -180,6 +267,12 @@ fn find_self(config: &Config, known: &KnownCluster) -> Result<u64, BootstrapErro
         }
     }
     own.ok_or_else(|| ConfigError::NotInInitialCluster(config.name.clone()).into())
+}
+
+fn urls_of_others(config: &Config) -> Vec<Url> {
+    let members = config.initial_cluster.iter();
+    let others = members.filter(|(name, _)| **name != config.name);
+    others.flat_map(|(_, urls)| urls.iter().cloned()).collect()
 }
 
 fn ids(config: &Config) -> Ids {

@@ -1,4 +1,4 @@
-//! The thread that writes checkpoints, beside the log and without hurry.
+//! The thread that writes checkpoints, beside the log and without hurry, unless the member waits for one.
 
 use std::io;
 use std::sync::mpsc::Receiver;
@@ -44,8 +44,14 @@ fn write(
     files: &Checkpoints<RealFiles>,
     checkpoint: Checkpoint,
 ) -> Result<CheckpointFile, CheckpointError> {
+    let pace = pace(checkpoint.awaited);
     let chunks = Encoder::new(checkpoint.view, &checkpoint.description.encode());
-    let file = files.write(checkpoint.index, Pace::Gentle, chunks)?;
+    let file = files.write(checkpoint.index, pace, chunks)?;
     files.remove_older_than(&file)?;
     Ok(file)
+}
+
+/// A member that installs a snapshot appends nothing meanwhile that the hurry could hold up.
+fn pace(awaited: bool) -> Pace {
+    if awaited { Pace::Hurried } else { Pace::Gentle }
 }

@@ -5,6 +5,7 @@
 
 pub mod checkpoint_file;
 pub mod data_dir;
+mod directories;
 pub mod files;
 pub mod log_stats;
 pub mod log_thread;

@@ -1,9 +1,7 @@
 //! From a data directory to a member that can start: the newest checkpoint, then the log after it.
 
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use metastore_core::codec;
@@ -26,6 +24,12 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
+    /// Whether the member has never said anything that lasts: it neither voted nor acknowledged anything.
+    pub(crate) fn is_blank(&self) -> bool {
+        let log = &self.recovered.log;
+        log.vote.is_none() && log.entries.is_empty() && log.purged.is_none()
+    }
+
     /// Makes this member the only one of its cluster, durably.
     pub(crate) fn go_on_alone(
         &mut self,
@@ -33,9 +37,6 @@ impl Opened {
         peer_urls: Vec<String>,
     ) -> Result<(), RecoveryError> {
         let log = &mut self.recovered.log;
-        if log.entries.is_empty() && log.purged.is_none() {
-            return Ok(());
-        }
         for record in end_alone(log, id, peer_urls) {
             self.wal.push(record)?;
         }
@@ -55,10 +56,6 @@ pub(crate) enum RecoveryError {
     Wal(#[from] WalError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    #[error(
-        "{path}: cannot make this directory: {source}; change --wal-dir or the rights on its parent"
-    )]
-    Unmakeable { path: PathBuf, source: io::Error },
     #[error("{path}: cannot read: {source}")]
     Unreadable { path: PathBuf, source: io::Error },
     #[error(
@@ -88,7 +85,6 @@ pub(crate) fn open(
     let files = Arc::new(RealFiles);
     let checkpoints = Checkpoints::open(Arc::clone(&files), &directories.snap, options.sync)?;
     if fresh {
-        make_dir(&directories.wal)?;
         let wal = Wal::create(files, &directories.wal, identity, options)?;
         return Ok(Opened {
             recovered: Recovered::default(),
@@ -120,15 +116,6 @@ pub(crate) fn open(
         recovered: Recovered { checkpoint, log },
         wal,
         checkpoints,
-    })
-}
-
-/// A log directory of its own may not be there yet.
-fn make_dir(path: &Path) -> Result<(), RecoveryError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| RecoveryError::Unmakeable {
-        path: path.to_owned(),
-        source,
     })
 }
 

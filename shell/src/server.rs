@@ -363,12 +363,14 @@ fn bind(url: &Url, flag: &'static str) -> Result<TcpListener, StartError> {
 fn open_data(config: &Config) -> Result<(DataDir, Bootstrap, Opened), StartError> {
     let mut data = DataDir::open(&config.data_dir)?;
     let fresh = data.identity().is_none();
-    let bootstrap = bootstrap::find_out(config, data.identity())
+    let mut bootstrap = bootstrap::find_out(config, data.identity())
         .map_err(|error| StartError::Bootstrap(error.to_string()))?;
-    let me = &bootstrap.identity;
-    let wal = config.wal_dir.clone().unwrap_or_else(|| data.wal_dir());
+    let me = bootstrap.identity.clone();
+    if let Some(path) = &config.wal_dir {
+        data.keep_log_in(path)?;
+    }
     let directories = Directories {
-        wal,
+        wal: data.wal_dir(),
         snap: data.snap_dir(),
     };
     let identity = LogIdentity {
@@ -377,10 +379,12 @@ fn open_data(config: &Config) -> Result<(DataDir, Bootstrap, Opened), StartError
     };
     let mut opened = recovery::open(&directories, identity, wal_options(config), fresh)?;
     if fresh {
-        data.claim(me.clone())?;
+        data.claim(&RealFiles, me)?;
     } else if config.force_new_cluster {
         let urls = config.initial_advertise_peer_urls.iter();
         opened.go_on_alone(me.member_id, urls.map(Url::to_string).collect())?;
+    } else if opened.is_blank() {
+        bootstrap.begin_again(config);
     }
     Ok((data, bootstrap, opened))
 }

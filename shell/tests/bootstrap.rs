@@ -3,8 +3,11 @@
 mod cluster;
 
 use std::{
+    fs,
     io::{ErrorKind, Read, Write},
     net::TcpStream,
+    path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,6 +17,12 @@ use cluster::{
     server_process::{Ending, ServerProcess},
     several::{Several, get, in_words, put, status},
 };
+use metastore::disk::{
+    data_dir::{DataDir, MemberIdentity},
+    files::RealFiles,
+    wal_file::{Wal, WalOptions},
+};
+use metastore_core::wal::LogIdentity;
 use metastore_proto::etcdserverpb::{Member, MemberAddRequest, MemberListRequest};
 
 /// The only line on stderr that is not a line of the log.
@@ -177,6 +186,65 @@ fn members_of_another_cluster_are_refused_and_both_sides_say_so() {
         }
         assert!(put(&several.members[2], "k", "v").await.is_err());
     });
+}
+
+/// Leaves in an empty data directory what a process leaves that ends between its claim on it and its first word in
+/// the log. `whose` is the file that says whose it is.
+fn claim_and_end(root: &Path, whose: &[u8]) {
+    let identity: MemberIdentity = serde_json::from_slice(whose).expect("an identity");
+    let log = LogIdentity {
+        cluster_id: identity.cluster_id,
+        member_id: identity.member_id,
+    };
+    let mut data = DataDir::open(root).expect("an empty directory");
+    let options = WalOptions {
+        background: false,
+        ..WalOptions::default()
+    };
+    Wal::create(Arc::new(RealFiles), &data.wal_dir(), log, options).expect("a log");
+    data.claim(&RealFiles, identity).expect("it is nobody's");
+}
+
+/// Members of a new cluster that all ended before they had said anything.
+fn claimed_and_ended(count: usize) -> Several {
+    let mut several = Several::of(count, &[]);
+    several.start();
+    for member in &mut several.members {
+        member.stop();
+        let root = member.data_dir();
+        let whose = fs::read(root.join("identity")).expect("an identity");
+        member.wipe();
+        claim_and_end(&root, &whose);
+    }
+    several
+}
+
+#[test]
+fn members_that_ended_before_they_had_said_anything_found_their_cluster() {
+    let mut several = claimed_and_ended(3);
+    several.start();
+    single_threaded_runtime().block_on(async {
+        let leader = several.leader().await;
+        put(&several.members[leader], "k", "v")
+            .await
+            .expect("a write");
+        assert_eq!(members(&several.members[leader]).await.len(), 3);
+    });
+}
+
+#[test]
+fn a_member_that_ended_before_it_had_said_anything_begins_alone_where_told_to() {
+    let mut alone = claimed_and_ended(3).members.remove(0);
+    alone.set_extra_flags(&["--force-new-cluster"]);
+    for _ in 0..2 {
+        alone.start();
+        single_threaded_runtime().block_on(async {
+            put(&alone, "k", "v").await.expect("a write");
+            assert_eq!(members(&alone).await.len(), 1);
+        });
+        alone.stop();
+        alone.set_extra_flags(&[]);
+    }
 }
 
 #[test]

@@ -193,7 +193,7 @@ fn a_removed_member_ends_well_and_does_not_come_back() {
 }
 
 #[test]
-fn a_member_that_lost_its_disk_is_replaced() {
+fn a_member_that_lost_its_disk_is_refused_until_it_is_added_anew() {
     let mut several = Several::of(3, &[]);
     several.start();
     single_threaded_runtime().block_on(async {
@@ -204,17 +204,29 @@ fn a_member_that_lost_its_disk_is_replaced() {
         let place = (leader + 1) % 3;
         let id = own_id(&several.members[place]).await;
         several.members[place].kill();
+        let list = several.initial_cluster();
+        for state in ["new", "existing"] {
+            several.members[place].wipe();
+            several.members[place].set_cluster(&list, state);
+            let ending = several.members[place].run_to_refusal();
+            let told = &ending.stderr;
+            assert!(
+                told.contains(&format!("member {id:x} has already been bootstrapped"))
+                    && told.contains(&format!("`member remove {id:x}`, then `member add`")),
+                "{state}: {told}"
+            );
+        }
         several.members[place].wipe();
-        let mut lost = several.members.remove(place);
+        let lost = several.members.remove(place);
         let leader = several.leader().await;
         let mut connection = connect(&several.members[leader]).await;
         eventually("the lost member is removed", async || {
             connection.remove(id).await
         })
         .await;
-        lost = lost.named("m4");
         let added = add_and_start(&mut several, lost, false).await;
         assert_ne!(added.id, id);
+        assert_eq!(added.name, "", "it has not started yet");
         let replaced = several.members.last_mut().expect("the replacement");
         replaced.wait_until_healthy();
         assert_eq!(get(replaced, "k", true).await, Ok(Some("v".to_owned())));

@@ -71,6 +71,34 @@ fn a_data_directory_in_use_is_named_and_its_owner_goes_on() {
 }
 
 #[test]
+fn a_copy_of_a_data_directory_does_not_write_the_log_of_the_original() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let log = folder.path().join("log");
+    let log_flag = format!("--wal-dir={}", log.display());
+    let mut owner = ServerProcess::metastore(&[&log_flag]);
+    owner.start();
+    let (original, copy) = (owner.data_dir(), folder.path().join("copy"));
+    fs::create_dir(&copy).expect("a folder");
+    for (path, bytes) in contents(&original) {
+        let to = copy.join(path.strip_prefix(&original).expect("it is in the folder"));
+        if path.is_dir() {
+            fs::create_dir_all(to).expect("a folder");
+        } else {
+            fs::write(to, bytes).expect("a file");
+        }
+    }
+    let mut second =
+        ServerProcess::metastore(&[&log_flag, &format!("--data-dir={}", copy.display())]);
+    let ending = second.run_to_refusal();
+    assert_eq!(ending.status.code(), Some(1), "{ending:?}");
+    let line = complaint(&ending);
+    let named = line.contains(&log.display().to_string()) && line.contains("--wal-dir");
+    assert!(named, "{ending:?}");
+    owner.stop();
+    owner.start();
+}
+
+#[test]
 fn a_data_directory_that_cannot_be_made_is_named() {
     let folder = TempDir::new().expect("a temporary folder");
     let file = folder.path().join("a file");

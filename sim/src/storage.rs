@@ -205,6 +205,7 @@ async fn write_checkpoint(
         index,
         view,
         description,
+        awaited: _,
     } = checkpoint;
     let description = without(cluster.world.plant, description.encode());
     let bytes: Vec<u8> = Encoder::new(view, &description).flatten().collect();

@@ -85,6 +85,8 @@ struct World {
     /// A member whose checkpoints are durable at once but confirmed by hand, and those of it that are not yet.
     slow_checkpoints: Option<u64>,
     unconfirmed: Vec<u64>,
+    /// Of each checkpoint that was asked for, whether consensus waits for it.
+    awaited: Vec<bool>,
     answers: BTreeMap<u64, Result<Outcome, Refusal>>,
     /// The revision that each member shows last.
     shown: BTreeMap<u64, i64>,
@@ -146,6 +148,7 @@ impl World {
             requests: BTreeMap::new(),
             slow_checkpoints: None,
             unconfirmed: Vec::new(),
+            awaited: Vec::new(),
             answers: BTreeMap::new(),
             shown: BTreeMap::new(),
             publications: BTreeMap::new(),
@@ -292,6 +295,7 @@ impl World {
                 }
                 Output::Disk(DiskOp::Checkpoint(checkpoint)) => {
                     let now = self.now;
+                    self.awaited.push(checkpoint.awaited);
                     let about = checkpoint.description.encode();
                     let bytes = Encoder::new(checkpoint.view, &about).flatten().collect();
                     self.disks.entry(id).or_default().checkpoint = Some(bytes);

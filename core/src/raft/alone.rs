@@ -14,18 +14,17 @@ use crate::wal::Record;
 /// Ends a recovered log with a membership of this member alone, committed by decree. Returns what must be made durable
 /// in the log before the member starts.
 ///
-/// Everything in the log is kept, also what is not known to be committed: the commit position on the disk lags, so the
-/// end of the log may hold what was acknowledged.
-///
-/// # Panics
-/// If the log is empty: then there is nothing to recover.
+/// Everything in the log is kept that follows its checkpoint, also what is not known to be committed: the commit position on the disk lags, so the
+/// end of the log may hold what was acknowledged. An empty log is one of a member that was stopped before it took part:
+/// it begins with that membership.
 pub fn end_alone(log: &mut RecoveredLog, id: u64, peer_urls: Vec<String>) -> Vec<Record> {
+    let mut records = log.join();
     let last = log.entries.last().map(RaftEntry::log_id).or(log.purged);
-    let last: LogId = last.expect("a member that took part has a log");
     let vote_term = log.vote.map_or(0, |vote: Vote| vote.leader_id.term);
-    let term = vote_term.max(last.committed_leader_id().term);
-    let leader = Vote::new_committed(term, id).leader_id.to_committed();
-    let position = LogId::new(leader, last.index() + 1);
+    let last_term = last.map_or(0, |last: LogId| last.committed_leader_id().term);
+    let leader = Vote::new_committed(vote_term.max(last_term), id).leader_id;
+    let index = last.map_or(0, |last| last.index() + 1);
+    let position = LogId::new(leader.to_committed(), index);
     let peer = Peer {
         urls: peer_urls,
         joins: true,
@@ -33,13 +32,11 @@ pub fn end_alone(log: &mut RecoveredLog, id: u64, peer_urls: Vec<String>) -> Vec
     let membership = Membership::new(vec![BTreeSet::from([id])], BTreeMap::from([(id, peer)]));
     let membership = membership.expect("the one voter is a member");
     let entry = Entry::new(position, EntryPayload::Membership(membership));
-    let records = vec![
-        Record::Entry {
-            index: position.index(),
-            payload: codec::encode(&entry),
-        },
-        Record::Committed(codec::encode(&position)),
-    ];
+    records.push(Record::Entry {
+        index: position.index(),
+        payload: codec::encode(&entry),
+    });
+    records.push(Record::Committed(codec::encode(&position)));
     log.entries.push(entry);
     log.committed = Some(position);
     records

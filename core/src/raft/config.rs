@@ -11,6 +11,11 @@ use crate::plant::Plant;
 /// an election timeout.
 const HEARTBEAT_SHARE: u64 = 4;
 
+/// How long a peer may take to install a snapshot once it has it, in milliseconds. Writing a large one to a slow disk
+/// takes minutes, and giving up means to send all of it again; that the peer still has it is asked for meanwhile, and a
+/// peer that has it no more says so.
+const INSTALL_PATIENCE: u64 = 60 * 60 * 1000;
+
 /// Consensus' own settings.
 pub(crate) fn config(settings: &Settings) -> Config {
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
@@ -29,7 +34,7 @@ pub(crate) fn config(settings: &Settings) -> Config {
         // then its own: between them they are one and a quarter to one and a half of what was asked for.
         election_timeout_min: election / 2 - late,
         election_timeout_max: election * 3 / 4 - late,
-        install_snapshot_timeout: 60_000,
+        install_snapshot_timeout: INSTALL_PATIENCE,
         max_payload_entries: 4096,
         replication_lag_threshold: settings.snapshot_entries.max(1) + settings.catch_up_entries,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(settings.snapshot_entries.max(1)),

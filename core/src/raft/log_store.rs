@@ -81,7 +81,8 @@ impl RecoveredLog {
     ///
     /// A checkpoint is durable on its own. A crash may leave one that reaches beyond the end of the synced log: the
     /// state holds entries that others had synced, or came as a snapshot. The log then begins anew right after it.
-    fn join(&mut self) -> Vec<Record> {
+    /// A second time there is nothing left to be done.
+    pub(super) fn join(&mut self) -> Vec<Record> {
         let Some(purged) = self.purged else {
             return Vec::new();
         };

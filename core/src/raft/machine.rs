@@ -239,6 +239,7 @@ pub(super) fn describe(meta: &SnapshotMeta, view: StateView, index: u64) -> Chec
         index,
         view: view.kv,
         description,
+        awaited: false,
     }
 }
 
@@ -366,11 +367,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
             .map(|id| id.index())
             .ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
         loop {
-            let durable = self.outbox.borrow_mut().checkpoint_awaited(describe(
-                meta,
-                (*image.view).clone(),
-                index,
-            ));
+            let checkpoint = describe(meta, (*image.view).clone(), index);
+            let durable = self.outbox.borrow_mut().checkpoint_awaited(checkpoint);
             if self.planted.is(Plant::InstallsEarly) {
                 break;
             }

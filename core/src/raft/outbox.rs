@@ -106,9 +106,10 @@ impl Outbox {
     /// Stores a snapshot that a leader sent; the receiver resolves when it is durable.
     pub(crate) fn checkpoint_awaited(
         &mut self,
-        checkpoint: Checkpoint,
+        mut checkpoint: Checkpoint,
     ) -> OneshotReceiverOf<TypeConfig, Result<(), io::Error>> {
         let (sender, receiver) = TypeConfig::oneshot();
+        checkpoint.awaited = true;
         self.checkpoint = Some((checkpoint.index, sender));
         self.disk.push_back(DiskOp::Checkpoint(checkpoint));
         receiver

@@ -44,8 +44,8 @@ pub struct CheckpointError {
 }
 
 impl<F: Files> Checkpoints<F> {
-    /// Opens the directory and removes what an interrupted write left behind. Without `sync` the names in it may be
-    /// lost in a crash of the machine.
+    /// Opens the directory and removes what an interrupted write left behind. With `sync` the newest checkpoint is made
+    /// durable, whatever the lives before did; without it the names may be lost in a crash of the machine.
     pub fn open(files: Arc<F>, dir: &Path, sync: bool) -> Result<Checkpoints<F>, CheckpointError> {
         let error = |action| {
             move |source| CheckpointError {
@@ -64,14 +64,23 @@ impl<F: Files> Checkpoints<F> {
                 files.remove(&path).map_err(failed)?;
             }
         }
+        let checkpoints = Checkpoints {
+            files,
+            dir: dir.to_owned(),
+        };
         if sync {
+            let files = &checkpoints.files;
+            if let Some(newest) = checkpoints.list()?.first() {
+                // A life that was told not to sync may have written it; on a clean file this costs nothing.
+                let synced = files.open(&newest.path, false);
+                synced
+                    .and_then(|file| files.sync(&file))
+                    .map_err(error("fsync a checkpoint in"))?;
+            }
             // The process may have ended after it named a checkpoint and before that was durable.
             files.sync_dir(dir).map_err(error("fsync"))?;
         }
-        Ok(Checkpoints {
-            files,
-            dir: dir.to_owned(),
-        })
+        Ok(checkpoints)
     }
 
     /// Writes the checkpoint that covers the log up to `index`, and returns when it is durable. One of the same index is

@@ -1,13 +1,14 @@
 //! The data directory: its layout, its lock, its version, and whose it is.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{FILE_MODE, RealFiles, write_atomically};
+use super::directories;
+use super::files::{Files, RealFiles, write_atomically};
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,15 @@ mod tests;
 pub struct DataDir {
     root: PathBuf,
     identity: Option<MemberIdentity>,
+    /// The directory of the log, if it is elsewhere.
+    log: Option<LogDir>,
+    _lock: File,
+}
+
+/// A directory of its own for the log.
+#[derive(Debug)]
+struct LogDir {
+    path: PathBuf,
     _lock: File,
 }
 
@@ -126,6 +136,26 @@ pub enum DataDirError {
         /// What the parser said.
         reason: String,
     },
+    /// Another process uses the directory of the log.
+    #[error(
+        "log directory {path}: another process is using it; stop that one, or give another path with --wal-dir"
+    )]
+    LogLocked {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The directory of the log cannot be used.
+    #[error(
+        "log directory {path}: cannot {action} it: {source}; change --wal-dir, or the rights on that path"
+    )]
+    LogUnusable {
+        /// What was tried.
+        action: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Another error of the operating system.
     #[error("data directory {path}: cannot {action}: {source}")]
     Io {
@@ -166,8 +196,39 @@ impl DataDir {
         Ok(DataDir {
             root: root.to_owned(),
             identity,
+            log: None,
             _lock: lock,
         })
+    }
+
+    /// Has the log elsewhere, in a directory that this process alone may use until the value is dropped: copies of one
+    /// data directory may name it. A new member's is made if it is missing.
+    ///
+    /// ```text
+    /// <wal-dir>/wal.lock        locked while a process uses the directory
+    ///           *.wal           the log
+    /// ```
+    pub fn keep_log_in(&mut self, path: &Path) -> Result<(), DataDirError> {
+        let failed = |action| {
+            move |source| DataDirError::LogUnusable {
+                action,
+                path: path.to_owned(),
+                source,
+            }
+        };
+        if self.identity.is_none() {
+            directories::make(path).map_err(failed("make"))?;
+        }
+        // Not the name of the other lock: it may be the same directory.
+        let lock = directories::lock(&path.join("wal.lock")).map_err(failed("lock"))?;
+        let lock = lock.ok_or_else(|| DataDirError::LogLocked {
+            path: path.to_owned(),
+        })?;
+        self.log = Some(LogDir {
+            path: path.to_owned(),
+            _lock: lock,
+        });
+        Ok(())
     }
 
     /// Whose data it is; `None` in a new directory, or when the making of a member was interrupted.
@@ -192,27 +253,37 @@ impl DataDir {
         }
     }
 
-    /// Makes the data this member's. To be called when its log has been created: from then on a missing log is an error.
+    /// Makes the data this member's, durably with every name on the way to it. To be called when its log has been
+    /// created: from then on a missing log is an error.
     ///
     /// # Panics
     ///
     /// When the directory is somebody's already.
-    pub fn claim(&mut self, identity: MemberIdentity) -> Result<(), DataDirError> {
+    pub fn claim<F: Files>(
+        &mut self,
+        files: &F,
+        identity: MemberIdentity,
+    ) -> Result<(), DataDirError> {
         assert!(
             self.identity.is_none(),
             "a data directory never changes hands"
         );
+        let log = self.log.as_ref().map(|log| &log.path);
+        for dir in [Some(&self.root), log].into_iter().flatten() {
+            directories::sync_names_to(files, dir)
+                .map_err(|error| failed("fsync what holds", dir, error))?;
+        }
         let path = self.root.join("identity");
         let text = serde_json::to_vec_pretty(&identity).expect("two numbers and a string are JSON");
-        write_atomically(&RealFiles, &path, &text)
-            .map_err(|error| failed("write", &path, error))?;
+        write_atomically(files, &path, &text).map_err(|error| failed("write", &path, error))?;
         self.identity = Some(identity);
         Ok(())
     }
 
     /// Where the log is.
     pub fn wal_dir(&self) -> PathBuf {
-        self.root.join("member/wal")
+        let elsewhere = self.log.as_ref().map(|log| log.path.clone());
+        elsewhere.unwrap_or_else(|| self.root.join("member/wal"))
     }
 
     /// Where checkpoints are.
@@ -258,36 +329,22 @@ fn refuse_what_is_not_ours(root: &Path) -> Result<(), DataDirError> {
 }
 
 fn make_dir(dir: &Path) -> Result<(), DataDirError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(DIR_MODE)
-        .create(dir)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
-                DataDirError::NotADirectory {
-                    path: dir.to_owned(),
-                }
+    directories::make(dir).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            DataDirError::NotADirectory {
+                path: dir.to_owned(),
             }
-            _ => failed("create", dir, error),
-        })
+        }
+        _ => failed("create", dir, error),
+    })
 }
 
 fn lock(root: &Path) -> Result<File, DataDirError> {
     let path = root.join("LOCK");
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(FILE_MODE)
-        .open(&path)
-        .map_err(|error| failed("open", &path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(DataDirError::Locked {
-            path: root.to_owned(),
-        }),
-        Err(TryLockError::Error(error)) => Err(failed("lock", &path, error)),
-    }
+    let lock = directories::lock(&path).map_err(|error| failed("lock", &path, error))?;
+    lock.ok_or_else(|| DataDirError::Locked {
+        path: root.to_owned(),
+    })
 }
 
 fn read_identity(root: &Path) -> Result<Option<MemberIdentity>, DataDirError> {
@@ -363,5 +420,3 @@ mod hex_id {
 
 /// The version of the layout. The formats of the files have versions of their own.
 pub const LAYOUT_VERSION: u32 = 1;
-
-const DIR_MODE: u32 = 0o700;

@@ -175,6 +175,7 @@ impl<F: Files> Wal<F> {
         } = chain;
         remove_spare(&*files, dir).map_err(WalError::io("clear", dir))?;
         if options.sync {
+            sync_sealed(&*files, dir, &sealed)?;
             // The process may have ended after it named the last segment and before that was durable.
             files.sync_dir(dir).map_err(WalError::io("fsync", dir))?;
         }
@@ -433,6 +434,18 @@ fn name_segment<F: Files>(
         prepared: spare.bytes.max(end),
         last_index: None,
     })
+}
+
+/// Makes the sealed segments durable: a life that was told not to sync may have written them. On clean files this costs
+/// little more than the flush of the disk's cache that each asks for.
+fn sync_sealed<F: Files>(files: &F, dir: &Path, sealed: &[Sealed]) -> Result<(), WalError> {
+    for Sealed { segment, .. } in sealed {
+        let path = segment_path(dir, *segment);
+        let file = files.open(&path, false);
+        file.and_then(|file| files.sync(&file))
+            .map_err(WalError::io("fdatasync", &path))?;
+    }
+    Ok(())
 }
 
 /// Opens the last segment and writes its last batch anew, with zeros over what was cut off. A sync that failed in the

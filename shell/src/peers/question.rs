@@ -1,4 +1,5 @@
-//! Who the members are: asked by a process that is to join them and knows only their peer URLs.
+//! Who the members are: asked by a process that is to join them, or to found a cluster with them, and knows only their
+//! peer URLs.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -16,7 +17,8 @@ use hyper_util::rt::TokioIo;
 use metastore_core::output::MemberInfo;
 use metastore_proto::peer::{ListMembersRequest, ListMembersResponse};
 use prost::Message;
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status};
 
 use super::dial::connect;
@@ -27,8 +29,14 @@ use crate::config::Url;
 /// The path of the method that answers.
 pub(super) const LIST_MEMBERS: &str = "/metastore.peer.v1.Peer/ListMembers";
 
-/// How long one member may take to answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long answers are waited for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// In all.
+    pub(crate) longest: Duration,
+    /// From the first answer on: the others are asked for what the first does not know yet.
+    pub(crate) after_first: Duration,
+}
 
 /// What a member says of its cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,25 +46,40 @@ pub(crate) struct KnownCluster {
     pub(crate) members: Vec<MemberInfo>,
 }
 
-/// What the first member that answers says, in the order of these URLs; or each URL with what went wrong there.
+/// What is said at each of these URLs, which are all asked at once, or what went wrong there.
 ///
 /// # Errors
 /// The outer one is the system's, which refused a runtime.
-pub(crate) fn ask_in_turn(urls: &[Url]) -> io::Result<Result<KnownCluster, Vec<String>>> {
+pub(crate) fn ask_all(
+    urls: &[Url],
+    patience: Patience,
+) -> io::Result<Vec<Result<KnownCluster, String>>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    Ok(LocalSet::new().block_on(&runtime, async {
-        let mut failed = Vec::new();
-        for url in urls {
-            match tokio::time::timeout(PATIENCE, ask(url)).await {
-                Ok(Ok(known)) => return Ok(known),
-                Ok(Err(reason)) => failed.push(format!("{url}: {reason}")),
-                Err(_) => failed.push(format!("{url}: no answer within {PATIENCE:?}")),
-            }
+    let answers = LocalSet::new().block_on(&runtime, async {
+        let silent = |url| Err(format!("{url}: no answer within {:?}", patience.longest));
+        let mut answers: Vec<_> = urls.iter().map(silent).collect();
+        let mut questions = JoinSet::new();
+        for (place, url) in urls.iter().cloned().enumerate() {
+            questions.spawn_local(async move {
+                let answer = ask(&url).await;
+                (place, answer.map_err(|reason| format!("{url}: {reason}")))
+            });
         }
-        Err(failed)
-    }))
+        let mut end = Instant::now() + patience.longest;
+        while let Ok(Some(asked)) = timeout_at(end, questions.join_next()).await {
+            let (place, answer) = asked.expect("a question neither panics nor is given up");
+            if answer.is_ok() {
+                end = end.min(Instant::now() + patience.after_first);
+            }
+            answers[place] = answer;
+        }
+        answers
+    });
+    // A name server may let a look-up hang; nobody waits for its end.
+    runtime.shutdown_background();
+    Ok(answers)
 }
 
 async fn ask(url: &Url) -> Result<KnownCluster, String> {

@@ -1,7 +1,10 @@
 //! The others are lost for good: one member goes on with its data.
 
 use super::*;
+use crate::codec;
 use crate::raft::end_alone;
+use crate::raft::types::Vote;
+use crate::wal::Record;
 
 /// Starts member 1 from what its disk holds, with a log that ends in a membership of its own.
 fn go_on_alone(world: &mut World) {
@@ -48,6 +51,17 @@ fn a_member_goes_on_alone_with_everything_it_has_also_after_another_start() {
     world.pass(Duration::from_secs(1));
     check_alone(&mut world, 101);
     assert_eq!(world.members[&1].published().view.revision(), 23);
+}
+
+#[test]
+fn a_member_that_never_took_part_or_only_voted_begins_alone() {
+    let vote = Record::Vote(codec::encode(&Vote::new(3, 2)));
+    for records in [vec![], vec![vote]] {
+        let mut world = World::new(0);
+        world.disks.entry(1).or_default().write(records);
+        go_on_alone(&mut world);
+        check_alone(&mut world, 100);
+    }
 }
 
 #[test]

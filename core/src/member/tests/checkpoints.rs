@@ -78,6 +78,46 @@ fn a_snapshot_is_installed_as_soon_as_the_disk_takes_its_checkpoint() {
 }
 
 #[test]
+fn a_snapshot_that_takes_minutes_to_write_is_sent_once_while_clients_write() {
+    let mut world = World::with_checkpoints(10_000);
+    let leader = world.leader().expect("a leader");
+    let behind = (1..=3).find(|id| *id != leader).expect("a follower");
+    world.slow_checkpoints = Some(behind);
+    world.cut_off = vec![behind];
+    world.pass(Duration::from_secs(3));
+    (0..1000).for_each(|token| world.put(leader, token, "k"));
+    world.pass(Duration::from_secs(1));
+    world.cut_off.clear();
+    for token in 1000..1300 {
+        world.put(leader, token, "k");
+        world.pass(Duration::from_secs(1));
+    }
+    let &[index] = world.unconfirmed.as_slice() else {
+        panic!("one snapshot: {:?}", world.unconfirmed);
+    };
+    world.confirm_checkpoint(behind, index);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.members[&behind].published().view.revision(), 1301);
+    assert_eq!(world.leader(), Some(leader));
+}
+
+#[test]
+fn a_checkpoint_says_whether_consensus_waits_for_it() {
+    let mut world = World::with_checkpoints(20);
+    let leader = world.leader().expect("a leader");
+    let behind = (1..=3).find(|id| *id != leader).expect("a follower");
+    world.cut_off = vec![behind];
+    world.pass(Duration::from_secs(3));
+    (0..1000).for_each(|token| world.put(leader, token, "k"));
+    world.pass(Duration::from_secs(1));
+    assert!(!world.awaited.is_empty() && world.awaited.iter().all(|awaited| !awaited));
+    world.awaited.clear();
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.awaited, [true], "of the snapshot alone");
+}
+
+#[test]
 fn a_member_that_is_dropped_leaves_nothing_behind() {
     let mut world = World::new(3);
     world.pass(Duration::from_secs(3));

@@ -8,6 +8,7 @@ use openraft::testing::{blank_ent, log_id};
 
 use super::*;
 use crate::output::DiskOp;
+use crate::raft::alone::end_alone;
 use crate::raft::outbox::Outbox;
 use crate::wal::{Replay, Replayed};
 
@@ -26,19 +27,25 @@ fn replay(records: &[Record], checkpoint: u64) -> Replayed {
     replay.finish().expect("a whole log")
 }
 
-/// Starts a log from these records and a checkpoint, appends one entry after it, and answers all that is on the disk.
-fn restarted(mut disk: Vec<Record>, purged: LogId) -> (LogStore, Vec<Record>) {
-    let outbox: SharedOutbox = Rc::new(RefCell::new(Outbox::new(0)));
-    let entries = replay(&disk, purged.index()).entries;
-    let recovered = RecoveredLog {
+/// What a restart finds of these records behind a checkpoint.
+fn recover(disk: &[Record], purged: LogId) -> RecoveredLog {
+    let replayed = replay(disk, purged.index());
+    let entries = replayed.entries.iter();
+    let position = |payload: &Vec<u8>| codec::decode(payload).expect("a position of this test");
+    RecoveredLog {
+        committed: replayed.committed.as_ref().map(position),
         purged: Some(purged),
         entries: entries
-            .iter()
             .map(|(_, payload)| codec::decode(payload).expect("an entry of this test"))
             .collect(),
         ..RecoveredLog::default()
-    };
-    let log = LogStore::new(recovered, Rc::clone(&outbox));
+    }
+}
+
+/// Starts a log from these records and a checkpoint, and answers all that is on the disk then.
+fn restarted(mut disk: Vec<Record>, purged: LogId) -> (LogStore, Vec<Record>) {
+    let outbox: SharedOutbox = Rc::new(RefCell::new(Outbox::new(0)));
+    let log = LogStore::new(recover(&disk, purged), Rc::clone(&outbox));
     while let Some(DiskOp::Write { records, .. }) = { outbox.borrow_mut().next_disk() } {
         disk.extend(records);
     }
@@ -79,4 +86,36 @@ fn entries_after_a_checkpoint_of_their_own_term_stay() {
     let (mut log, after) = restarted(disk.clone(), log_id::<TypeConfig>(1, 1, 6));
     assert_eq!(last_log_id(&mut log), Some(log_id::<TypeConfig>(1, 1, 8)));
     assert_eq!(after, disk, "nothing is written");
+}
+
+/// A member whose disk holds this goes on alone and is started twice more: the log is whole, and ends with the entry
+/// that says so, committed.
+fn goes_on_alone(mut disk: Vec<Record>, purged: LogId) {
+    let mut recovered = recover(&disk, purged);
+    disk.extend(end_alone(&mut recovered, 1, Vec::new()));
+    let alone = recovered.committed.expect("committed by decree");
+    assert_eq!(alone.index(), purged.index() + 1);
+    let outbox: SharedOutbox = Rc::new(RefCell::new(Outbox::new(0)));
+    let mut log = LogStore::new(recovered, Rc::clone(&outbox));
+    assert_eq!(last_log_id(&mut log), Some(alone));
+    let left = { outbox.borrow_mut().next_disk() };
+    assert!(
+        left.is_none(),
+        "what the disk must learn was in the records"
+    );
+    let (mut log, disk) = restarted(disk, purged);
+    assert_eq!(last_log_id(&mut log), Some(alone));
+    assert_eq!(recover(&disk, purged).committed, Some(alone));
+}
+
+#[test]
+fn a_member_whose_log_ends_before_its_checkpoint_goes_on_alone() {
+    let disk = (0..4).map(|index| entry(1, index)).collect();
+    goes_on_alone(disk, log_id::<TypeConfig>(1, 1, 6));
+}
+
+#[test]
+fn a_member_whose_log_a_checkpoint_made_void_goes_on_alone() {
+    let disk = (0..9).map(|index| entry(1, index)).collect();
+    goes_on_alone(disk, log_id::<TypeConfig>(2, 1, 6));
 }

@@ -49,6 +49,18 @@ fn checkpoints_are_listed_newest_first_and_older_ones_removed() {
 }
 
 #[test]
+fn a_start_makes_the_newest_checkpoint_durable_whatever_the_life_before_did() {
+    let dir = TempDir::new().unwrap();
+    let unsynced = Checkpoints::open(Arc::new(RealFiles), dir.path(), false).unwrap();
+    let written = [5, 300].map(|index| unsynced.write(index, Pace::Unsynced, [vec![7]]).unwrap());
+    for (sync, expected) in [(false, vec![]), (true, vec![written[1].path.clone()])] {
+        let files = Arc::new(FaultyFiles::default());
+        Checkpoints::open(Arc::clone(&files), dir.path(), sync).unwrap();
+        assert_eq!(files.synced_files(), expected);
+    }
+}
+
+#[test]
 fn an_unfinished_checkpoint_is_removed_at_the_next_start() {
     let dir = TempDir::new().unwrap();
     let unfinished = dir.path().join("000000000000000a.tmp");

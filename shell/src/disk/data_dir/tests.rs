@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
 use super::*;
+use crate::disk::files::faulty::FaultyFiles;
 
 fn identity(member_id: u64, name: &str) -> MemberIdentity {
     MemberIdentity {
@@ -61,7 +62,7 @@ fn a_second_opening_fails_until_the_first_is_dropped() {
 fn a_directory_of_another_member_is_refused_with_both_names() {
     let temp = TempDir::new().unwrap();
     let mut dir = DataDir::open(temp.path()).unwrap();
-    dir.claim(identity(0xa1, "alpha")).unwrap();
+    dir.claim(&RealFiles, identity(0xa1, "alpha")).unwrap();
     drop(dir);
     let dir = DataDir::open(temp.path()).unwrap();
     assert_eq!(dir.identity(), Some(&identity(0xa1, "alpha")));
@@ -75,6 +76,50 @@ fn a_directory_of_another_member_is_refused_with_both_names() {
     ] {
         assert!(text.contains(part), "{text}");
     }
+}
+
+#[test]
+fn whose_the_data_are_is_durable_after_every_name_on_the_way_to_them() {
+    let temp = TempDir::new().unwrap();
+    let (root, log) = (temp.path().join("a/m1.data"), temp.path().join("b/m1.wal"));
+    let files = FaultyFiles::default();
+    let mut dir = DataDir::open(&root).unwrap();
+    dir.keep_log_in(&log).unwrap();
+    dir.claim(&files, identity(0xa1, "alpha")).unwrap();
+    let synced = files.synced_dirs();
+    let at = |path: &Path| synced.iter().position(|it| it == path);
+    let identity = at(&root).expect("the identity is durable");
+    for above in ["a", "b"] {
+        let above = temp.path().join(above);
+        assert!(at(&above).is_some_and(|it| it < identity), "{synced:?}");
+    }
+    assert!(
+        at(temp.path()).is_some_and(|it| it < identity),
+        "{synced:?}"
+    );
+}
+
+#[test]
+fn a_log_elsewhere_is_one_process_s_alone_even_in_a_copy_of_the_data_directory() {
+    let temp = TempDir::new().unwrap();
+    let log = temp.path().join("log");
+    let mut first = DataDir::open(&temp.path().join("first")).unwrap();
+    first.keep_log_in(&log).unwrap();
+    assert_eq!(first.wal_dir(), log);
+    let mut copy = DataDir::open(&temp.path().join("copy")).unwrap();
+    let refused = copy.keep_log_in(&log).unwrap_err();
+    assert!(matches!(refused, DataDirError::LogLocked { .. }));
+    let text = refused.to_string();
+    assert!(
+        text.contains(log.to_str().unwrap()) && text.contains("--wal-dir"),
+        "{text}"
+    );
+    drop(first);
+    copy.keep_log_in(&log).unwrap();
+    // The log may lie in the data directory itself.
+    let root = temp.path().join("second");
+    let mut second = DataDir::open(&root).unwrap();
+    second.keep_log_in(&root).unwrap();
 }
 
 #[test]

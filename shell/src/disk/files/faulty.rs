@@ -61,7 +61,9 @@ enum Op {
     Remove {
         path: PathBuf,
     },
-    SyncDir,
+    SyncDir {
+        path: PathBuf,
+    },
 }
 
 #[derive(Default)]
@@ -83,6 +85,27 @@ impl FaultyFiles {
     /// The number of operations so far.
     pub(crate) fn ops(&self) -> usize {
         self.state().ops.len()
+    }
+
+    /// The directories that were synced, in order.
+    pub(crate) fn synced_dirs(&self) -> Vec<PathBuf> {
+        let state = self.state();
+        let synced = state.ops.iter().filter_map(|op| match op {
+            Op::SyncDir { path } => Some(path.clone()),
+            _ => None,
+        });
+        synced.collect()
+    }
+
+    /// The files that were synced, in order, under the names that they have now.
+    pub(crate) fn synced_files(&self) -> Vec<PathBuf> {
+        let state = self.state();
+        let name = |synced| state.names.iter().find(|(_, id)| **id == synced);
+        let synced = state.ops.iter().filter_map(|op| match op {
+            Op::Sync { id } => Some(name(*id)?.0.clone()),
+            _ => None,
+        });
+        synced.collect()
     }
 
     /// Lets the next operation of the right kind fail.
@@ -171,7 +194,7 @@ impl Image {
                     .push(NameChange::Rename(from.clone(), to.clone()));
             }
             Op::Remove { path } => self.pending_names.push(NameChange::Remove(path.clone())),
-            Op::SyncDir => {
+            Op::SyncDir { .. } => {
                 for change in self.pending_names.drain(..) {
                     rename_in(&mut self.names, change);
                 }
@@ -186,14 +209,18 @@ impl Files for FaultyFiles {
     fn open(&self, path: &Path, create: bool) -> io::Result<FaultyFile> {
         let file = RealFiles.open(path, create)?;
         let mut state = self.state();
-        if create {
+        let is_known = state.names.contains_key(path);
+        if create || !is_known {
             state.ids += 1;
             let id = state.ids;
             state.names.insert(path.to_owned(), id);
-            state.ops.push(Op::Create {
-                id,
-                path: path.to_owned(),
-            });
+            // What was there before the journal began is in no drawing.
+            if create {
+                state.ops.push(Op::Create {
+                    id,
+                    path: path.to_owned(),
+                });
+            }
         }
         Ok(FaultyFile {
             file,
@@ -256,14 +283,16 @@ impl Files for FaultyFiles {
         Ok(())
     }
 
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         if state.fault == Some(Fault::FailSyncDir) {
             state.fault = None;
             state.after_fault = Some(0);
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
-        state.ops.push(Op::SyncDir);
+        state.ops.push(Op::SyncDir {
+            path: path.to_owned(),
+        });
         Ok(())
     }
 }

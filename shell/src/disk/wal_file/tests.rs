@@ -70,6 +70,27 @@ fn reopen(dir: &Path, checkpoint: Option<u64>) -> Result<(Wal<RealFiles>, Recove
     Wal::open(Arc::new(RealFiles), dir, IDENTITY, checkpoint, UNSYNCED)
 }
 
+#[test]
+fn a_start_makes_every_segment_durable_whatever_the_life_before_did() {
+    let dir = TempDir::new().unwrap();
+    let mut wal = create(dir.path(), UNSYNCED);
+    for index in 0..40 {
+        write(&mut wal, [entry(index)]);
+    }
+    let segments = list_segments(dir.path()).unwrap();
+    assert!(segments.len() > 3);
+    wal.close().unwrap();
+    let files = Arc::new(FaultyFiles::default());
+    Wal::open(Arc::clone(&files), dir.path(), IDENTITY, None, SMALL).unwrap();
+    let synced = files.synced_files();
+    for segment in segments {
+        let path = segment_path(dir.path(), segment);
+        assert!(synced.contains(&path), "{path:?} in {synced:?}");
+    }
+    files.inject(Fault::FailSync);
+    assert!(Wal::open(Arc::clone(&files), dir.path(), IDENTITY, None, SMALL).is_err());
+}
+
 fn indexes(recovered: &Recovered) -> Vec<u64> {
     recovered
         .replayed
