@@ -22,6 +22,7 @@ pub mod memberships;
 pub mod model;
 pub mod monotonic;
 pub mod registers;
+pub mod room;
 pub mod states;
 pub mod sum;
 pub mod sweep;
