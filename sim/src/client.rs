@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use madsim::time::sleep;
+use metastore_core::kv_error::KvError;
 use metastore_core::output::Refusal;
 
 use crate::cluster::{Cluster, bump};
@@ -146,6 +147,12 @@ impl Client {
                 cluster.fail(failure);
             }
         }
+        if ending.refused_by_state() == Some(KvError::FutureRevision)
+            && let Err(mut failure) = self.follower.lacks(member, incarnation, op.reads_at())
+        {
+            failure.story = format!("client {number}, which asked: {op}\n{}", failure.story);
+            cluster.fail(failure);
+        }
         self.look_elsewhere(&ending);
         let ended = (cluster.moment(ordinal), ending.clone());
         cluster.history.borrow_mut()[place].ended = Some(ended);
@@ -160,6 +167,7 @@ impl Client {
             Ending::Refused(Refusal::Kv(_) | Refusal::Lease(_) | Refusal::Membership(_))
             | Ending::Wrote(_)
             | Ending::Read(_)
+            | Ending::Surveyed(_)
             | Ending::Renewed { .. }
             | Ending::Changed(_)
             | Ending::Listed(_)

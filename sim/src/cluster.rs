@@ -93,6 +93,8 @@ pub(crate) struct Counts {
     pub(crate) events: Cell<u64>,
     pub(crate) leases_ended: Cell<u64>,
     pub(crate) registers: Cell<u64>,
+    pub(crate) registers_given_up: Cell<u64>,
+    pub(crate) registers_cut: Cell<u64>,
     pub(crate) handed_on: Cell<u64>,
     pub(crate) full: Cell<u64>,
     pub(crate) begun_at_boundary: Cell<u64>,

@@ -10,6 +10,7 @@ use metastore_core::member::Member;
 use metastore_core::output::{DiskOp, Output, Published, Refusal};
 use metastore_core::quota;
 use metastore_core::raft::PeerMessage;
+use metastore_core::txn;
 use metastore_core::wal::Record;
 use metastore_proto::etcdserverpb::RangeRequest;
 
@@ -17,7 +18,7 @@ use crate::cluster::{Cluster, Life, Waiting, bump};
 use crate::mailbox::Mailbox;
 use crate::moments;
 use crate::noticing;
-use crate::plant::{Plant, decided};
+use crate::plant::{Plant, decided, spoilt};
 use crate::sometimes::Situation;
 use crate::storage::{LogOp, vote};
 use crate::trace::now;
@@ -243,7 +244,15 @@ fn ask(cluster: &Cluster, life: &Life, asked: &mut Asked, token: u64, waiting: W
 /// Whether there is no room for what a request adds, as the server sees it.
 fn is_full(cluster: &Cluster, life: &Life, request: &Request) -> bool {
     let in_use = life.published.borrow().bytes_in_use;
-    let full = |quota_bytes| !quota::has_room(in_use, quota::charge(request), quota_bytes);
+    let planted = cluster.world.plant == Some(Plant::FullTooSoon);
+    let full = |quota_bytes| {
+        let quota_bytes = if planted {
+            quota_bytes / 2
+        } else {
+            quota_bytes
+        };
+        !quota::has_room(in_use, quota::charge(request), quota_bytes)
+    };
     cluster.world.quota_bytes.is_some_and(full)
 }
 
@@ -268,7 +277,11 @@ fn needs_no_barrier(cluster: &Cluster, life: &Life, op: &Op) -> bool {
         Some(Plant::StaleLeaderRead) => published.leader == Some(life.id),
         _ => false,
     };
-    op.is_serializable() || planted || published.reads_need_no_quorum
+    let takes_any = match op.inquiry() {
+        Some(inquiry) => txn::is_serializable(&inquiry),
+        None => op.is_serializable(),
+    };
+    takes_any || planted || published.reads_need_no_quorum
 }
 
 /// Answers a change before it is made, for a fault on purpose; nobody listens to what comes of it then.
@@ -297,8 +310,12 @@ fn read(life: &Life, op: &Op) -> Ending {
     if let Op::List { .. } = op {
         return Ending::Listed(Arc::clone(&life.published.borrow().agreed_members));
     }
+    let view = &life.published.borrow().view;
+    if let Some(inquiry) = op.inquiry() {
+        return Ending::Surveyed(view.txn_read_only(&inquiry));
+    }
     let range = op.range().expect("only reads wait for barriers");
-    Ending::Read(life.published.borrow().view.range(&range))
+    Ending::Read(view.range(&range))
 }
 
 /// Answers from the state before, as far as there is one, for a fault on purpose.
@@ -501,6 +518,10 @@ fn end(cluster: &Cluster, life: &Life, token: u64, answer: Result<Ending, Refusa
         return;
     }
     let ending = answer.unwrap_or_else(Ending::Refused);
+    let ending = {
+        let published = life.published.borrow();
+        spoilt(cluster.world.plant, &published.view, &waiting.op, ending)
+    };
     noticing::ended(cluster, life, &waiting, &ending);
     waiting.answer.push(ending);
 }

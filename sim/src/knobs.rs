@@ -30,7 +30,7 @@ macro_rules! number {
 }
 
 /// All of them, those first whose removal says most.
-pub(crate) const ALL: [Knob; 32] = [
+pub(crate) const ALL: [Knob; 33] = [
     Knob {
         name: "safety_act",
         least: Some(500),
@@ -59,6 +59,7 @@ pub(crate) const ALL: [Knob; 32] = [
     number!(duplicate_permille, Some(0)),
     number!(standstill_permille, Some(0)),
     number!(recall_permille, Some(0)),
+    number!(survey_permille, Some(0)),
     number!(moments_permille, Some(0)),
     number!(clock_rate_ppm_max, Some(0)),
     Knob {

@@ -64,6 +64,8 @@ pub(crate) fn ended(cluster: &Cluster, life: &Life, waiting: &Waiting, ending: &
     let forwarded = !leads && waiting.leader != Some(life.id);
     match ending {
         Ending::Wrote(outcome) => {
+            let instead = matches!(outcome, Outcome::Txn(response) if !response.succeeded);
+            some.saw_if(instead, ReadInstead);
             some.saw_if(moved, SurvivedLeaderChange);
             some.saw_if(moved && forwarded, ForwardedSurvived);
             if let (Outcome::LeaseGranted(granted), Some(leader)) = (outcome, leader) {
@@ -76,6 +78,7 @@ pub(crate) fn ended(cluster: &Cluster, life: &Life, waiting: &Waiting, ending: &
             some.saw_if(moved, ReadSurvivedLeaderChange);
             some.saw_if(matches!(result, Err(KvError::Compacted)), PastCompacted);
         }
+        Ending::Surveyed(_) => some.saw_if(!leads, SurveyedByFollower),
         Ending::Renewed { ttl_seconds: 0 } => some.saw(RenewedTooLate),
         Ending::Renewed { .. } => {
             some.saw_if(!leads, RenewedThroughFollower);

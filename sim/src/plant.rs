@@ -3,10 +3,16 @@
 
 use metastore_core::command::Request;
 use metastore_core::mvcc::View;
+use metastore_core::output::Outcome;
 use metastore_core::plant::{Plant as InCore, Planted};
 use metastore_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
-use metastore_proto::etcdserverpb::{Compare, TxnRequest};
+use metastore_proto::etcdserverpb::request_op::Request as InTxn;
+use metastore_proto::etcdserverpb::response_op::Response as Done;
+use metastore_proto::etcdserverpb::{Compare, RangeRequest, TxnRequest, TxnResponse};
 use prost::Message;
+
+use metastore_judges::history::Ending;
+use metastore_judges::model::Op;
 
 /// A fault on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,11 +53,17 @@ pub(crate) enum Plant {
     ForgetsAnswers,
     /// Who waits behind a claim takes itself for the owner as soon as it hears of anything.
     OwnsUnlooked,
+    /// A transaction whose guards fail reads the state before.
+    ElseFromBefore,
+    /// The last read of a transaction that only reads comes from the state before.
+    SurveysApart,
+    /// A store counts as full when half of its room is taken.
+    FullTooSoon,
 }
 
 impl Plant {
     /// Every plant, its name, and the number of seeds within which a judge must find it.
-    pub(crate) const ALL: [(Plant, &str, u64); 37] = [
+    pub(crate) const ALL: [(Plant, &str, u64); 40] = [
         (Plant::AckBeforeSync, "ack-before-sync", 100),
         (Plant::ReadWithoutBarrier, "read-without-barrier", 100),
         (Plant::StaleLeaderRead, "stale-leader-read", 200),
@@ -133,6 +145,9 @@ impl Plant {
             "counts-what-is-swept",
             200,
         ),
+        (Plant::ElseFromBefore, "else-from-before", 200),
+        (Plant::SurveysApart, "surveys-apart", 200),
+        (Plant::FullTooSoon, "full-too-soon", 200),
     ];
 
     /// The plant of this name.
@@ -201,6 +216,46 @@ pub(crate) fn decided(view: &View, txn: TxnRequest) -> Request {
         false => vec![impossible()],
     };
     Request::Txn(TxnRequest { compare, ..txn })
+}
+
+/// The answer to an operation with what a transaction read last taken from the state before, where that is planted.
+pub(crate) fn spoilt(plant: Option<Plant>, view: &View, op: &Op, ending: Ending) -> Ending {
+    match (plant, ending) {
+        (Some(Plant::SurveysApart), Ending::Surveyed(Ok(mut response))) => {
+            let asked = op.inquiry().unwrap_or_default();
+            read_before(view, &asked, &mut response);
+            Ending::Surveyed(Ok(response))
+        }
+        (Some(Plant::ElseFromBefore), Ending::Wrote(Outcome::Txn(mut response))) => {
+            if let (Some(Request::Txn(asked)), false) = (op.request(), response.succeeded) {
+                read_before(view, &asked, &mut response);
+            }
+            Ending::Wrote(Outcome::Txn(response))
+        }
+        (_, ending) => ending,
+    }
+}
+
+/// Reads the last range of a transaction once more, one revision before that of its answer, if that can be read.
+fn read_before(view: &View, asked: &TxnRequest, response: &mut TxnResponse) {
+    let branch = match response.succeeded {
+        true => &asked.success,
+        false => &asked.failure,
+    };
+    let header = response.header.as_ref();
+    let revision = header.map_or(0, |header| header.revision) - 1;
+    let (Some(asked), Some(answered)) = (branch.last(), response.responses.last_mut()) else {
+        return;
+    };
+    if let (Some(InTxn::RequestRange(range)), Some(Done::ResponseRange(answer))) =
+        (&asked.request, &mut answered.response)
+        && let Ok(before) = view.range(&RangeRequest {
+            revision,
+            ..range.clone()
+        })
+    {
+        (answer.kvs, answer.count) = (before.kvs, before.count);
+    }
 }
 
 /// What never holds.

@@ -23,7 +23,7 @@ use crate::{faults, rounds, workload};
 use metastore_judges::history::Ending;
 use metastore_judges::model::Op;
 use metastore_judges::sweep::sweep;
-use metastore_judges::{Failure, changes, claims, fairness, leases, registers, watches};
+use metastore_judges::{Failure, changes, claims, fairness, leases, registers, room, watches};
 
 /// Runs a world; prints it first and the verdict last. Answers whether every promise was kept. `replay` are the words
 /// that make the same run again.
@@ -62,7 +62,7 @@ fn praise(cluster: &Cluster, time: Duration) {
     let (counts, judges) = (&cluster.counts, cluster.judges.borrow());
     println!(
         "ok seed={} members={} virtual={:.3}s events={} answers={} revisions={} crashes={} checkpoints={} letters={} \
-         watched={} leases={} registers={} memberships={} removed={} handed-on={} full={}",
+         watched={} leases={} registers={} given-up={} cut={} memberships={} removed={} handed-on={} full={}",
         cluster.world.seed,
         cluster.world.members,
         time.as_secs_f64(),
@@ -75,6 +75,8 @@ fn praise(cluster: &Cluster, time: Duration) {
         counts.events.get(),
         counts.leases_ended.get(),
         counts.registers.get(),
+        counts.registers_given_up.get(),
+        counts.registers_cut.get(),
         judges.memberships.agreed().count(),
         counts.removed.get(),
         counts.handed_on.get(),
@@ -188,10 +190,15 @@ fn judge(cluster: &Cluster) -> Result<(), Failure> {
         chronicle,
     )?;
     let at_first = chronicle.keys(chronicle.base()).unwrap_or_default();
-    let decided = registers::judge(&history, &at_first)?;
-    let registers = &cluster.counts.registers;
-    registers.set(registers.get() + decided);
-    Ok(())
+    let searched = registers::judge(&history, &at_first)?;
+    let counts = &cluster.counts;
+    let more = |count: &Cell<u64>, by| count.set(count.get() + by);
+    more(&counts.registers, searched.decided);
+    more(&counts.registers_given_up, searched.given_up);
+    more(&counts.registers_cut, searched.cut);
+    let found = Situation::OrderFound;
+    cluster.sometimes.saw_times(found, searched.decided);
+    room::judge(&history, chronicle, cluster.world.quota_bytes)
 }
 
 async fn safety(cluster: &Rc<Cluster>) -> Result<(), Failure> {

@@ -92,6 +92,10 @@ situations! {
     NotInSync = "a promotion was refused because the learner lagged",
     MachineReplaced = "a destroyed machine was replaced by another",
     ChangeForwarded = "a change of the membership was forwarded to the leader",
+    // Transactions and registers.
+    ReadInstead = "a transaction read instead of writing",
+    SurveyedByFollower = "a transaction that only reads was answered by a follower",
+    OrderFound = "an order of all operations on a register was found",
 }
 
 /// How often each came about in one run, or in many.

@@ -41,6 +41,8 @@ pub(crate) struct World {
     /// Odds of a transaction that reads the past, or of one that changes a key twice, before each other operation on keys,
     /// in thousandths.
     pub(crate) recall_permille: u64,
+    /// Odds of a look closer than a plain read, before each other operation on keys, in thousandths.
+    pub(crate) survey_permille: u64,
     /// The most revisions that a compaction leaves before the newest that its client knows.
     pub(crate) compaction_back_max: u64,
     /// Odds of a watcher to read slowly, in thousandths.
@@ -193,6 +195,7 @@ impl World {
             quota_bytes: None,
             storm_leases: 0,
             recall_permille: 0,
+            survey_permille: 0,
             compaction_back_max: 50,
             slow_permille: 200,
             shows: None,
@@ -236,6 +239,7 @@ impl World {
         self.resumers = [0, 0, 1][more.place(3)];
         self.quota_bytes = [None, None, None, Some(40_000), Some(15_000)][more.place(5)];
         self.recall_permille = 30;
+        self.survey_permille = 40;
     }
 
     /// Draws the rarer faults, and takes out what this seed does without.
@@ -352,7 +356,7 @@ mod tests {
         let world = World::draw(1, &Options::default());
         let mut numbers = numbers!(world,
             members clients movers holders changers contenders resumers followers watchers quota_bytes
-            storm_leases recall_permille compaction_back_max slow_permille keys safety_act pause_ms_max
+            storm_leases recall_permille survey_permille compaction_back_max slow_permille keys safety_act pause_ms_max
             standstill_permille sync_ms_max crash_permille start_crash_permille down_ms_max message_ms_max
             loss_permille duplicate_permille silent_loss segment_bytes checkpoint_log_bytes snapshot_entries
             catch_up_entries clock_rate_ppm_max moments_permille;

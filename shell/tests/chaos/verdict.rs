@@ -129,7 +129,8 @@ async fn all_agree(run: &Run, probe: &mut Client) -> Result<(), Failure> {
     for place in 0..run.members.count() {
         probe.turn_to(place);
         let from = revision - COMPARED_REVISIONS.min(revision - 1);
-        let compacted = compactions(run).max().unwrap_or(0);
+        let boundaries = compactions(run).map(|(boundary, _)| boundary);
+        let compacted = boundaries.max().unwrap_or(0);
         watchers::read_on(probe, from.max(compacted + 1), |_| true).await?;
         let hash = hash_of(run, place, revision).await;
         hashes.push(hash.map_err(|why| Failure::new("equal-states", format!("{place}: {why}")))?);
@@ -151,30 +152,32 @@ async fn hash_of(run: &Run, place: usize, revision: i64) -> Result<(u32, i64), S
     Ok((answer.hash, answer.compact_revision))
 }
 
-/// The boundaries of all compactions that happened, or may have.
-fn compactions(run: &Run) -> impl Iterator<Item = i64> {
+/// The boundaries of all compactions that happened, or may have, each with the time from which on.
+fn compactions(run: &Run) -> impl Iterator<Item = (i64, Duration)> {
     let history = run.history.borrow();
     let asked = history.iter().filter_map(|record| match record.op {
         Op::Compact { revision, .. } => {
             let ending = record.ended.as_ref().map(|(_, ending)| ending);
-            (!ending.is_some_and(Ending::surely_nothing)).then_some(revision)
+            let boundary = (revision, record.begun.time);
+            (!ending.is_some_and(Ending::surely_nothing)).then_some(boundary)
         }
         _ => None,
     });
-    asked.collect::<Vec<i64>>().into_iter()
+    asked.collect::<Vec<_>>().into_iter()
 }
 
 fn judge(run: &Run) -> Result<(), Failure> {
     let mut chronicle = run.chronicle.borrow_mut();
-    for boundary in compactions(run) {
-        chronicle.compacted(boundary);
+    for (boundary, since) in compactions(run) {
+        chronicle.compacted(boundary, since);
     }
     let history = run.history.borrow();
     let ends = sweep(&history, &chronicle)?;
     leases::judge(&history, &chronicle, &ends, leases::CLOCK_RATE_PPM_MAX)?;
     let stretches = run.stretches.borrow();
     watches::judge(&stretches, &[], &chronicle)?;
-    let registers = registers::judge(&history, &Keys::new())?;
+    let searched = registers::judge(&history, &Keys::new())?;
+    let registers = searched.decided;
     let answered = history
         .iter()
         .filter(|record| matches!(&record.ended, Some((_, ending)) if ending.revision().is_some()));
@@ -183,12 +186,14 @@ fn judge(run: &Run) -> Result<(), Failure> {
     let answered = answered.count();
     println!(
         "ok seed={} calls={} answered={answered} revisions={} leases ended={} watched={watched} in {} stretches, {at_rest} \
-         to the end; registers={registers}",
+         to the end; registers={registers} given-up={} cut={}",
         run.seed,
         history.len(),
         chronicle.last(),
         ends.len(),
         stretches.len(),
+        searched.given_up,
+        searched.cut,
     );
     if answered == 0 || watched == 0 || at_rest == 0 || registers == 0 {
         return Err(Failure::new("work", "the clients saw too little to judge"));

@@ -146,6 +146,16 @@ fn refused(
             .filter(|(other, _)| **other != id);
         others.any(|(_, peer)| urls.iter().any(|url| peer.urls.contains(url)))
     };
+    // Who comes in to vote does so from the beginning, by what the list says.
+    let votes = |agreed: &Agreed, id: u64| {
+        let of = &agreed.configuration;
+        let peer = of.members.get(&id);
+        peer.is_some_and(|peer| peer.joins || of.is_voter(id))
+    };
+    let voters = |agreed: &Agreed| {
+        let ids = agreed.configuration.members.keys();
+        ids.filter(|id| votes(agreed, **id)).count()
+    };
     use MembershipChange::{Add, Promote, Remove, Update};
     let explained = match (error, change) {
         (MembershipError::IdExists, Add { id, .. }) => known.any(|it| is_member(it, *id)),
@@ -156,19 +166,21 @@ fn refused(
         (MembershipError::NotFound, Remove { id } | Update { id, .. } | Promote { id }) => {
             known.any(|it| !is_member(it, *id))
         }
-        (MembershipError::NotLearner, Promote { id }) => known.any(|it| {
-            let peer = it.configuration.members.get(id);
-            peer.is_some_and(|peer| peer.joins || it.configuration.is_voter(*id))
-        }),
-        (MembershipError::TooManyLearners, Add { learner: true, .. }) => known.any(|it| {
-            let of = &it.configuration;
-            of.members
-                .iter()
-                .any(|(id, peer)| !peer.joins && !of.is_voter(*id))
-        }),
-        (MembershipError::NotInSync, Promote { .. })
-        | (MembershipError::NotEnoughStarted, Add { .. } | Remove { .. } | Promote { .. })
-        | (MembershipError::Unhealthy, Add { .. } | Remove { .. }) => true,
+        (MembershipError::NotLearner, Promote { id }) => known.any(|it| votes(it, *id)),
+        (MembershipError::TooManyLearners, Add { learner: true, .. }) => {
+            known.any(|it| it.configuration.members.keys().any(|id| !votes(it, *id)))
+        }
+        // Whether members lag, were never started or are out of touch is believed; whether that matters is not.
+        (MembershipError::NotInSync | MembershipError::NotEnoughStarted, Promote { id }) => {
+            known.any(|it| is_member(it, *id) && !votes(it, *id))
+        }
+        (MembershipError::NotEnoughStarted, Add { learner: true, .. }) => false,
+        (MembershipError::NotEnoughStarted | MembershipError::Unhealthy, Add { .. }) => {
+            known.any(|it| voters(it) > 1)
+        }
+        (MembershipError::NotEnoughStarted | MembershipError::Unhealthy, Remove { id }) => {
+            known.any(|it| votes(it, *id))
+        }
         _ => false,
     };
     match explained {

@@ -1,6 +1,6 @@
 //! One history: members show the same changes under the same revisions, without gaps, each following from the last.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,8 +17,8 @@ pub struct Chronicle {
     base_keys: Keys,
     /// Those after the base, in order.
     revisions: Vec<Revision>,
-    /// Every compact revision that was shown.
-    boundaries: BTreeSet<i64>,
+    /// Every compact revision that was shown, and since when.
+    boundaries: BTreeMap<i64, Duration>,
 }
 
 impl Default for Chronicle {
@@ -28,7 +28,7 @@ impl Default for Chronicle {
             base: 1,
             base_keys: Keys::new(),
             revisions: Vec::new(),
-            boundaries: BTreeSet::new(),
+            boundaries: BTreeMap::new(),
         }
     }
 }
@@ -86,18 +86,25 @@ impl Chronicle {
 
     /// Every compact revision that any member showed, ascending.
     pub fn boundaries(&self) -> impl Iterator<Item = i64> + '_ {
-        self.boundaries.iter().copied()
+        self.boundaries.keys().copied()
     }
 
-    /// Whether what is kept begins with a compact revision that is at least this.
-    pub fn compacted_before(&self, least: i64) -> bool {
-        let mut before = self.boundaries.range(..=self.base);
-        before.next_back().is_some_and(|newest| *newest >= least)
+    /// Whether a compact revision of at least this was shown by a time.
+    pub fn compacted_by(&self, least: i64, time: Duration) -> bool {
+        let mut enough = self.boundaries.range(least..);
+        enough.any(|(_, since)| *since <= time)
     }
 
-    /// Takes a compact revision that a member acknowledged or may have taken.
-    pub fn compacted(&mut self, revision: i64) {
-        self.boundaries.insert(revision);
+    /// Whether a compact revision of at least this was shown before a time.
+    pub fn compacted_before(&self, least: i64, time: Duration) -> bool {
+        let mut enough = self.boundaries.range(least..);
+        enough.any(|(_, since)| *since < time)
+    }
+
+    /// Takes a compact revision that a member acknowledged or may have taken, from a time on.
+    pub fn compacted(&mut self, revision: i64, since: Duration) {
+        let known = self.boundaries.entry(revision).or_insert(since);
+        *known = since.min(*known);
     }
 
     /// Reads what a member shows from a revision on.
@@ -112,7 +119,7 @@ impl Chronicle {
     ) -> Result<(), Failure> {
         let view = &published.view;
         if view.compact_revision() >= 0 {
-            self.boundaries.insert(view.compact_revision());
+            self.compacted(view.compact_revision(), now);
         }
         let from = from.max(view.compact_revision()).max(2);
         if from > view.revision() {

@@ -39,11 +39,42 @@ impl Follower {
             }
         }
     }
+
+    /// Takes a member's word, in one of its lives, that it does not have a revision yet.
+    ///
+    /// # Errors
+    /// When this member showed that or a later one before, in this life and to this client.
+    pub fn lacks(&self, member: u64, life: u32, revision: i64) -> Result<(), Failure> {
+        let shown = match (member, life) == (self.member, self.life) {
+            true => self.newest,
+            false => 0,
+        };
+        match revision <= shown {
+            false => Ok(()),
+            true => {
+                let story = format!(
+                    "m{member} says that there is no revision {revision} yet, and had shown {shown} in this life"
+                );
+                Err(Failure::new("followers", story))
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_life_that_has_shown_a_revision_has_it_from_then_on() {
+        let mut follower = Follower::default();
+        assert_eq!(follower.lacks(1, 1, 7), Ok(()));
+        assert_eq!(follower.hear(1, 1, 7), Ok(()));
+        assert_eq!(follower.lacks(1, 1, 8), Ok(()));
+        assert_eq!(follower.lacks(1, 2, 7), Ok(()));
+        let judged = follower.lacks(1, 1, 7).map_err(|failure| failure.judge);
+        assert_eq!(judged, Err("followers"));
+    }
 
     #[test]
     fn an_answer_from_before_another_is_noticed_within_one_life() {

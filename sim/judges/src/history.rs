@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use metastore_core::kv_error::KvError;
 use metastore_core::output::{MemberInfo, Outcome, Refusal};
-use metastore_proto::etcdserverpb::RangeResponse;
+use metastore_proto::etcdserverpb::{RangeResponse, TxnResponse};
 
 use crate::model::Op;
 
@@ -39,6 +39,8 @@ pub enum Ending {
     Wrote(Outcome),
     /// A read was answered.
     Read(Result<RangeResponse, KvError>),
+    /// A transaction that only reads was answered.
+    Surveyed(Result<TxnResponse, KvError>),
     /// A renewal was answered: the lease has so many seconds from now on, 0 if it is gone.
     Renewed {
         /// What the answer says.
@@ -69,9 +71,20 @@ impl Ending {
             Ending::Wrote(Outcome::LeaseGranted(response)) => &response.header,
             Ending::Wrote(Outcome::LeaseRevoked(response)) => &response.header,
             Ending::Read(Ok(response)) => &response.header,
+            Ending::Surveyed(Ok(response)) => &response.header,
             _ => return None,
         };
         header.as_ref().map(|header| header.revision)
+    }
+
+    /// Why the state refused it, where it did.
+    pub fn refused_by_state(&self) -> Option<KvError> {
+        match self {
+            Ending::Refused(Refusal::Kv(error))
+            | Ending::Read(Err(error))
+            | Ending::Surveyed(Err(error)) => Some(*error),
+            _ => None,
+        }
     }
 
     /// Whether the operation certainly had no effect.
@@ -101,7 +114,8 @@ impl fmt::Display for Ending {
                 response.count,
                 self.revision().unwrap_or(0)
             ),
-            (Ending::Read(Err(error)), _) => error.fmt(f),
+            (Ending::Surveyed(Ok(_)), at) => write!(f, "looked at revision {}", at.unwrap_or(0)),
+            (Ending::Read(Err(error)) | Ending::Surveyed(Err(error)), _) => error.fmt(f),
             (Ending::Renewed { ttl_seconds: 0 }, _) => f.write_str("there is no such lease"),
             (Ending::Renewed { ttl_seconds }, _) => write!(f, "{ttl_seconds}s from now"),
             (Ending::Changed(members) | Ending::Listed(members), _) => {

@@ -24,6 +24,7 @@ pub mod model;
 pub mod monotonic;
 pub mod quorums;
 pub mod registers;
+pub mod room;
 pub mod states;
 pub mod sum;
 pub mod sweep;

@@ -1,6 +1,5 @@
 //! What clients do, and what must come of it: the rules of the store once more, on a plain map.
 
-use std::fmt;
 use std::ops::Bound;
 use std::rc::Rc;
 
@@ -18,6 +17,14 @@ use metastore_proto::etcdserverpb::{
 };
 use metastore_proto::mvccpb::KeyValue;
 
+mod responses;
+mod selection;
+mod survey;
+mod words;
+
+pub use selection::{Selected, Selection};
+pub use survey::Survey;
+
 /// A key.
 pub type Key = Rc<[u8]>;
 
@@ -26,6 +33,9 @@ pub type Keys = OrdMap<Key, Rc<KeyValue>>;
 
 /// What one revision did to one key: its new record, or that it is gone.
 pub type KeyChange = (Key, Option<Rc<KeyValue>>);
+
+/// A first key, and what lies behind the last; without that, the one key.
+pub type Interval = (Vec<u8>, Vec<u8>);
 
 /// The end of an interval that has none.
 pub const OPEN: &[u8] = &[0];
@@ -96,6 +106,19 @@ pub enum Op {
         /// What it holds in between.
         value: Vec<u8>,
     },
+    /// Writes a key and then reads from it on, both in one transaction: it sees what it has just written.
+    Echo {
+        /// Which.
+        key: Vec<u8>,
+        /// What lies behind the last key to read; without it, the one key.
+        end: Vec<u8>,
+        /// What to write.
+        value: Vec<u8>,
+    },
+    /// Reads two intervals in one transaction that writes nothing.
+    Survey(Survey),
+    /// Reads what an interval has of a kind.
+    Select(Selection),
     /// Claims a name with a lease, unless the lease has done so before.
     Stake {
         /// The name.
@@ -194,6 +217,8 @@ impl Op {
     pub fn request(&self) -> Option<Request> {
         Some(match self {
             Op::Read { .. }
+            | Op::Survey(_)
+            | Op::Select(_)
             | Op::Renew { .. }
             | Op::Change(_)
             | Op::List { .. }
@@ -237,6 +262,17 @@ impl Op {
                     ..TxnRequest::default()
                 })
             }
+            Op::Echo { key, end, value } => {
+                let ops = [
+                    OpRequest::RequestPut(put_request(key, value, 0)),
+                    OpRequest::RequestRange(read_request(key, end, 0)),
+                ];
+                let success = ops.map(|op| RequestOp { request: Some(op) });
+                Request::Txn(TxnRequest {
+                    success: success.into(),
+                    ..TxnRequest::default()
+                })
+            }
             Op::Stake { name, lease, value } => {
                 Request::Txn(claim::stake(name, *lease, value.clone()))
             }
@@ -266,7 +302,42 @@ impl Op {
             Op::Read {
                 key, end, revision, ..
             } => Some(read_request(key, end, *revision)),
+            Op::Select(selection) => Some(selection.request()),
             _ => None,
+        }
+    }
+
+    /// The transaction to answer from a view; none for what is no transaction, or writes.
+    pub fn inquiry(&self) -> Option<TxnRequest> {
+        match self {
+            Op::Survey(survey) => Some(survey.request()),
+            _ => None,
+        }
+    }
+
+    /// The revision that is read at; 0 for the newest, and where nothing is read.
+    pub fn reads_at(&self) -> i64 {
+        match self {
+            Op::Read { revision, .. } | Op::Recall { revision, .. } => *revision,
+            Op::Survey(survey) => survey.revision,
+            Op::Select(selection) => selection.revision,
+            _ => 0,
+        }
+    }
+
+    /// What the request is charged for the room it takes, in bytes; 0 for what needs none.
+    pub fn charge(&self) -> u64 {
+        let put = |key: &[u8], value: &[u8]| PUT_BYTES + (key.len() + value.len()) as u64;
+        match self {
+            Op::Put { key, value, .. }
+            | Op::Recall { to: key, value, .. }
+            | Op::Flash { key, value }
+            | Op::Echo { key, value, .. }
+            | Op::Mark { key, value, .. } => put(key, value),
+            Op::Stake { name, lease, value } => put(&claim::key(name, *lease), value),
+            Op::Txn { puts, .. } => puts.iter().map(|(key, value)| put(key, value)).sum(),
+            Op::Grant { .. } => GRANT_BYTES,
+            _ => 0,
         }
     }
 
@@ -282,6 +353,8 @@ impl Op {
     pub fn is_serializable(&self) -> bool {
         match self {
             Op::Read { serializable, .. } | Op::List { serializable } => *serializable,
+            Op::Survey(survey) => survey.is_serializable(),
+            Op::Select(selection) => selection.serializable,
             _ => false,
         }
     }
@@ -290,6 +363,7 @@ impl Op {
     pub fn effect(&self, keys: &Keys, revision: i64) -> Effect {
         match self {
             Op::Read { .. }
+            | Op::Select(_)
             | Op::Compact { .. }
             | Op::Grant { .. }
             | Op::Renew { .. }
@@ -297,6 +371,10 @@ impl Op {
             | Op::Change(_)
             | Op::List { .. }
             | Op::Transfer { .. } => Effect::default(),
+            Op::Survey(survey) => Effect {
+                succeeded: hold(&survey.guards, keys),
+                ..Effect::default()
+            },
             Op::Put { key, value, lease } => Effect {
                 changes: vec![put(keys, key, value, *lease, revision)],
                 ..Effect::default()
@@ -324,6 +402,9 @@ impl Op {
                     succeeded: true,
                 }
             }
+            Op::Echo { key, value, .. } => {
+                only_if(true, || vec![put(keys, key, value, 0, revision)])
+            }
             Op::Stake { .. } | Op::Withdraw { .. } | Op::Mark { .. } => {
                 self.effect_on_claims(keys, revision)
             }
@@ -332,10 +413,7 @@ impl Op {
                 puts,
                 deletes,
             } => {
-                let unchanged = |(key, at): &(Vec<u8>, i64)| {
-                    keys.get(key.as_slice()).map_or(0, |kv| kv.mod_revision) == *at
-                };
-                if !guards.iter().all(unchanged) {
+                if !hold(guards, keys) {
                     return Effect::default();
                 }
                 let mut changes: Vec<KeyChange> = puts
@@ -394,6 +472,7 @@ impl Op {
             Op::Put { value, .. }
             | Op::Recall { value, .. }
             | Op::Flash { value, .. }
+            | Op::Echo { value, .. }
             | Op::Stake { value, .. }
             | Op::Mark { value, .. } => Some(value),
             Op::Txn { puts, .. } => puts.first().map(|(_, value)| value.as_slice()),
@@ -458,6 +537,13 @@ fn created(keys: &Keys, key: &[u8]) -> i64 {
     keys.get(key).map_or(0, |kv| kv.create_revision)
 }
 
+/// Whether keys were changed last at these revisions; 0 for those that must not be there.
+fn hold(guards: &[(Vec<u8>, i64)], keys: &Keys) -> bool {
+    guards
+        .iter()
+        .all(|(key, at)| keys.get(key.as_slice()).map_or(0, |kv| kv.mod_revision) == *at)
+}
+
 fn only_if(holds: bool, changes: impl FnOnce() -> Vec<KeyChange>) -> Effect {
     Effect {
         changes: if holds { changes() } else { Vec::new() },
@@ -495,13 +581,6 @@ fn txn_request(
     let op = |request| RequestOp {
         request: Some(request),
     };
-    let compare = |(key, at): &(Vec<u8>, i64)| Compare {
-        result: CompareResult::Equal as i32,
-        target: CompareTarget::Mod as i32,
-        key: key.clone(),
-        range_end: Vec::new(),
-        target_union: Some(TargetUnion::ModRevision(*at)),
-    };
     let puts = puts
         .iter()
         .map(|(key, value)| op(OpRequest::RequestPut(put_request(key, value, 0))));
@@ -510,10 +589,21 @@ fn txn_request(
         .map(|key| op(OpRequest::RequestDeleteRange(delete_request(key, &[]))));
     let first = guards.first().map_or(&[][..], |(key, _)| key.as_slice());
     Request::Txn(TxnRequest {
-        compare: guards.iter().map(compare).collect(),
+        compare: compares(guards),
         success: puts.chain(deletes).collect(),
         failure: vec![op(OpRequest::RequestRange(read_request(first, &[], 0)))],
     })
+}
+
+fn compares(guards: &[(Vec<u8>, i64)]) -> Vec<Compare> {
+    let compare = |(key, at): &(Vec<u8>, i64)| Compare {
+        result: CompareResult::Equal as i32,
+        target: CompareTarget::Mod as i32,
+        key: key.clone(),
+        range_end: Vec::new(),
+        target_union: Some(TargetUnion::ModRevision(*at)),
+    };
+    guards.iter().map(compare).collect()
 }
 
 /// Guarded as a claim's withdrawal is.
@@ -551,99 +641,6 @@ fn read_request(key: &[u8], end: &[u8], revision: i64) -> RangeRequest {
     }
 }
 
-impl Op {
-    fn tell_of_claims(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Op::Stake { name, lease, .. } => write!(f, "claim {} with lease {lease}", text(name)),
-            Op::Withdraw { claim, revision } => {
-                write!(f, "withdraw the claim {}@{revision}", text(claim))
-            }
-            Op::Mark {
-                claim,
-                revision,
-                key,
-                value,
-            } => {
-                let (claim, key, value) = (text(claim), text(key), text(value));
-                write!(f, "if the claim is {claim}@{revision} put {key}={value}")
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Bytes in words, as far as a line has room.
-fn text(bytes: &[u8]) -> String {
-    match bytes.len() {
-        0..=20 => bytes.escape_ascii().to_string(),
-        length => format!("{}…({length} bytes)", bytes[..12].escape_ascii()),
-    }
-}
-
-impl fmt::Display for Op {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Op::Put { key, value, lease } => {
-                write!(f, "put {}={}", text(key), text(value))?;
-                if *lease != 0 {
-                    write!(f, " on lease {lease}")?;
-                }
-                Ok(())
-            }
-            Op::Delete { key, end } => write!(f, "delete [{}, {})", text(key), text(end)),
-            Op::Txn {
-                guards,
-                puts,
-                deletes,
-            } => {
-                f.write_str("if")?;
-                for (key, at) in guards {
-                    write!(f, " {}@{at}", text(key))?;
-                }
-                for (key, value) in puts {
-                    write!(f, " put {}={}", text(key), text(value))?;
-                }
-                for key in deletes {
-                    write!(f, " delete {}", text(key))?;
-                }
-                Ok(())
-            }
-            Op::Read {
-                key,
-                end,
-                revision,
-                serializable,
-            } => {
-                let how = if *serializable { " serializable" } else { "" };
-                write!(f, "read [{}, {}) @{revision}{how}", text(key), text(end))
-            }
-            Op::Compact { revision, physical } => {
-                let how = if *physical { " physically" } else { "" };
-                write!(f, "compact {revision}{how}")
-            }
-            Op::Recall {
-                key,
-                end,
-                revision,
-                to,
-                value,
-            } => {
-                let (key, end, to, value) = (text(key), text(end), text(to), text(value));
-                write!(f, "read [{key}, {end}) @{revision} and put {to}={value}")
-            }
-            Op::Flash { key, value } => {
-                let (key, value) = (text(key), text(value));
-                write!(f, "put {key}={value} and delete all from {key} on")
-            }
-            Op::Stake { .. } | Op::Withdraw { .. } | Op::Mark { .. } => self.tell_of_claims(f),
-            Op::Grant { id, ttl_seconds } => write!(f, "grant lease {id} for {ttl_seconds}s"),
-            Op::Revoke { id } => write!(f, "revoke lease {id}"),
-            Op::Renew { id } => write!(f, "renew lease {id}"),
-            Op::Publish { id } => write!(f, "publish m{id}"),
-            Op::Change(change) => write!(f, "change: {change:?}"),
-            Op::List { serializable: true } => f.write_str("list the members, serializable"),
-            Op::List { .. } => f.write_str("list the members"),
-            Op::Transfer { to } => write!(f, "let m{to} lead"),
-        }
-    }
-}
+/// What a put is charged beside its key and value, and a grant at all.
+const PUT_BYTES: u64 = 256;
+const GRANT_BYTES: u64 = 64;

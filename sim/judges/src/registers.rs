@@ -35,11 +35,22 @@ enum Kind {
     Read(Option<usize>),
 }
 
-/// Judges every register of a history that began with these keys; answers how many were decided.
+/// What came of the searches, each for one register.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Searched {
+    /// Registers that were read, and for whose operations there is an order.
+    pub decided: u64,
+    /// Those whose search grew too large, so that nothing was found out.
+    pub given_up: u64,
+    /// Those of which only the first operations were looked at, whatever came of it.
+    pub cut: u64,
+}
+
+/// Judges every register of a history that began with these keys; answers what came of it.
 ///
 /// # Errors
 /// When no order explains what clients saw.
-pub fn judge(history: &[Record], keys_at_first: &Keys) -> Result<u64, Failure> {
+pub fn judge(history: &[Record], keys_at_first: &Keys) -> Result<Searched, Failure> {
     let mut keys: BTreeMap<&[u8], Vec<&Record>> = BTreeMap::new();
     for record in history {
         let key = match &record.op {
@@ -54,12 +65,14 @@ pub fn judge(history: &[Record], keys_at_first: &Keys) -> Result<u64, Failure> {
             keys.entry(key).or_default().push(record);
         }
     }
-    let mut decided = 0;
+    let mut searched = Searched::default();
     for (key, records) in keys {
         let at_first = keys_at_first.get(key).map(|kv| kv.value.as_slice());
-        let (steps, value) = steps(&records, at_first);
+        let (mut steps, value) = steps(&records, at_first);
+        searched.cut += u64::from(cut(&mut steps));
+        let any_read = steps.iter().any(|step| matches!(step.kind, Kind::Read(_)));
         match linearizable(&steps, value) {
-            Some(true) => decided += 1,
+            Some(true) => searched.decided += u64::from(any_read),
             Some(false) => {
                 let story = format!(
                     "no order of its {} operations explains what the clients of {} saw",
@@ -68,10 +81,10 @@ pub fn judge(history: &[Record], keys_at_first: &Keys) -> Result<u64, Failure> {
                 );
                 return Err(Failure::new("registers", story));
             }
-            None => {}
+            None => searched.given_up += 1,
         }
     }
-    Ok(decided)
+    Ok(searched)
 }
 
 /// The operations in order, and the number of the value that there was before.
@@ -114,16 +127,21 @@ fn steps(records: &[&Record], at_first: Option<&[u8]>) -> (Vec<Step>, Option<usi
         });
     }
     steps.sort_by_key(|step| step.begun);
-    if steps.len() > OPERATIONS_MAX {
-        // What begins later cannot come before; what of the rest had ended by then must be explained by these alone.
-        let cut = steps[OPERATIONS_MAX].begun;
-        steps.truncate(OPERATIONS_MAX);
-        for step in &mut steps {
-            step.ended = step.ended.filter(|ended| *ended < cut);
-        }
-        steps.retain(|step| step.ended.is_some() || matches!(step.kind, Kind::Write(_)));
-    }
     (steps, first)
+}
+
+/// Leaves the first operations only, if there are too many; answers whether there were.
+fn cut(steps: &mut Vec<Step>) -> bool {
+    let Some(cut) = steps.get(OPERATIONS_MAX).map(|step| step.begun) else {
+        return false;
+    };
+    // What begins later cannot come before; what of the rest had ended by then must be explained by these alone.
+    steps.truncate(OPERATIONS_MAX);
+    for step in steps.iter_mut() {
+        step.ended = step.ended.filter(|ended| *ended < cut);
+    }
+    steps.retain(|step| step.ended.is_some() || matches!(step.kind, Kind::Write(_)));
+    true
 }
 
 /// Whether there is an order that begins with a value; none if the search was given up.
@@ -160,7 +178,13 @@ fn linearizable(steps: &[Step], value: Option<usize>) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use metastore_core::output::Outcome;
+    use metastore_proto::etcdserverpb::{PutResponse, RangeResponse, ResponseHeader};
+
     use super::*;
+    use crate::history::Moment;
 
     fn step(begun: u64, ended: u64, kind: Kind) -> Step {
         Step {
@@ -228,6 +252,64 @@ mod tests {
         let write = step(1, 2, Kind::Write(None));
         let late = step(3, 4, Kind::Read(Some(0)));
         assert_eq!(linearizable(&[write, late], Some(0)), Some(false));
+    }
+
+    fn records(count: u64, read: impl Fn(u64) -> Option<Ending>) -> Vec<Record> {
+        let moment = |ordinal| Moment {
+            ordinal,
+            time: Duration::ZERO,
+        };
+        let key = || [PREFIX, b"1"].concat();
+        let record = |number: u64| {
+            let (op, ending) = match read(number) {
+                Some(ending) => (Op::read(key(), Vec::new()), ending),
+                None => {
+                    let put = Op::put(key(), number.to_string().into_bytes());
+                    let done = PutResponse {
+                        header: Some(ResponseHeader::default()),
+                        prev_kv: None,
+                    };
+                    (put, Ending::Wrote(Outcome::Put(done)))
+                }
+            };
+            Record {
+                client: 1,
+                op,
+                begun: moment(2 * number),
+                ended: Some((moment(2 * number + 1), ending)),
+            }
+        };
+        (0..count).map(record).collect()
+    }
+
+    #[test]
+    fn what_came_of_each_search_is_counted() {
+        let searched = |count, empty_at: u64| {
+            let found_nothing = || Ending::Read(Ok(with_header()));
+            let history = records(count, |it| (it == empty_at).then(found_nothing));
+            judge(&history, &Keys::new()).map_err(|failure| failure.judge)
+        };
+        let decided = Searched {
+            decided: 1,
+            ..Searched::default()
+        };
+        assert_eq!(searched(10, 0), Ok(decided));
+        assert_eq!(searched(10, 5), Err("registers"));
+        // Where nobody reads, there is nothing to decide.
+        assert_eq!(searched(10, 99), Ok(Searched::default()));
+        assert_eq!(searched(400, 0), Ok(Searched { cut: 1, ..decided }));
+        let cut = Searched {
+            cut: 1,
+            ..Searched::default()
+        };
+        assert_eq!(searched(400, 350), Ok(cut));
+    }
+
+    fn with_header() -> RangeResponse {
+        RangeResponse {
+            header: Some(ResponseHeader::default()),
+            ..RangeResponse::default()
+        }
     }
 
     #[test]

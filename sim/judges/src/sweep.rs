@@ -4,26 +4,28 @@
 //! belongs to, must not lie before anything that had ended when its operation began, and must say what the model says
 //! at that revision.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use metastore_core::kv_error::KvError;
-use metastore_core::output::{Outcome, Refusal};
+use metastore_core::output::Outcome;
 use metastore_proto::etcdserverpb::response_op::Response;
 use metastore_proto::etcdserverpb::{RangeResponse, TxnResponse};
 
 use super::Failure;
 use super::chronicle::Chronicle;
-use super::leases::{LeaseEnd, lease_ended_by};
+use super::leases::LeaseEnd;
 use crate::history::{Ending, Moment, Record};
-use crate::model::{Effect, Op, read};
+use crate::model::{Keys, Op, Selected};
+
+mod compactions;
+mod once;
+mod refusals;
+
+use compactions::Compactions;
 
 /// Judges the whole history. Answers which revisions were the end of a lease that no client asked for.
 pub fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<Vec<LeaseEnd>, Failure> {
     let floors = Floors::of(history, chronicle.base());
-    let compactions: Vec<&Record> = history
-        .iter()
-        .filter(|record| matches!(record.op, Op::Compact { .. }))
-        .collect();
+    let compactions = Compactions::of(history);
     let mut writers = BTreeMap::new();
     // The answer to a revocation does not tell whether it changed anything: it has what nobody else has.
     let is_revocation = |record: &&Record| matches!(record.op, Op::Revoke { .. });
@@ -33,8 +35,8 @@ pub fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<Vec<LeaseEnd>,
             continue;
         };
         let floor = floors.at(record.begun);
-        if let Ending::Refused(Refusal::Kv(error)) | Ending::Read(Err(error)) = ending {
-            refused(&compactions, record, *ended, *error, floor, chronicle)?;
+        if let Some(error) = ending.refused_by_state() {
+            refusals::explained(&compactions, record, *ended, error, floor, chronicle)?;
         }
         let Some(revision) = ending.revision() else {
             continue;
@@ -46,13 +48,7 @@ pub fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<Vec<LeaseEnd>,
                 "its revision is not in the history",
             ));
         }
-        let serializable = matches!(
-            record.op,
-            Op::Read {
-                serializable: true,
-                ..
-            }
-        );
+        let serializable = record.op.is_serializable();
         if revision < floor && !serializable {
             let why = format!("an operation that had ended before saw revision {floor}");
             return Err(wrong("linearizable", record, &why));
@@ -77,7 +73,7 @@ pub fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<Vec<LeaseEnd>,
             }
         }
     }
-    unclaimed(history, chronicle, &floors, &writers)
+    once::unclaimed(history, chronicle, &floors, &writers)
 }
 
 /// The newest revision that had been seen by an operation that had ended, by ordinal.
@@ -108,7 +104,7 @@ impl Floors {
 /// Holds an answer against the model; answers whether the operation took a revision of its own. `free` says whether its
 /// revision may be: it is nobody else's, and was not known before.
 fn answered(
-    compactions: &[&Record],
+    compactions: &Compactions<'_>,
     record: &Record,
     ending: &Ending,
     chronicle: &Chronicle,
@@ -125,7 +121,20 @@ fn answered(
             read_answered(compactions, record, response, revision, chronicle)?;
             return Ok(false);
         }
-        Ending::Wrote(Outcome::Compact { .. } | Outcome::LeaseGranted(_)) => return Ok(false),
+        Ending::Surveyed(Ok(response)) => {
+            let seen = keys(revision)?;
+            if response.succeeded != record.op.effect(&seen, revision).succeeded {
+                let why = format!("its guards should hold: {}", !response.succeeded);
+                return Err(wrong("answers", record, &why));
+            }
+            transacted(compactions, record, response, (revision, &seen), chronicle)?;
+            return Ok(false);
+        }
+        Ending::Wrote(Outcome::Compact { .. }) => {
+            compactions.acknowledged(record, revision, chronicle)?;
+            return Ok(false);
+        }
+        Ending::Wrote(Outcome::LeaseGranted(_)) => return Ok(false),
         Ending::Wrote(Outcome::LeaseRevoked(_)) => {
             // The answer does not tell whether there were keys; the history does.
             let before = keys(revision - 1).unwrap_or_default();
@@ -146,15 +155,13 @@ fn answered(
                 Some(Response::ResponseDeleteRange(response)) => response.deleted,
                 _ => 0,
             });
-            if let Some(read) = recalled(response) {
-                read_answered(compactions, record, read, revision, chronicle)?;
-            }
             (response.succeeded, deleted.sum(), response.succeeded)
         }
         _ => return Err(wrong("answers", record, "an answer of another kind")),
     };
     let before = if claims { revision - 1 } else { revision };
-    let expected = record.op.effect(&keys(before)?, revision);
+    let found = keys(before)?;
+    let expected = record.op.effect(&found, revision);
     if (expected.deleted, expected.succeeded) != (deleted, succeeded) {
         let why = format!(
             "the model deletes {} and succeeds: {}",
@@ -168,176 +175,56 @@ fn answered(
         let why = format!("revision {revision} is {happened:?}, which is not what it asked for");
         return Err(wrong("durable", record, &why));
     }
+    if let Ending::Wrote(Outcome::Txn(response)) = ending {
+        transacted(compactions, record, response, (before, &found), chronicle)?;
+    }
     Ok(claims)
 }
 
+/// What a transaction answers for its operations, where it found these keys at a revision.
+fn transacted(
+    compactions: &Compactions<'_>,
+    record: &Record,
+    response: &TxnResponse,
+    (found, keys): (i64, &Keys),
+    chronicle: &Chronicle,
+) -> Result<(), Failure> {
+    let at = record.op.reads_at();
+    let past = |at| if at > found { None } else { chronicle.keys(at) };
+    let expected = record.op.responses(keys, found, past);
+    let expected = expected.ok_or_else(|| wrong("answers", record, "no such revision"))?;
+    if response.responses != expected {
+        let answers = &response.responses;
+        let why = format!("at revision {found} it should answer {expected:?} and not {answers:?}");
+        return Err(wrong("answers", record, &why));
+    }
+    match at > 0 && response.succeeded {
+        true => compactions.none_forbids(record, at),
+        false => Ok(()),
+    }
+}
+
 fn read_answered(
-    compactions: &[&Record],
+    compactions: &Compactions<'_>,
     record: &Record,
     response: &RangeResponse,
     seen: i64,
     chronicle: &Chronicle,
 ) -> Result<(), Failure> {
-    let (key, end, revision) = match &record.op {
-        Op::Read {
-            key, end, revision, ..
-        }
-        | Op::Recall {
-            key, end, revision, ..
-        } => (key, end, revision),
-        // What a claim finds of itself is for the judge of claims to say.
-        Op::Stake { .. } | Op::Txn { .. } => return Ok(()),
+    let asked_for = record.op.reads_at();
+    let at = if asked_for > 0 { asked_for } else { seen };
+    let keys = chronicle.keys(at).filter(|_| at <= seen);
+    let keys = keys.ok_or_else(|| wrong("answers", record, "no such revision"))?;
+    let expected = match &record.op {
+        Op::Read { key, end, .. } => Selected::all(&keys, (key, end)),
+        Op::Select(selection) => selection.of(&keys),
         _ => return Err(wrong("answers", record, "a write answered as a read")),
     };
-    let at = if *revision > 0 { *revision } else { seen };
-    let keys = chronicle
-        .keys(at)
-        .ok_or_else(|| wrong("answers", record, "no such revision"))?;
-    let expected = read(&keys, key, end);
-    if !response.kvs.iter().eq(expected.iter().map(|kv| &**kv)) {
-        let why = format!("{:?} at revision {at} should be {expected:?}", response.kvs);
+    if !expected.is(response) {
+        let why = format!("{response:?} at revision {at} should be {expected:?}");
         return Err(wrong("answers", record, &why));
     }
-    let serializable = matches!(
-        record.op,
-        Op::Read {
-            serializable: true,
-            ..
-        }
-    );
-    let compacted = compactions.iter().find(|other| {
-        matches!((&other.op, &other.ended), (Op::Compact { revision, .. }, Some((ended, Ending::Wrote(_))))
-            if *revision > at && *ended < record.begun && !serializable)
-    });
-    match compacted {
-        Some(other) => Err(wrong(
-            "compaction",
-            record,
-            &format!("readable in spite of {other}"),
-        )),
-        None => Ok(()),
-    }
-}
-
-/// What a transaction read.
-fn recalled(response: &TxnResponse) -> Option<&RangeResponse> {
-    response.responses.iter().find_map(|op| match &op.response {
-        Some(Response::ResponseRange(read)) => Some(read),
-        _ => None,
-    })
-}
-
-/// A refusal by the state must have a reason in the history.
-fn refused(
-    compactions: &[&Record],
-    record: &Record,
-    ended: Moment,
-    error: KvError,
-    floor: i64,
-    chronicle: &Chronicle,
-) -> Result<(), Failure> {
-    let (at, least) = match record.op {
-        // Whether the lease may have been gone is for the judge of leases to say.
-        Op::Put { lease, .. } | Op::Stake { lease, .. }
-            if lease != 0 && error == KvError::LeaseNotFound =>
-        {
-            return Ok(());
-        }
-        Op::Read { revision, .. } | Op::Recall { revision, .. } => (revision, revision + 1),
-        Op::Compact { revision, .. } => (revision, revision),
-        _ => {
-            return Err(wrong(
-                "answers",
-                record,
-                "nothing in the state can refuse it",
-            ));
-        }
-    };
-    let explained = match error {
-        KvError::Compacted => {
-            chronicle.compacted_before(least)
-                || compactions.iter().any(|other| {
-                    other.begun < ended
-                        && other.begun != record.begun
-                        && matches!(other.op, Op::Compact { revision, .. } if revision >= least)
-                })
-        }
-        KvError::FutureRevision => {
-            at > floor
-                || matches!(
-                    record.op,
-                    Op::Read {
-                        serializable: true,
-                        ..
-                    }
-                )
-        }
-        _ => false,
-    };
-    if explained {
-        Ok(())
-    } else {
-        Err(wrong(
-            "answers",
-            record,
-            "nothing in the history explains the refusal",
-        ))
-    }
-}
-
-/// Revisions without an acknowledged writer belong to operations whose end nobody knows, each of which happened at
-/// most once and not before it was asked for; or they are the end of a lease.
-fn unclaimed(
-    history: &[Record],
-    chronicle: &Chronicle,
-    floors: &Floors,
-    writers: &BTreeMap<i64, &Record>,
-) -> Result<Vec<LeaseEnd>, Failure> {
-    let unknown: Vec<&Record> = history
-        .iter()
-        .filter(|record| match &record.ended {
-            None => true,
-            Some((_, ending)) => ending.revision().is_none() && !ending.surely_nothing(),
-        })
-        .collect();
-    let mut claimed = BTreeSet::new();
-    let mut ends = Vec::new();
-    for revision in chronicle.known() {
-        if writers.contains_key(&revision) {
-            continue;
-        }
-        let before = chronicle
-            .keys(revision - 1)
-            .expect("the history has no gaps");
-        let happened = chronicle.revision(revision).expect("it is in the history");
-        let writer = unknown.iter().find(|record| {
-            let Effect { changes, .. } = record.op.effect(&before, revision);
-            changes == happened.changes
-                && floors.at(record.begun) < revision
-                && !claimed.contains(&record.begun)
-        });
-        let Some(writer) = writer else {
-            if let Some(id) = lease_ended_by(&happened.changes, &before) {
-                let shown_at = happened.shown_at;
-                ends.push(LeaseEnd {
-                    id,
-                    revision,
-                    shown_at,
-                });
-                continue;
-            }
-            let story = format!(
-                "revision {revision} is {:?}, and nobody asked for it (once more)",
-                happened.changes
-            );
-            return Err(Failure::new("once", story));
-        };
-        // Only a value of its own tells an operation from its likes.
-        if writer.op.own_value().is_some() {
-            claimed.insert(writer.begun);
-        }
-    }
-    Ok(ends)
+    compactions.none_forbids(record, at)
 }
 
 /// Whether this reads the newest state of one key, as all who asked before know it.

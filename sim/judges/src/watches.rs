@@ -288,7 +288,7 @@ mod tests {
         let shown = shown_by(&store, 3, 1);
         let learnt = chronicle.learn(1, &shown, Duration::ZERO);
         learnt.expect("an honest store");
-        chronicle.compacted(3);
+        chronicle.compacted(3, Duration::ZERO);
         let create = WatchCreateRequest {
             key: b"k".to_vec(),
             start_revision,

@@ -2,16 +2,31 @@
 
 use crate::client::Client;
 use crate::dice::Dice;
-use metastore_judges::model::Op;
-use metastore_judges::registers;
+use crate::trace::now;
+use metastore_judges::model::{Op, Selection, Survey};
+use metastore_judges::{registers, sum};
 
 /// Works until faults are over.
 pub(crate) async fn fight(mut client: Client) {
     let compacts = client.number == 1 || client.dice.permille(200);
     let stream = format!("recalls {}", client.number);
     let mut recalls = Dice::new(client.cluster.world.seed, &stream);
+    let stream = format!("surveys {} {}", client.number, client.cluster.round.get());
+    let mut surveys = Dice::new(client.cluster.world.seed, &stream);
     while client.goes_on() {
         client.pause().await;
+        if surveys.permille(client.cluster.world.survey_permille) {
+            let op = match surveys.place(10) {
+                0..=3 => survey(&client, &mut surveys),
+                4 | 5 => echo(&mut client, &mut surveys),
+                _ => select(&client, &mut surveys),
+            };
+            client.perform(op).await;
+            // As below.
+            if !client.goes_on() {
+                return;
+            }
+        }
         if recalls.permille(client.cluster.world.recall_permille) {
             let op = match recalls.place(10) {
                 0 | 1 => flash(&mut client, &mut recalls),
@@ -97,10 +112,81 @@ fn last_key(dice: &mut Dice) -> Vec<u8> {
     format!("z{}", dice.between(1, 2)).into_bytes()
 }
 
-/// One of the registers that only operations on a single key touch.
+/// Two reads in one transaction, mostly guarded by what the history says of a key.
+fn survey(client: &Client, dice: &mut Dice) -> Op {
+    let keys = client.cluster.world.keys;
+    let some = |dice: &mut Dice| numbered(dice.between(1, keys));
+    let guards = (0..dice.between(0, 2)).map(|_| {
+        let guard = some(dice);
+        let at = changed_at(client, &guard);
+        (guard, at)
+    });
+    let guards = guards.collect();
+    let first = (some(dice), vec![0]);
+    let second = match dice.place(3) {
+        0 => (some(dice), Vec::new()),
+        1 => (sum::PREFIX.to_vec(), b"a0".to_vec()),
+        _ => (vec![0], vec![0]),
+    };
+    Op::Survey(Survey {
+        guards,
+        first,
+        revision: some_revision(client, dice),
+        second,
+        serializable: [dice.permille(500), dice.permille(300)],
+    })
+}
+
+/// Writes a key and reads what it has written, with the keys behind.
+fn echo(client: &mut Client, dice: &mut Dice) -> Op {
+    Op::Echo {
+        key: numbered(dice.between(1, client.cluster.world.keys)),
+        end: [Vec::new(), vec![0]][dice.place(2)].clone(),
+        value: client.mark(),
+    }
+}
+
+/// Reads a part of what there is, of whichever kind.
+fn select(client: &Client, dice: &mut Dice) -> Op {
+    let near = |dice: &mut Dice| {
+        let back = i64::try_from(dice.between(0, 40)).unwrap_or(0);
+        match dice.permille(250) {
+            true => (client.seen - back).max(1),
+            false => 0,
+        }
+    };
+    Op::Select(Selection {
+        interval: (
+            numbered(dice.between(1, client.cluster.world.keys)),
+            vec![0],
+        ),
+        revision: some_revision(client, dice),
+        serializable: dice.permille(300),
+        limit: [0, 1, 2, 4][dice.place(4)],
+        descending: dice.permille(400),
+        count_only: dice.permille(150),
+        keys_only: dice.permille(250),
+        changed: (near(dice), near(dice)),
+        created: (near(dice), near(dice)),
+    })
+}
+
+/// Rather the newest revision, sometimes an older one, and sometimes one that may not be there yet.
+fn some_revision(client: &Client, dice: &mut Dice) -> i64 {
+    let far = i64::try_from(dice.between(0, 30)).unwrap_or(0);
+    match dice.place(10) {
+        0..=5 => 0,
+        6 | 7 => (client.seen - far).max(client.oldest()),
+        _ => client.seen + far / 4,
+    }
+}
+
+/// One of the registers that only operations on a single key touch. A new pair every few seconds: the search for an
+/// order takes histories of a few hundred operations.
 fn register(client: &mut Client) -> Op {
+    let age = now().as_secs() / REGISTER_SECONDS;
     let mut key = registers::PREFIX.to_vec();
-    key.push(b'0' + u8::from(client.dice.permille(500)));
+    key.extend(format!("{age}/{}", u8::from(client.dice.permille(500))).into_bytes());
     match client.dice.place(5) {
         0 | 1 => Op::put(key, client.mark()),
         2 => Op::Delete {
@@ -119,10 +205,7 @@ fn swap(client: &mut Client) -> Op {
         // A transaction must not put and delete one key.
         delete = b"kother".to_vec();
     }
-    let known = client.cluster.judges.borrow().chronicle.keys(client.seen);
-    let at = known
-        .and_then(|keys| keys.get(guard.as_slice()).map(|kv| kv.mod_revision))
-        .unwrap_or(0);
+    let at = changed_at(client, &guard);
     Op::Txn {
         guards: vec![(guard, at)],
         puts: vec![(put, client.value())],
@@ -130,8 +213,18 @@ fn swap(client: &mut Client) -> Op {
     }
 }
 
+/// The revision that changed a key last, as far as a client knows; 0 for one that is not there.
+fn changed_at(client: &Client, key: &[u8]) -> i64 {
+    let known = client.cluster.judges.borrow().chronicle.keys(client.seen);
+    let at = known.and_then(|keys| keys.get(key).map(|kv| kv.mod_revision));
+    at.unwrap_or(0)
+}
+
 fn key(client: &mut Client) -> Vec<u8> {
-    let number = client.dice.between(1, client.cluster.world.keys);
+    numbered(client.dice.between(1, client.cluster.world.keys))
+}
+
+fn numbered(number: u64) -> Vec<u8> {
     format!("k{number:02}").into_bytes()
 }
 
@@ -157,3 +250,6 @@ fn older(client: &mut Client) -> i64 {
     let back = i64::try_from(client.dice.between(0, 50)).unwrap_or(0);
     (client.seen - back).max(client.oldest())
 }
+
+/// How long a pair of registers is in use.
+const REGISTER_SECONDS: u64 = 5;

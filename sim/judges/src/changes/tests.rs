@@ -134,6 +134,41 @@ fn a_refusal_without_a_reason_is_seen() {
 }
 
 #[test]
+fn a_refusal_by_who_lags_or_is_out_of_touch_needs_members_that_it_can_mean() {
+    let refusal = |change, error| {
+        let ending = Ending::Refused(Refusal::Membership(error));
+        let mut history = honest();
+        history.push(record(Op::Change(change), 50, 55, ending));
+        verdict(&history)
+    };
+    use MembershipError::{NotEnoughStarted, NotInSync, Unhealthy};
+    let promote = |id| MembershipChange::Promote { id };
+    let remove = |id| MembershipChange::Remove { id };
+    for error in [NotInSync, NotEnoughStarted] {
+        assert_eq!(refusal(promote(3), error), Ok(()));
+        assert_eq!(refusal(promote(1), error), Err("changes"), "it votes");
+    }
+    let voter = MembershipChange::Add {
+        id: 4,
+        peer_urls: vec!["http://m4".into()],
+        learner: false,
+    };
+    for error in [NotEnoughStarted, Unhealthy] {
+        assert_eq!(refusal(voter.clone(), error), Ok(()));
+        assert_eq!(refusal(remove(1), error), Ok(()));
+        assert_eq!(refusal(remove(9), error), Err("changes"), "nobody");
+    }
+    assert_eq!(refusal(add(), Unhealthy), Ok(()));
+    assert_eq!(refusal(add(), NotEnoughStarted), Err("changes"));
+    let alone = agreed(vec![configuration(0, &[&[1]], &[1])]);
+    let alone = alone.expect("a cluster of one");
+    let refused = Ending::Refused(Refusal::Membership(Unhealthy));
+    let judged = judge(&[record(Op::Change(voter), 50, 55, refused)], &alone);
+    let judged = judged.map_err(|failure| failure.judge);
+    assert_eq!(judged, Err("changes"), "one alone may always grow");
+}
+
+#[test]
 fn a_list_from_before_it_was_asked_for_is_seen() {
     let memberships = memberships();
     let list = |place: usize, serializable| {
