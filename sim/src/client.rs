@@ -146,6 +146,8 @@ impl Client {
             | Ending::Wrote(_)
             | Ending::Read(_)
             | Ending::Renewed { .. }
+            | Ending::Stands(_)
+            | Ending::Leases { .. }
             | Ending::Changed(_)
             | Ending::Listed(_)
             | Ending::Transferred

@@ -59,7 +59,8 @@ pub struct Bench {
     pub chronicle: Chronicle,
     /// The one sequence of memberships, as far as any member has applied it.
     pub memberships: Memberships,
-    states: States,
+    /// The states, by entry.
+    pub states: States,
     leaders: Leaders,
 }
 

@@ -140,6 +140,15 @@ pub enum Op {
         /// Its id.
         id: i64,
     },
+    /// Asks how a lease stands.
+    TimeToLive {
+        /// Its id.
+        id: i64,
+        /// Whether its keys are asked for, too.
+        keys: bool,
+    },
+    /// Asks which leases there are, as far as the asked member knows.
+    Leases,
     /// A member says that it runs, as each does when it starts.
     Publish {
         /// Its id.
@@ -195,6 +204,8 @@ impl Op {
         Some(match self {
             Op::Read { .. }
             | Op::Renew { .. }
+            | Op::TimeToLive { .. }
+            | Op::Leases
             | Op::Change(_)
             | Op::List { .. }
             | Op::Transfer { .. } => return None,
@@ -274,6 +285,11 @@ impl Op {
     pub fn question(&self) -> Option<LeaseQuestion> {
         match self {
             Op::Renew { id } => Some(LeaseQuestion::Renew(*id)),
+            Op::TimeToLive { id, keys } => Some(LeaseQuestion::TimeToLive {
+                id: *id,
+                keys: *keys,
+            }),
+            Op::Leases => Some(LeaseQuestion::List),
             _ => None,
         }
     }
@@ -293,6 +309,8 @@ impl Op {
             | Op::Compact { .. }
             | Op::Grant { .. }
             | Op::Renew { .. }
+            | Op::TimeToLive { .. }
+            | Op::Leases
             | Op::Publish { .. }
             | Op::Change(_)
             | Op::List { .. }
@@ -639,6 +657,11 @@ impl fmt::Display for Op {
             Op::Grant { id, ttl_seconds } => write!(f, "grant lease {id} for {ttl_seconds}s"),
             Op::Revoke { id } => write!(f, "revoke lease {id}"),
             Op::Renew { id } => write!(f, "renew lease {id}"),
+            Op::TimeToLive { id, keys } => {
+                let what = if *keys { " with its keys" } else { "" };
+                write!(f, "ask for lease {id}{what}")
+            }
+            Op::Leases => f.write_str("list the leases"),
             Op::Publish { id } => write!(f, "publish m{id}"),
             Op::Change(change) => write!(f, "change: {change:?}"),
             Op::List { serializable: true } => f.write_str("list the members, serializable"),
