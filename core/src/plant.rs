@@ -15,6 +15,8 @@ pub enum Plant {
     FollowersEndLeases,
     /// A member that does not lead answers renewals from its own state.
     RenewsAnywhere,
+    /// The end of a lease whose time is over also ends a later one with its id.
+    EndsAnyLease,
     /// What is in the log and not agreed on is shown to readers and watchers.
     ShowsUncommitted,
     /// A restart forgets what was compacted before its checkpoint.

@@ -169,6 +169,8 @@ impl Client {
             | Ending::Read(_)
             | Ending::Surveyed(_)
             | Ending::Renewed { .. }
+            | Ending::Stands(_)
+            | Ending::Leases { .. }
             | Ending::Changed(_)
             | Ending::Listed(_)
             | Ending::Transferred

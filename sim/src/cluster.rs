@@ -30,7 +30,7 @@ use crate::sometimes::{Situation, Sometimes};
 use crate::storage;
 use crate::trace::{Trace, now};
 use crate::watching::{self, Views, Watches};
-use crate::workload::members;
+use crate::workload::{leases, members};
 use crate::world::World;
 use metastore_judges::bounds::Bounds;
 use metastore_judges::claims::{Look, Tenure};
@@ -39,6 +39,7 @@ use metastore_judges::history::{Ending, Moment, Record};
 use metastore_judges::memberships::{Configuration, Seen};
 use metastore_judges::model::Op;
 use metastore_judges::monotonic::Shown;
+use metastore_judges::states::Examined;
 use metastore_judges::watches::{Stream, Stretch};
 use metastore_judges::{Bench, Failure, deadlines};
 
@@ -74,8 +75,11 @@ pub(crate) struct Cluster {
     pub(crate) failures: Mailbox<Failure>,
     /// The newest revision any client was told of.
     acknowledged: Cell<i64>,
-    /// The newest term that was shown, and when it was first.
-    pub(crate) newest_term_shown: Cell<(u64, Duration)>,
+    newest_term_shown: Cell<u64>,
+    /// When each term was shown first that was the newest then.
+    pub(crate) terms: RefCell<Vec<Duration>>,
+    /// Since when nothing breaks any more.
+    pub(crate) healed: Cell<Duration>,
     pub(crate) machines: RefCell<Machines>,
     pub(crate) changing: Changing,
     starts: RefCell<Dice>,
@@ -125,6 +129,7 @@ pub(crate) struct Life {
     pub(crate) published: Views,
     pub(crate) shown: RefCell<Shown>,
     pub(crate) seen: Cell<Seen>,
+    pub(crate) examined: Cell<Examined>,
     /// Whether it leads as far as it knows, and the last term in which it did.
     pub(crate) leads: Cell<bool>,
     pub(crate) led: Cell<u64>,
@@ -154,6 +159,21 @@ pub(crate) struct Waiting {
     pub(crate) answer: Mailbox<Ending>,
     /// Who led when it was asked, as far as the member knew.
     pub(crate) leader: Option<u64>,
+    /// The newest revision that the member showed then.
+    pub(crate) shown: i64,
+}
+
+impl Waiting {
+    /// Whoever asks a member now.
+    pub(crate) fn new(life: &Life, op: Op, answer: Mailbox<Ending>) -> Self {
+        let published = life.published.borrow();
+        Self {
+            op,
+            answer,
+            leader: published.leader,
+            shown: published.view.revision(),
+        }
+    }
 }
 
 impl Cluster {
@@ -167,6 +187,7 @@ impl Cluster {
             + world.changers
             + world.contenders
             + world.followers
+            + leases::askers(&world)
             + operators;
         Rc::new(Self {
             machines: RefCell::new(Machines::new(&world)),
@@ -195,6 +216,8 @@ impl Cluster {
             failures: Mailbox::new(),
             acknowledged: Cell::new(1),
             newest_term_shown: Cell::default(),
+            terms: RefCell::default(),
+            healed: Cell::default(),
             lives: RefCell::default(),
             incarnations: RefCell::default(),
             world,
@@ -369,6 +392,7 @@ impl Cluster {
             published,
             shown: RefCell::default(),
             seen: Cell::default(),
+            examined: Cell::default(),
             leads: Cell::default(),
             led: Cell::default(),
             applied_before: Cell::default(),
@@ -602,8 +626,9 @@ impl Cluster {
 
     /// Holds what a member shows against the history.
     pub(crate) fn observe(&self, life: &Life, published: &Published) {
-        if published.term > self.newest_term_shown.get().0 {
-            self.newest_term_shown.set((published.term, now()));
+        if published.term > self.newest_term_shown.get() {
+            self.newest_term_shown.set(published.term);
+            self.terms.borrow_mut().push(now());
         }
         let observed = self.judges.borrow_mut().observe(
             life.id,
@@ -612,7 +637,28 @@ impl Cluster {
             self.acknowledged.get(),
             now(),
         );
-        if let Err(mut failure) = observed {
+        self.fail_if(life, observed);
+    }
+
+    /// Holds the whole state of a member against that of the others.
+    pub(crate) fn examine(&self, life: &Life, member: &Member) {
+        let mut examined = life.examined.get();
+        let applied = member.published().applied;
+        let states = &mut self.judges.borrow_mut().states;
+        let judged = states.examine(&mut examined, applied, || member.state_hash());
+        life.examined.set(examined);
+        self.fail_if(life, judged);
+    }
+
+    /// Keeps what the whole state of a member was when its life ended.
+    pub(crate) fn examine_last(&self, life: &Life, member: &Member) {
+        let (applied, hash) = (member.published().applied, member.state_hash());
+        let judged = self.judges.borrow_mut().states.ended(applied, hash);
+        self.fail_if(life, judged);
+    }
+
+    fn fail_if(&self, life: &Life, judged: Result<(), Failure>) {
+        if let Err(mut failure) = judged {
             failure.story = format!("m{}: {}", life.id, failure.story);
             self.fail(failure);
         }

@@ -7,7 +7,7 @@ use metastore_core::command::Request;
 use metastore_core::input::{Input, Proposal};
 use metastore_core::lease::{LeaseAnswer, LeaseQuery};
 use metastore_core::member::Member;
-use metastore_core::output::{DiskOp, Output, Published, Refusal};
+use metastore_core::output::{DiskOp, Outcome, Output, Published, Refusal};
 use metastore_core::quota;
 use metastore_core::raft::PeerMessage;
 use metastore_core::txn;
@@ -93,7 +93,7 @@ pub(crate) async fn drive(cluster: Rc<Cluster>, life: Rc<Life>, mut member: Memb
             life.stood_still.set(Some(now()));
         }
         if !life.alive.get() {
-            return;
+            return cluster.examine_last(&life, &member);
         }
         calls.extend(life.inbox.take_all());
         if let Err(mut failure) = rings.ring(now(), calls.is_empty()) {
@@ -106,6 +106,7 @@ pub(crate) async fn drive(cluster: Rc<Cluster>, life: Rc<Life>, mut member: Memb
             member.handle(life.clock.at(now()), input);
             look(&cluster, &life, &member);
             removed |= perform(&cluster, &life, &mut member);
+            cluster.examine(&life, &member);
         }
         let load = Load {
             log_bytes: member.log_bytes(),
@@ -177,21 +178,13 @@ fn inputs(
                     life,
                     &mut asked,
                     *next_token,
-                    Waiting {
-                        op,
-                        answer,
-                        leader: life.published.borrow().leader,
-                    },
+                    Waiting::new(life, op, answer),
                 );
             }
             Call::StepDown(answer) => {
                 *next_token += 1;
                 let token = *next_token;
-                let waiting = Waiting {
-                    op: Op::Transfer { to: life.id },
-                    answer,
-                    leader: life.published.borrow().leader,
-                };
+                let waiting = Waiting::new(life, Op::Transfer { to: life.id }, answer);
                 life.waiting.borrow_mut().insert(token, waiting);
                 asked.others.push(Input::StepDown { token });
             }
@@ -496,9 +489,39 @@ fn lease_answered(
 ) {
     let answer = answer.map(|answer| match answer {
         LeaseAnswer::Renewed { ttl_seconds } => Ending::Renewed { ttl_seconds },
-        other => unreachable!("a renewal answered {other:?}"),
+        LeaseAnswer::TimeToLive(status) => Ending::Stands(status),
+        LeaseAnswer::List(ids) => {
+            let waiting = life.waiting.borrow();
+            let shown = waiting.get(&token).map_or(0, |waiting| waiting.shown);
+            Ending::Leases { ids, shown }
+        }
     });
     end(cluster, life, token, answer);
+}
+
+/// What its client is told, which is another thing where a fault on purpose has it so.
+fn told(cluster: &Cluster, mut ending: Ending) -> Ending {
+    let asked_for = |id: i64| {
+        let history = cluster.history.borrow();
+        let mut grants = history.iter().rev().filter_map(|record| match record.op {
+            Op::Grant {
+                id: of,
+                ttl_seconds,
+            } if of == id => Some(ttl_seconds.max(1)),
+            _ => None,
+        });
+        grants.next().unwrap_or(0)
+    };
+    match (cluster.world.plant, &mut ending) {
+        (Some(Plant::ShortensLeases), Ending::Wrote(Outcome::LeaseGranted(answer))) => {
+            answer.ttl = asked_for(answer.id);
+        }
+        (Some(Plant::TellsLongerLeases), Ending::Renewed { ttl_seconds }) if *ttl_seconds > 0 => {
+            *ttl_seconds += 1;
+        }
+        _ => {}
+    }
+    ending
 }
 
 fn barrier_passed(cluster: &Cluster, life: &Life, token: u64, result: &Result<(), Refusal>) {
@@ -517,7 +540,7 @@ fn end(cluster: &Cluster, life: &Life, token: u64, answer: Result<Ending, Refusa
     if cluster.world.plant == Some(Plant::ForgetsAnswers) && token.is_multiple_of(50) {
         return;
     }
-    let ending = answer.unwrap_or_else(Ending::Refused);
+    let ending = told(cluster, answer.unwrap_or_else(Ending::Refused));
     let ending = {
         let published = life.published.borrow();
         spoilt(cluster.world.plant, &published.view, &waiting.op, ending)

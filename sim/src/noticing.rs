@@ -90,7 +90,12 @@ pub(crate) fn ended(cluster: &Cluster, life: &Life, waiting: &Waiting, ending: &
         }
         Ending::Transferred => some.saw_if(has_writes(life), HandedOverWithWrites),
         Ending::Refused(refusal) => refused(some, &waiting.op, refusal),
-        Ending::Changed(_) | Ending::Listed(_) | Ending::Full | Ending::Lost => {}
+        Ending::Stands(_)
+        | Ending::Leases { .. }
+        | Ending::Changed(_)
+        | Ending::Listed(_)
+        | Ending::Full
+        | Ending::Lost => {}
     }
 }
 

@@ -2,6 +2,7 @@
 //! its feature `plant`, which no release build can have. A judge is never told what is planted.
 
 use metastore_core::command::Request;
+use metastore_core::lease::LeaseTerms;
 use metastore_core::mvcc::View;
 use metastore_core::output::Outcome;
 use metastore_core::plant::{Plant as InCore, Planted};
@@ -59,11 +60,15 @@ pub(crate) enum Plant {
     SurveysApart,
     /// A store counts as full when half of its room is taken.
     FullTooSoon,
+    /// Who renews a lease is told a second more than it has.
+    TellsLongerLeases,
+    /// Checkpoints are written without what leases have left.
+    CheckpointWithoutRecords,
 }
 
 impl Plant {
     /// Every plant, its name, and the number of seeds within which a judge must find it.
-    pub(crate) const ALL: [(Plant, &str, u64); 40] = [
+    pub(crate) const ALL: [(Plant, &str, u64); 43] = [
         (Plant::AckBeforeSync, "ack-before-sync", 100),
         (Plant::ReadWithoutBarrier, "read-without-barrier", 100),
         (Plant::StaleLeaderRead, "stale-leader-read", 200),
@@ -148,6 +153,13 @@ impl Plant {
         (Plant::ElseFromBefore, "else-from-before", 200),
         (Plant::SurveysApart, "surveys-apart", 200),
         (Plant::FullTooSoon, "full-too-soon", 200),
+        (Plant::TellsLongerLeases, "tells-longer-leases", 100),
+        (
+            Plant::CheckpointWithoutRecords,
+            "checkpoint-without-records",
+            200,
+        ),
+        (Plant::Core(InCore::EndsAnyLease), "ends-any-lease", 200),
     ];
 
     /// The plant of this name.
@@ -180,6 +192,18 @@ pub(crate) fn without(plant: Option<Plant>, description: Vec<u8>) -> Vec<u8> {
             ..read()
         }
         .encode_to_vec(),
+        Some(Plant::CheckpointWithoutRecords) => {
+            let mut description = read();
+            for lease in &mut description.leases {
+                let terms = LeaseTerms::decode(lease.as_slice()).expect("the core wrote it");
+                let terms = LeaseTerms {
+                    remaining_seconds: 0,
+                    ..terms
+                };
+                *lease = terms.encode_to_vec();
+            }
+            description.encode_to_vec()
+        }
         Some(Plant::CheckpointWithoutRemoved) => Description {
             removed: Vec::new(),
             ..read()

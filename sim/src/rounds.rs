@@ -40,6 +40,7 @@ pub(crate) fn begin_next(cluster: &Rc<Cluster>) {
     cluster.streams.borrow_mut().clear();
     cluster.looks.borrow_mut().clear();
     cluster.tenures.borrow_mut().clear();
+    cluster.terms.borrow_mut().clear();
     // The runtime remembers each task that ever was until it is asked how many there are.
     let tasks = Handle::current().metrics().num_tasks();
     assert!(tasks < TASKS_MAX, "{tasks} tasks are left of a round");

@@ -172,6 +172,8 @@ fn judge(cluster: &Cluster) -> Result<(), Failure> {
     cluster.sometimes.saw_times(Situation::RanOut, ran_out);
     let clocks = cluster.world.clock_rate_ppm_max;
     leases::judge(&history, chronicle, &ends, clocks)?;
+    let (terms, healed) = (cluster.terms.borrow(), cluster.healed.get());
+    leases::none_late(&history, &ends, &terms, healed, clocks)?;
     let (looks, tenures) = (cluster.looks.borrow(), cluster.tenures.borrow());
     let changes_hands = claims::judge(&history, chronicle, &looks, &tenures, clocks)?;
     let handed_on = &cluster.counts.handed_on;
@@ -218,6 +220,7 @@ async fn safety(cluster: &Rc<Cluster>) -> Result<(), Failure> {
 async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     cluster.trace.note(format_args!("everything heals"));
     cluster.faulty.set(false);
+    cluster.healed.set(now());
     cluster.network.borrow_mut().calm();
     // The planned faults notice.
     sleep(Duration::from_millis(100)).await;
@@ -326,23 +329,19 @@ async fn everybody_serves(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn leases_end(cluster: &Cluster) -> Result<(), Failure> {
-    if cluster.world.holders + cluster.world.contenders > 0 {
-        // Also those without keys, whose end no view shows.
-        sleep(LEASE_TIME_MAX).await;
-    }
+/// Every lease ends, those without keys among them, whose end no view shows.
+async fn leases_end(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     let mut verdict = Ok(());
     for _ in 0..LEASE_TRIES {
-        verdict = {
+        let all_ended = {
             let judges = cluster.judges.borrow();
             let chronicle = &judges.chronicle;
             let keys = chronicle.keys(chronicle.last());
-            let keys = keys.unwrap_or_default();
-            let (_, began) = cluster.newest_term_shown.get();
-            let clocks = cluster.world.clock_rate_ppm_max;
-            let history = cluster.history.borrow();
-            leases::none_late(&keys, &history, began, now(), clocks)?;
-            leases::all_ended(&keys)
+            leases::all_ended(&keys.unwrap_or_default())
+        };
+        verdict = match all_ended {
+            Ok(()) => nobody_lists_any(cluster).await,
+            failure => failure,
         };
         if verdict.is_ok() {
             break;
@@ -350,6 +349,20 @@ async fn leases_end(cluster: &Cluster) -> Result<(), Failure> {
         sleep(Duration::from_millis(200)).await;
     }
     verdict
+}
+
+/// Asks every member for its leases.
+async fn nobody_lists_any(cluster: &Rc<Cluster>) -> Result<(), Failure> {
+    let mut client = Client::new(Rc::clone(cluster), LISTER);
+    for id in members(cluster) {
+        client.member = id;
+        let answer = client.perform(Op::Leases).await;
+        if !matches!(&answer, Ending::Leases { ids, .. } if ids.is_empty()) {
+            let story = format!("nobody renews any, and m{id} says: {answer}");
+            return Err(Failure::new("leases", story));
+        }
+    }
+    Ok(())
 }
 
 /// Waits until all members show one state and one leader.
@@ -416,11 +429,11 @@ const CLAIMANT: u64 = 1003;
 /// The number of the client that asks every voter, and how often it does.
 const VISITOR: u64 = 1004;
 const VISITS: usize = 3;
+/// The number of the one that asks whether any lease is left.
+const LISTER: u64 = 1005;
 const SETTLE: Duration = Duration::from_secs(4);
 /// How long anybody may wait while a storm of leases ends.
 const STORM_PATIENCE: Duration = Duration::from_millis(500);
 const AGREEMENT_TRIES: u64 = 100;
-/// Longer than any lease is granted for, with what new leaders add.
-const LEASE_TIME_MAX: Duration = Duration::from_secs(8);
 /// Every fifth of a second, for much longer than any lease is granted for.
 const LEASE_TRIES: u64 = 200;

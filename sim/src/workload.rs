@@ -40,6 +40,9 @@ pub(crate) fn begin(cluster: &Rc<Cluster>) {
     for number in 1..=world.holders {
         spawn(Box::pin(leases::hold(client(200 + number))));
     }
+    for number in 1..=leases::askers(world) {
+        spawn(Box::pin(leases::ask(client(250 + number))));
+    }
     for number in 1..=world.watchers {
         spawn(Box::pin(watchers::watch(client(300 + number))));
     }

@@ -6,7 +6,8 @@
 //!   end together hold nothing up. A lease whose end is proposed cannot be renewed any more.
 //! - What long leases have left is recorded through the log now and then. A renewal of such a lease takes the
 //!   record back through the log before it is answered, or else a new leader would count on from the record. News of
-//!   that may come when others lead already, so the renewal is then asked anew, of whoever leads.
+//!   that may come when others lead already, so the renewal is then asked anew, of whoever leads. So is one that waits
+//!   when this member ceases to lead, or when what it waits for is refused because that is about to happen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub(crate) struct Lessor {
     deadlines: BTreeSet<(Duration, i64)>,
     /// Renewals whose record was taken back, and their leases.
     to_ask_again: Vec<(i64, Waiting)>,
+    /// Those that this lessor cannot answer, because it ceases to lead, and their leases.
+    given_back: Vec<(i64, Waiting)>,
     answers: Vec<Answered>,
 }
 
@@ -113,6 +116,7 @@ impl Lessor {
             to_clear: Vec::new(),
             deadlines: BTreeSet::new(),
             to_ask_again: Vec::new(),
+            given_back: Vec::new(),
             answers: Vec::new(),
         }
     }
@@ -130,9 +134,10 @@ impl Lessor {
         let forgotten = std::mem::replace(self, Self::new(self.grace, self.record_interval));
         self.answers = forgotten.answers;
         self.to_ask_again = forgotten.to_ask_again;
-        for waiting in forgotten.clocks.into_values().flat_map(|c| c.waiting) {
-            self.answers
-                .push((waiting.asker, Err(Refusal::LeaderChanged)));
+        self.given_back = forgotten.given_back;
+        for (id, clock) in forgotten.clocks {
+            let waiting = clock.waiting.into_iter();
+            self.given_back.extend(waiting.map(|it| (id, it)));
         }
         self.term = term;
         if term.is_none() {
@@ -256,6 +261,11 @@ impl Lessor {
     /// and then once more.
     pub(crate) fn to_ask_again(&mut self) -> std::vec::Drain<'_, (i64, Waiting)> {
         self.to_ask_again.drain(..)
+    }
+
+    /// Renewals without an answer that whoever leads next has to give.
+    pub(crate) fn given_back(&mut self) -> std::vec::Drain<'_, (i64, Waiting)> {
+        self.given_back.drain(..)
     }
 
     /// Answers that are due, those of renewals that waited too long among them.
@@ -384,10 +394,17 @@ impl Lessor {
             return;
         }
         let waiting = clock.waiting.drain(..);
-        if let Some(refusal) = failure {
-            let refused = waiting.map(|it| (it.asker, Err(refusal.clone())));
-            self.answers.extend(refused);
-            return;
+        match failure {
+            None => {}
+            Some(Refusal::NotLeader { .. } | Refusal::LeaderChanged) => {
+                self.given_back.extend(waiting.map(|it| (time.id, it)));
+                return;
+            }
+            Some(refusal) => {
+                let refused = waiting.map(|it| (it.asker, Err(refusal.clone())));
+                self.answers.extend(refused);
+                return;
+            }
         }
         self.to_ask_again.extend(waiting.map(|it| (time.id, it)));
         clock.recorded = false;

@@ -7,8 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use metastore_proto::etcdserverpb::LeaseRevokeRequest;
+
 use super::forwarding::LETTER_BYTES;
 use super::{Member, PROPOSALS_MAX};
+use crate::command::Request;
 use crate::lease::lessor::{Act, Waiting};
 use crate::lease::{Keys, LeaseAnswer, LeaseAsker, LeaseQuery, LeaseQuestion, LeaseStatus};
 use crate::output::{Output, Refusal};
@@ -50,6 +53,15 @@ struct Away {
     ask_at: Duration,
 }
 
+/// A renewal that the lessor hands out again.
+fn renewal((id, Waiting { asker, deadline }): (i64, Waiting)) -> Ask {
+    Ask {
+        asker,
+        question: LeaseQuestion::Renew(id),
+        deadline,
+    }
+}
+
 /// How long the leader may take before it is asked once more.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -73,12 +85,12 @@ impl Asks {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    fn send_away(&mut self, ask: Ask, now: Duration) {
+    fn send_away(&mut self, ask: Ask, ask_at: Duration) {
         let number = self.next_number;
         self.next_number += 1;
         self.deadlines.insert((ask.deadline, number));
-        self.away.insert(number, Away { ask, ask_at: now });
-        self.look_by(now);
+        self.away.insert(number, Away { ask, ask_at });
+        self.look_by(ask_at);
     }
 
     fn take_back(&mut self, number: u64) -> Option<Ask> {
@@ -154,13 +166,17 @@ impl Member {
 
     /// Sends a client's question to whoever leads; one of another member's client goes back to its member.
     pub(super) fn ask_elsewhere(&mut self, ask: Ask) {
+        self.ask_elsewhere_at(self.now, ask);
+    }
+
+    fn ask_elsewhere_at(&mut self, at: Duration, ask: Ask) {
         if let LeaseAsker::Peer { .. } = ask.asker {
             return self.refuse_ask(ask);
         }
         if self.asks.away.len() >= PROPOSALS_MAX {
             return self.answer_asker(ask.asker, Err(Refusal::TooManyRequests));
         }
-        self.asks.send_away(ask, self.now);
+        self.asks.send_away(ask, at);
     }
 
     fn refuse_ask(&mut self, ask: Ask) {
@@ -250,15 +266,22 @@ impl Member {
         let proposals = self.lessor.proposals(self.now);
         let proposed = !proposals.is_empty();
         for (act, request) in proposals {
+            let request = match request {
+                Request::LeaseExpire(expiry) if self.settings.planted().is(Plant::EndsAnyLease) => {
+                    Request::LeaseRevoke(LeaseRevokeRequest { id: expiry.id })
+                }
+                request => request,
+            };
             self.propose_internally(Asker::Lessor(act), request);
         }
-        let again: Vec<_> = self.lessor.to_ask_again().collect();
-        for (id, Waiting { asker, deadline }) in again {
-            self.confirm_and_ask(Ask {
-                asker,
-                question: LeaseQuestion::Renew(id),
-                deadline,
-            });
+        let again: Vec<_> = self.lessor.to_ask_again().map(renewal).collect();
+        for ask in again {
+            self.confirm_and_ask(ask);
+        }
+        let back: Vec<_> = self.lessor.given_back().map(renewal).collect();
+        for ask in back {
+            // A leader that hands over may lead for a while yet.
+            self.ask_elsewhere_at(self.now + REFUSAL_PAUSE, ask);
         }
         let answers: Vec<_> = self.lessor.answers(self.now).collect();
         for (asker, answer) in answers {
@@ -380,6 +403,11 @@ impl Member {
         self.lessor
             .lead(None, replica.state.kv().leases(), self.now);
         drop(replica);
+        let mut renewals: Vec<_> = self.lessor.to_ask_again().collect();
+        renewals.extend(self.lessor.given_back());
+        for (_, Waiting { asker, .. }) in renewals {
+            self.answer_asker(asker, Err(refusal.clone()));
+        }
         let answers: Vec<_> = self.lessor.answers(self.now).collect();
         for (asker, answer) in answers {
             self.answer_asker(asker, answer);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metastore_core::kv_error::KvError;
+use metastore_core::lease::LeaseStatus;
 use metastore_core::output::{MemberInfo, Outcome, Refusal};
 use metastore_proto::etcdserverpb::{RangeResponse, TxnResponse};
 
@@ -45,6 +46,15 @@ pub enum Ending {
     Renewed {
         /// What the answer says.
         ttl_seconds: i64,
+    },
+    /// How a lease stands; none if there is no such lease.
+    Stands(Option<LeaseStatus>),
+    /// The leases that the asked member knows.
+    Leases {
+        /// Their ids.
+        ids: Vec<i64>,
+        /// The newest revision that the member showed when it was asked.
+        shown: i64,
     },
     /// The membership was changed; these are the members after it.
     Changed(Arc<[MemberInfo]>),
@@ -118,6 +128,12 @@ impl fmt::Display for Ending {
             (Ending::Read(Err(error)) | Ending::Surveyed(Err(error)), _) => error.fmt(f),
             (Ending::Renewed { ttl_seconds: 0 }, _) => f.write_str("there is no such lease"),
             (Ending::Renewed { ttl_seconds }, _) => write!(f, "{ttl_seconds}s from now"),
+            (Ending::Stands(None), _) => f.write_str("there is none"),
+            (Ending::Stands(Some(status)), _) => {
+                let (left, ttl) = (status.remaining_seconds, status.ttl_seconds);
+                write!(f, "{left}s of {ttl}s are left, {} keys", status.keys.len())
+            }
+            (Ending::Leases { ids, .. }, _) => write!(f, "leases {ids:?}"),
             (Ending::Changed(members) | Ending::Listed(members), _) => {
                 f.write_str("members")?;
                 members.iter().try_for_each(|info| {

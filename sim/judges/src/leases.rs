@@ -1,5 +1,5 @@
-//! Leases: none ends before its time since the last answered renewal, all its keys go in one revision, and nothing
-//! hangs on it afterwards.
+//! Leases: none ends before its time since the last answered renewal, none long after, all its keys go in one revision,
+//! nothing hangs on it afterwards, and whatever is said of one is true.
 //!
 //! What a holder knows: a renewal that was answered was taken at some time after it was asked for, so the lease lives
 //! at least its full time from the asking on. That a clock may run fast is taken into account.
@@ -7,14 +7,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use metastore_core::kv_error::KvError;
-use metastore_core::lease::LeaseError;
+use metastore_core::lease::{LeaseError, LeaseStatus};
 use metastore_core::output::{Outcome, Refusal};
 
 use super::Failure;
 use super::chronicle::Chronicle;
-use crate::history::{Ending, Record};
+use crate::history::{Ending, Moment, Record};
 use crate::model::{KeyChange, Keys, Op};
+use crate::sweep::Floors;
+
+mod lives;
+
+use lives::{Life, Story, says_gone, stories};
 
 /// Without another word no member's clock is off by more than this, in millionths: far beyond what quartz does, and little enough to tell an
 /// early end from a fast clock.
@@ -39,18 +43,6 @@ pub fn lease_ended_by(changes: &[KeyChange], before: &Keys) -> Option<i64> {
     (id != 0 && expected == changes).then_some(id)
 }
 
-/// What the clients know of one lease.
-#[derive(Default)]
-struct Known<'a> {
-    granted: Option<&'a Record>,
-    /// The asking for the grant or renewal that was answered and keeps it alive longest: until then it must live.
-    alive_until: Duration,
-    /// The first asking for its end, whatever came of it.
-    revoke_begun: Option<Duration>,
-    /// The first answer that says it is gone, the first revision that shows it.
-    revoked: Option<&'a Record>,
-}
-
 /// Judges all leases. `ends` are the revisions that nobody asked for; no clock is off by more than `rate_ppm` millionths.
 ///
 /// # Errors
@@ -61,74 +53,100 @@ pub fn judge(
     ends: &[LeaseEnd],
     rate_ppm: u64,
 ) -> Result<(), Failure> {
-    let known = known(history, rate_ppm);
-    let mut ended = BTreeMap::new();
+    let stories = stories(history, chronicle, ends, rate_ppm);
     for end in ends {
-        let Some(lease) = known.get(&end.id) else {
+        let told = format!("{end:?}");
+        let Some(story) = stories.get(&end.id).filter(|it| !it.lives.is_empty()) else {
             return Err(wrong(
                 end.id,
-                format!("it ended, and nobody asked for it: {end:?}"),
+                format!("it ended, and nobody asked for it: {told}"),
             ));
         };
-        not_early(end.id, lease, end.shown_at, &format!("{end:?}"))?;
-        ended.insert(end.id, end.revision);
-    }
-    for record in history {
-        says_gone(&known, record)?;
-    }
-    gone_stays_gone(history, ends)?;
-    for (id, lease) in &known {
-        if let Some((_, ending)) = lease.revoked.and_then(|it| it.ended.as_ref()) {
-            let revision = ending.revision().unwrap_or(0);
-            ended.entry(*id).or_insert(revision);
+        // Of a first life there is no end that could be that of an earlier one.
+        for (place, life) in story.lives.iter().enumerate() {
+            let first = place == 0 && life.granted_at.is_none();
+            if first || life.began_before(end.revision) {
+                not_early(end.id, story, life, end.shown_at, &told)?;
+            }
         }
     }
-    nothing_hangs_on_the_dead(chronicle, &ended)
+    let floors = Floors::of(history, chronicle.base());
+    for record in history {
+        let Some((ended, ending)) = &record.ended else {
+            continue;
+        };
+        if let Some(id) = says_gone(&record.op, ending) {
+            truly_gone(&stories, id, record, *ended)?;
+        }
+        truly_there(&stories, record, ending)?;
+        match (&record.op, ending) {
+            (Op::TimeToLive { id, keys }, Ending::Stands(Some(status))) => {
+                let floor = floors.at(record.begun);
+                truly_left(&stories, record, (*ended, status), rate_ppm)?;
+                truly_keys(chronicle, (*id, *keys), record, (*ended, status), floor)?;
+            }
+            (Op::Leases, Ending::Leases { ids, shown }) => {
+                truly_listed(&stories, record, *ended, ids, *shown)?;
+            }
+            _ => {}
+        }
+    }
+    nothing_hangs_on_the_dead(history, chronicle, &stories, ends)
 }
 
-/// When nothing is broken: no key hangs on a lease longer than its full time, an election timeout more and a moment, from
-/// its last renewal on or from the beginning of the present term, under whose leader the countdown began anew.
+/// When everything has healed: no lease outlives its full time, an election timeout more and a moment, from its last
+/// renewal on or from the beginning of the term in which it ended, under whose leader the countdown began anew. `terms`
+/// says when each began, `healed` since when nothing breaks any more.
+///
+/// # Errors
+/// When one ended later.
 pub fn none_late(
-    keys: &Keys,
     history: &[Record],
-    term_began: Duration,
-    now: Duration,
+    ends: &[LeaseEnd],
+    terms: &[Duration],
+    healed: Duration,
     rate_ppm: u64,
 ) -> Result<(), Failure> {
-    let hanging: BTreeSet<i64> = keys
-        .values()
-        .map(|kv| kv.lease)
-        .filter(|id| *id != 0)
-        .collect();
-    let mut known: BTreeMap<i64, (Duration, Duration)> = BTreeMap::new();
-    for record in history {
-        let (id, ttl) = match &record.op {
-            Op::Grant { id, ttl_seconds } => (*id, seconds(*ttl_seconds)),
-            Op::Renew { id } => (*id, Duration::ZERO),
-            _ => continue,
-        };
-        // What nobody heard the end of may have been taken as long as a member lets anything wait.
-        let heard = record
-            .ended
-            .as_ref()
-            .filter(|(_, ending)| !matches!(ending, Ending::Lost));
-        let taken = heard.map_or(record.begun.time + WAIT_MAX, |(ended, _)| ended.time);
-        let (last, full) = known.entry(id).or_default();
-        (*last, *full) = (taken.max(*last), ttl.max(*full));
-    }
-    for (id, (last, ttl)) in known.into_iter().filter(|(id, _)| hanging.contains(id)) {
-        let slow = ttl.mul_f64(rate_ppm as f64 / 1e6);
-        let until = term_began.max(last) + ttl + slow + GRACE;
-        if now > until {
-            let (now, until) = (now.as_secs_f64(), until.as_secs_f64());
-            let story = format!("keys hang on it at {now:.3}s, and it was over by {until:.3}s");
-            return Err(wrong(id, story));
+    for end in ends.iter().filter(|end| end.shown_at >= healed) {
+        let at = end.shown_at;
+        let mut last = healed;
+        last = terms.iter().fold(last, |last, began| match *began <= at {
+            true => last.max(*began),
+            false => last,
+        });
+        let mut full = 0;
+        for record in history.iter().filter(|it| it.begun.time <= at) {
+            let ended = record.ended.as_ref();
+            match record.op {
+                Op::Grant { id, ttl_seconds } if id == end.id => {
+                    full = full.max(granted_seconds(ttl_seconds));
+                }
+                Op::Renew { id } if id == end.id => {}
+                _ => continue,
+            }
+            if ended.is_some_and(|(_, ending)| ending.surely_nothing()) {
+                continue;
+            }
+            // What nobody heard the end of may have been taken as long as a member lets anything wait.
+            let heard = ended.filter(|(_, ending)| !matches!(ending, Ending::Lost));
+            let taken = heard.map_or(record.begun.time + WAIT_MAX, |(ended, _)| ended.time);
+            last = last.max(taken.min(at));
+        }
+        let full = seconds(full);
+        let until = last + full + full.mul_f64(rate_ppm as f64 / 1e6) + GRACE;
+        if at > until {
+            let until = until.as_secs_f64();
+            let story = format!("it was over by {until:.3}s: {end:?}");
+            return Err(wrong(end.id, story));
         }
     }
     Ok(())
 }
 
 /// At the end, when no holder renews any more: no key hangs on any lease.
+///
+/// # Errors
+/// When one does.
 pub fn all_ended(keys: &Keys) -> Result<(), Failure> {
     match keys.iter().find(|(_, kv)| kv.lease != 0) {
         None => Ok(()),
@@ -142,45 +160,6 @@ pub fn all_ended(keys: &Keys) -> Result<(), Failure> {
     }
 }
 
-fn known(history: &[Record], rate_ppm: u64) -> BTreeMap<i64, Known<'_>> {
-    let mut known: BTreeMap<i64, Known<'_>> = BTreeMap::new();
-    let mut ttl = BTreeMap::new();
-    for record in history {
-        let ending = record.ended.as_ref().map(|(_, ending)| ending);
-        match (&record.op, ending) {
-            (Op::Grant { id, ttl_seconds }, ending) => {
-                let lease = known.entry(*id).or_default();
-                ttl.insert(*id, *ttl_seconds);
-                if let Some(Ending::Wrote(Outcome::LeaseGranted(_))) = ending {
-                    lease.granted = Some(record);
-                    lease.live_from(record, *ttl_seconds, rate_ppm);
-                }
-            }
-            (Op::Renew { id }, Some(Ending::Renewed { ttl_seconds })) if *ttl_seconds > 0 => {
-                let granted = ttl.get(id).copied().unwrap_or(*ttl_seconds);
-                let lease = known.entry(*id).or_default();
-                lease.live_from(record, granted, rate_ppm);
-            }
-            (Op::Revoke { id }, ending) => {
-                let lease = known.entry(*id).or_default();
-                lease.revoke_begun.get_or_insert(record.begun.time);
-                if let Some(Ending::Wrote(_)) = ending {
-                    lease.revoked.get_or_insert(record);
-                }
-            }
-            _ => {}
-        }
-    }
-    known
-}
-
-impl Known<'_> {
-    fn live_from(&mut self, record: &Record, ttl_seconds: i64, rate_ppm: u64) {
-        let until = record.begun.time + surely(ttl_seconds, rate_ppm);
-        self.alive_until = self.alive_until.max(until);
-    }
-}
-
 /// For how long a lease of this time surely lives from the asking on: the leader's clock may run fast, by
 /// so many millionths at most.
 pub fn surely(ttl_seconds: i64, rate_ppm: u64) -> Duration {
@@ -188,95 +167,190 @@ pub fn surely(ttl_seconds: i64, rate_ppm: u64) -> Duration {
     ttl - ttl.mul_f64(rate_ppm as f64 / 1e6)
 }
 
+/// For how long a lease is granted that is asked for with this time, in seconds.
+fn granted_seconds(asked: i64) -> i64 {
+    asked.max(1)
+}
+
 fn seconds(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
 /// An end that was noticed at a time happened no later; so it must not lie before what the holder knows.
-fn not_early(id: i64, lease: &Known<'_>, noticed: Duration, what: &str) -> Result<(), Failure> {
-    let asked_for = lease.revoke_begun.is_some_and(|begun| begun <= noticed);
-    if asked_for || noticed >= lease.alive_until {
+fn not_early(
+    id: i64,
+    story: &Story<'_>,
+    life: &Life<'_>,
+    noticed: Duration,
+    what: &str,
+) -> Result<(), Failure> {
+    let until = life.alive_until();
+    if noticed >= until || story.end_asked_for(life, noticed) {
         return Ok(());
     }
-    let (noticed, until) = (noticed.as_secs_f64(), lease.alive_until.as_secs_f64());
+    let (noticed, until) = (noticed.as_secs_f64(), until.as_secs_f64());
     Err(wrong(
         id,
         format!("gone at {noticed:.3}s, though it must live until {until:.3}s: {what}"),
     ))
 }
 
-/// An answer that says that there is no such lease must be true, and stays true.
-fn says_gone(known: &BTreeMap<i64, Known<'_>>, record: &Record) -> Result<(), Failure> {
-    let Some((ended, ending)) = &record.ended else {
+/// An answer that says that there is no such lease must be true: of all that were granted before it was asked for.
+fn truly_gone(
+    stories: &BTreeMap<i64, Story<'_>>,
+    id: i64,
+    record: &Record,
+    ended: Moment,
+) -> Result<(), Failure> {
+    let Some(story) = stories.get(&id) else {
         return Ok(());
     };
-    let id = match (&record.op, ending) {
-        (Op::Renew { id }, Ending::Renewed { ttl_seconds: 0 }) => *id,
-        (
-            Op::Put { lease, .. } | Op::Stake { lease, .. },
-            Ending::Refused(Refusal::Kv(KvError::LeaseNotFound)),
-        ) => *lease,
-        (Op::Revoke { id }, Ending::Refused(Refusal::Lease(LeaseError::NotFound))) => *id,
-        (Op::Renew { id }, Ending::Renewed { .. }) => {
-            let revoked = known.get(id).and_then(|lease| lease.revoked);
-            let gone = revoked.and_then(|it| it.ended.as_ref());
-            return match gone {
-                Some((gone, _)) if *gone < record.begun => Err(wrong(
+    let before = story.lives.iter();
+    for life in before.filter(|life| life.granted_before(record.begun)) {
+        not_early(id, story, life, ended.time, &record.to_string())?;
+    }
+    Ok(())
+}
+
+/// What an answer says of a lease that lives, there must be a grant for, of that time, whose end nobody had seen before
+/// it was asked for: whoever asks is answered from a state that has all that was agreed on before.
+fn truly_there(
+    stories: &BTreeMap<i64, Story<'_>>,
+    record: &Record,
+    ending: &Ending,
+) -> Result<(), Failure> {
+    let (id, told) = match (&record.op, ending) {
+        (Op::Grant { id, ttl_seconds }, Ending::Wrote(Outcome::LeaseGranted(answer))) => {
+            let granted = granted_seconds(*ttl_seconds);
+            return match (answer.id, answer.ttl) == (*id, granted) {
+                true => Ok(()),
+                false => Err(wrong(
                     *id,
-                    format!("renewed after it was revoked: {record}"),
+                    format!("granted for {granted}s, and the answer is {answer:?}: {record}"),
                 )),
-                _ => Ok(()),
             };
         }
+        (Op::Renew { id }, Ending::Renewed { ttl_seconds }) if *ttl_seconds != 0 => {
+            (*id, Some(*ttl_seconds))
+        }
+        (Op::TimeToLive { id, .. }, Ending::Stands(Some(status))) => {
+            (*id, Some(status.ttl_seconds))
+        }
+        (Op::Grant { id, .. }, Ending::Refused(Refusal::Lease(LeaseError::Exists))) => (*id, None),
+        (Op::Revoke { .. }, Ending::Refused(Refusal::Lease(LeaseError::NotFound))) => return Ok(()),
         (_, Ending::Refused(Refusal::Lease(error))) => {
             return Err(wrong(0, format!("nothing explains {error}: {record}")));
         }
         _ => return Ok(()),
     };
-    let Some(lease) = known.get(&id) else {
-        return Ok(());
-    };
-    let existed = lease.granted.is_some_and(|granted| {
-        let end = granted.ended.as_ref();
-        end.is_some_and(|(granted, _)| *granted < record.begun)
-    });
-    let own_revoke = matches!(record.op, Op::Revoke { .. });
-    match existed && !own_revoke {
-        true => not_early(id, lease, ended.time, &record.to_string()),
-        false => Ok(()),
+    let lives = stories.get(&id).into_iter();
+    let mut ttls = lives
+        .flat_map(|story| story.lives_during(record))
+        .map(|life| life.ttl_seconds)
+        .peekable();
+    if ttls.peek().is_none() {
+        let story = format!("it lives, though it never did or its end was known: {record}");
+        return Err(wrong(id, story));
+    }
+    match told.is_none_or(|told| ttls.any(|ttl| ttl == told)) {
+        true => Ok(()),
+        false => Err(wrong(id, format!("it was granted another time: {record}"))),
     }
 }
 
-/// Whoever asks after anybody saw the end of a lease hears that it is gone: a renewal is answered by a leader that the
-/// quorum still followed after it was asked for, from a state that has all that was agreed on before.
-fn gone_stays_gone(history: &[Record], ends: &[LeaseEnd]) -> Result<(), Failure> {
-    let mut seen: BTreeMap<i64, Duration> = ends.iter().map(|end| (end.id, end.shown_at)).collect();
-    for record in history {
-        let told_gone = match (&record.op, &record.ended) {
-            (Op::Renew { id }, Some((ended, Ending::Renewed { ttl_seconds: 0 }))) => {
-                Some((*id, ended.time))
-            }
-            (
-                Op::Put { lease, .. } | Op::Stake { lease, .. },
-                Some((ended, Ending::Refused(Refusal::Kv(KvError::LeaseNotFound)))),
-            ) => Some((*lease, ended.time)),
-            _ => None,
+/// What a lease has left is not less than its holder knows, and not more than its time and what a new leader adds.
+fn truly_left(
+    stories: &BTreeMap<i64, Story<'_>>,
+    record: &Record,
+    (ended, status): (Moment, &LeaseStatus),
+    rate_ppm: u64,
+) -> Result<(), Failure> {
+    let Op::TimeToLive { id, .. } = record.op else {
+        return Ok(());
+    };
+    let left = status.remaining_seconds;
+    if left < 0 || seconds(left) > seconds(status.ttl_seconds) + ADDED {
+        return Err(wrong(id, format!("it cannot have {left}s left: {record}")));
+    }
+    let lives: Vec<&Life<'_>> = stories
+        .get(&id)
+        .into_iter()
+        .flat_map(|story| story.lives_during(record))
+        .collect();
+    let [life] = lives[..] else { return Ok(()) };
+    let known = life.alive_until_by(record.begun).saturating_sub(ended.time);
+    // By a slow clock, and rounded down.
+    let known = known - known.mul_f64(rate_ppm as f64 / 1e6);
+    match seconds(left + 1) > known {
+        true => Ok(()),
+        false => Err(wrong(
+            id,
+            format!("{:.3}s must be left: {record}", known.as_secs_f64()),
+        )),
+    }
+}
+
+/// The keys that hang on a lease are those of some state between question and answer.
+fn truly_keys(
+    chronicle: &Chronicle,
+    (id, asked_for): (i64, bool),
+    record: &Record,
+    (ended, status): (Moment, &LeaseStatus),
+    floor: i64,
+) -> Result<(), Failure> {
+    if !asked_for {
+        return match status.keys.is_empty() {
+            true => Ok(()),
+            false => Err(wrong(id, format!("nobody asked for its keys: {record}"))),
         };
-        if let Some((id, at)) = told_gone {
-            let first = seen.entry(id).or_insert(at);
-            *first = at.min(*first);
+    }
+    let shown = |revision: &i64| {
+        let at = chronicle.revision(*revision).map(|it| it.shown_at);
+        *revision == floor || at.is_some_and(|at| at <= ended.time)
+    };
+    for revision in (floor..=chronicle.last()).take_while(shown) {
+        let keys = chronicle.keys(revision).unwrap_or_default();
+        let hanging = keys.iter().filter(|(_, kv)| kv.lease == id);
+        if status.keys.iter().eq(hanging.map(|(key, _)| &**key)) {
+            return Ok(());
         }
     }
-    for record in history {
-        let (Op::Renew { id }, Some((_, Ending::Renewed { ttl_seconds }))) =
-            (&record.op, &record.ended)
-        else {
-            continue;
+    let story = format!("these were its keys at no revision from {floor} on: {status:?}, {record}");
+    Err(wrong(id, story))
+}
+
+/// A list has what surely lives and was granted before what the member showed, and nothing that had ended by then.
+fn truly_listed(
+    stories: &BTreeMap<i64, Story<'_>>,
+    record: &Record,
+    ended: Moment,
+    ids: &[i64],
+    shown: i64,
+) -> Result<(), Failure> {
+    let listed: BTreeSet<i64> = ids.iter().copied().collect();
+    if listed.len() != ids.len() {
+        return Err(wrong(0, format!("a list names one twice: {ids:?}")));
+    }
+    for id in ids {
+        let asked_for = |story: &&Story<'_>| {
+            let mut lives = story.lives.iter();
+            lives.any(|life| life.asked.begun < ended)
         };
-        let before = seen.get(id).filter(|seen| **seen < record.begun.time);
-        if let Some(gone) = before.filter(|_| *ttl_seconds > 0) {
-            let gone = gone.as_secs_f64();
-            let story = format!("renewed, though its end was seen at {gone:.3}s: {record}");
+        let story = stories.get(id).filter(asked_for);
+        if story.is_none_or(|story| !story.may_live_at(shown)) {
+            let story = format!("it is not at revision {shown}, and is listed: {record}");
+            return Err(wrong(*id, story));
+        }
+    }
+    for (id, story) in stories.iter().filter(|(id, _)| !listed.contains(id)) {
+        let lives = |life: &&Life<'_>| {
+            life.began_before(shown)
+                && life.alive_until_by(record.begun) > ended.time
+                && !story.end_asked_for(life, ended.time)
+        };
+        if let Some(life) = story.lives.iter().find(lives) {
+            let until = life.alive_until_by(record.begun).as_secs_f64();
+            let story = format!("it lives until {until:.3}s, and is not listed: {record}");
             return Err(wrong(*id, story));
         }
     }
@@ -284,16 +358,42 @@ fn gone_stays_gone(history: &[Record], ends: &[LeaseEnd]) -> Result<(), Failure>
 }
 
 fn nothing_hangs_on_the_dead(
+    history: &[Record],
     chronicle: &Chronicle,
-    ended: &BTreeMap<i64, i64>,
+    stories: &BTreeMap<i64, Story<'_>>,
+    ends: &[LeaseEnd],
 ) -> Result<(), Failure> {
+    let mut ended: BTreeMap<i64, BTreeSet<i64>> = BTreeMap::new();
+    for end in ends {
+        ended.entry(end.id).or_default().insert(end.revision);
+    }
+    for record in history {
+        if let (Op::Revoke { id }, Some((_, ending @ Ending::Wrote(_)))) =
+            (&record.op, &record.ended)
+        {
+            let revision = ending.revision().unwrap_or(0);
+            ended.entry(*id).or_default().insert(revision);
+        }
+    }
     for revision in chronicle.known() {
         let changes = chronicle
             .revision(revision)
             .map_or(&[][..], |it| &it.changes);
         for (key, record) in changes {
             let lease = record.as_ref().map_or(0, |kv| kv.lease);
-            if let Some(end) = ended.get(&lease).filter(|end| **end < revision) {
+            let before = ended.get(&lease).map(|ends| ends.range(..revision));
+            let Some(end) = before.and_then(|mut ends| ends.next_back()) else {
+                continue;
+            };
+            // It may have been granted again; nobody knows when, if there was no answer.
+            let again = stories.get(&lease).is_some_and(|story| {
+                let mut lives = story.lives.iter();
+                lives.any(|life| match life.granted_at {
+                    Some(granted) => (*end..revision).contains(&granted),
+                    None => story.lives.len() > 1,
+                })
+            });
+            if !again {
                 let key = key.escape_ascii();
                 let story =
                     format!("it ended at revision {end}, and {key} hangs on it at {revision}");
@@ -308,7 +408,9 @@ fn wrong(id: i64, story: String) -> Failure {
     Failure::new("leases", format!("lease {id}: {story}"))
 }
 
-/// One election timeout, and the time to agree on an end and to show it, on slow disks and clocks.
+/// What a new leader adds: an election timeout.
+const ADDED: Duration = Duration::from_secs(1);
+/// That, and the time to agree on an end and to show it, on slow disks and clocks.
 const GRACE: Duration = Duration::from_secs(3);
 /// Longer than a member lets any request wait.
 const WAIT_MAX: Duration = Duration::from_secs(10);

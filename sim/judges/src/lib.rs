@@ -65,7 +65,8 @@ pub struct Bench {
     pub memberships: Memberships,
     /// How far the entries are that any member has shown as applied.
     pub quorums: Quorums,
-    states: States,
+    /// The states, by entry.
+    pub states: States,
     leaders: Leaders,
 }
 

@@ -163,6 +163,15 @@ pub enum Op {
         /// Its id.
         id: i64,
     },
+    /// Asks how a lease stands.
+    TimeToLive {
+        /// Its id.
+        id: i64,
+        /// Whether its keys are asked for, too.
+        keys: bool,
+    },
+    /// Asks which leases there are, as far as the asked member knows.
+    Leases,
     /// A member says that it runs, as each does when it starts.
     Publish {
         /// Its id.
@@ -220,6 +229,8 @@ impl Op {
             | Op::Survey(_)
             | Op::Select(_)
             | Op::Renew { .. }
+            | Op::TimeToLive { .. }
+            | Op::Leases
             | Op::Change(_)
             | Op::List { .. }
             | Op::Transfer { .. } => return None,
@@ -345,6 +356,11 @@ impl Op {
     pub fn question(&self) -> Option<LeaseQuestion> {
         match self {
             Op::Renew { id } => Some(LeaseQuestion::Renew(*id)),
+            Op::TimeToLive { id, keys } => Some(LeaseQuestion::TimeToLive {
+                id: *id,
+                keys: *keys,
+            }),
+            Op::Leases => Some(LeaseQuestion::List),
             _ => None,
         }
     }
@@ -367,6 +383,8 @@ impl Op {
             | Op::Compact { .. }
             | Op::Grant { .. }
             | Op::Renew { .. }
+            | Op::TimeToLive { .. }
+            | Op::Leases
             | Op::Publish { .. }
             | Op::Change(_)
             | Op::List { .. }

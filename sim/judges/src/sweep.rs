@@ -77,11 +77,11 @@ pub fn sweep(history: &[Record], chronicle: &Chronicle) -> Result<Vec<LeaseEnd>,
 }
 
 /// The newest revision that had been seen by an operation that had ended, by ordinal.
-struct Floors(BTreeMap<u64, i64>);
+pub(crate) struct Floors(BTreeMap<u64, i64>);
 
 impl Floors {
     /// All that was seen before the history is `base`.
-    fn of(history: &[Record], base: i64) -> Self {
+    pub(crate) fn of(history: &[Record], base: i64) -> Self {
         let mut ends = BTreeMap::new();
         for (ended, ending) in history.iter().filter_map(|record| record.ended.as_ref()) {
             ends.extend(ending.revision().map(|revision| (ended.ordinal, revision)));
@@ -95,7 +95,8 @@ impl Floors {
         Self(ends)
     }
 
-    fn at(&self, moment: Moment) -> i64 {
+    /// What was known at a moment.
+    pub(crate) fn at(&self, moment: Moment) -> i64 {
         let before = self.0.range(..moment.ordinal).next_back();
         before.map_or(1, |(_, revision)| *revision)
     }

@@ -199,10 +199,31 @@ fn a_follower_ends_nothing() {
     scene.now += secs(100);
     scene.collect();
     assert!(scene.log.is_empty() && scene.lessor.next_alarm().is_none());
-    assert_eq!(
-        scene.answers.get(&LeaseAsker::Client(5)),
-        Some(&Err(Refusal::LeaderChanged))
-    );
+    assert_eq!(scene.answers.get(&LeaseAsker::Client(5)), None);
+    let back: Vec<i64> = scene.lessor.given_back().map(|(id, _)| id).collect();
+    assert_eq!(back, [1], "whoever leads next answers the renewal");
+}
+
+#[test]
+fn a_renewal_whose_record_cannot_be_taken_back_is_given_back_where_others_are_to_lead() {
+    let nobody = Refusal::NotLeader { leader: None };
+    for (refusal, goes_back) in [
+        (nobody, true),
+        (Refusal::LeaderChanged, true),
+        (Refusal::TimedOut, false),
+    ] {
+        let mut scene = Scene::leading();
+        scene.grant(1, 200);
+        scene.pass(secs(61));
+        scene.renew(1, 5);
+        let (act, _) = scene.log.pop().expect("its record is to be taken back");
+        scene.lessor.ended(act, Some(&refusal), scene.now);
+        scene.collect();
+        let back: Vec<i64> = scene.lessor.given_back().map(|(id, _)| id).collect();
+        assert_eq!(back.len(), usize::from(goes_back), "{refusal:?}");
+        let answer = scene.answers.get(&LeaseAsker::Client(5));
+        assert_eq!(answer.is_none(), goes_back, "{refusal:?}");
+    }
 }
 
 #[test]

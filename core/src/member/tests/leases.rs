@@ -292,6 +292,26 @@ fn a_renewal_that_is_committed_late_is_not_confirmed_by_who_led_before() {
 }
 
 #[test]
+fn a_renewal_at_a_leader_that_hands_over_is_answered_by_the_next() {
+    let mut world = World::new(3);
+    world.pass(Duration::from_secs(5));
+    let first = world.leader().expect("a leader");
+    let second = (1..=3).find(|id| *id != first).expect("a follower");
+    world.grant(first, 1, 7, 100);
+    world.pass(Duration::from_secs(70));
+    // What it has left is recorded by now. When the quorum has confirmed that it leads, the leader takes no proposals
+    // any more, so it cannot take the record back.
+    world.distance = Duration::from_millis(10);
+    world.ask(first, 3, LeaseQuestion::Renew(7));
+    world.pass(Duration::from_millis(10));
+    let to = second;
+    world.handle(first, Input::TransferLeader { token: 4, to });
+    world.pass(Duration::from_millis(300));
+    assert_eq!(world.leader(), Some(second));
+    assert_eq!(world.lease_answers.get(&3).cloned(), renewed(100));
+}
+
+#[test]
 fn a_follower_lists_what_it_knows_and_a_leader_by_the_time_left() {
     let mut world = World::new(3);
     world.pass(Duration::from_secs(5));

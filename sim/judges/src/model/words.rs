@@ -98,6 +98,11 @@ impl fmt::Display for Op {
             Op::Grant { id, ttl_seconds } => write!(f, "grant lease {id} for {ttl_seconds}s"),
             Op::Revoke { id } => write!(f, "revoke lease {id}"),
             Op::Renew { id } => write!(f, "renew lease {id}"),
+            Op::TimeToLive { id, keys } => {
+                let what = if *keys { " with its keys" } else { "" };
+                write!(f, "ask for lease {id}{what}")
+            }
+            Op::Leases => f.write_str("list the leases"),
             Op::Publish { id } => write!(f, "publish m{id}"),
             Op::Change(change) => write!(f, "change: {change:?}"),
             Op::List { serializable: true } => f.write_str("list the members, serializable"),
