@@ -303,3 +303,70 @@ fn show(members: &[MemberInfo]) -> String {
     });
     format!("{}: {}", members.len(), each.collect::<Vec<_>>().join(" "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Action};
+
+    fn joining() -> Config {
+        let flags = "--name=b --initial-cluster=a=http://a:1,b=http://b:1 --initial-cluster-state=existing \
+                     --listen-peer-urls=http://127.0.0.1:1 --initial-advertise-peer-urls=http://b:1";
+        let startup = config::parse(
+            flags.split_whitespace().map(Into::into),
+            std::iter::empty(),
+            |_| Err(io::ErrorKind::NotFound.into()),
+        );
+        let Action::Run(config) = startup.expect("flags").action else {
+            panic!("the flags start a server");
+        };
+        *config
+    }
+
+    /// An answer that lists these members, each with its id, its name and its host.
+    fn answer(members: &[(u64, &str, &str)]) -> KnownCluster {
+        let members = members.iter().map(|(id, name, host)| MemberInfo {
+            id: *id,
+            name: (*name).to_owned(),
+            peer_urls: vec![format!("http://{host}:1")],
+            client_urls: Vec::new(),
+            is_learner: false,
+        });
+        KnownCluster {
+            cluster_id: 7,
+            members: members.collect(),
+        }
+    }
+
+    fn chosen(known: &[&KnownCluster]) -> Result<u64, String> {
+        let known = known.iter().map(|it| (*it).clone()).collect();
+        let chosen = choose(&joining(), known, vec!["a: silent".to_owned()]);
+        chosen.map(|it| it.0).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn who_joins_hears_all_answers_since_some_may_be_late() {
+        let before = answer(&[(1, "a", "a")]);
+        let removed = answer(&[(1, "a", "a"), (2, "b", "b")]);
+        let added = answer(&[(1, "a", "a"), (3, "", "b")]);
+        let started = answer(&[(1, "a", "a"), (3, "b", "b")]);
+        for late in [&before, &removed, &answer(&[])] {
+            assert_eq!(chosen(&[late, &added]), Ok(3));
+            assert_eq!(chosen(&[&added, late]), Ok(3));
+        }
+        for answers in [[&added, &started], [&started, &added]] {
+            let refused = chosen(&answers).expect_err("it has lost its data");
+            assert!(
+                refused.starts_with("member 3 has already been bootstrapped"),
+                "{refused}"
+            );
+        }
+        let refused = chosen(&[&before]).expect_err("it was not added");
+        assert!(refused.contains("member count is unequal"), "{refused}");
+        let refused = chosen(&[]).expect_err("nobody answers");
+        assert!(
+            refused.contains("cannot fetch cluster info from peer urls: a: silent"),
+            "{refused}"
+        );
+    }
+}
