@@ -207,12 +207,20 @@ fn auth(method: u8, bytes: &[u8]) {
         37 => drop(read::<AuthRoleAddRequest>(bytes)),
         38 => drop(read::<AuthRoleGrantPermissionRequest>(bytes)),
         39 => drop(read::<AuthRoleRevokePermissionRequest>(bytes)),
-        _ => drop(read::<AuthRoleDeleteRequest>(bytes)),
+        40 => drop(read::<AuthRoleDeleteRequest>(bytes)),
+        41 => drop(read::<AuthRoleGetRequest>(bytes)),
+        42 => drop(read::<AuthRoleListRequest>(bytes)),
+        43 => drop(read::<AuthUserListRequest>(bytes)),
+        44 => drop(read::<AuthUserDeleteRequest>(bytes)),
+        45 => drop(read::<AuthEnableRequest>(bytes)),
+        46 => drop(read::<AuthDisableRequest>(bytes)),
+        47 => drop(read::<AuthStatusRequest>(bytes)),
+        _ => drop(read::<health::HealthListRequest>(bytes)),
     }
 }
 
 /// Methods there are.
-const METHODS: u8 = 41;
+const METHODS: u8 = 49;
 
 fuzz_target!(|bytes: &[u8]| {
     // The first byte names the method.

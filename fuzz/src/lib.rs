@@ -2,7 +2,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apply_vs_model;
+pub mod door;
 pub mod model;
+#[cfg(test)]
+mod seeds;
+pub mod snapshot_decode;
+pub mod txn_vs_model;
+pub mod wal_decode;
+pub mod world;
 
 use arbitrary::Arbitrary;
 use metastore_core::mvcc::Store;
@@ -14,6 +22,58 @@ use metastore_proto::etcdserverpb::{
 
 use model::Model;
 
+/// What the numbers of an input stand for.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The illegal one last.
+    keys: &'static [&'static [u8]],
+    /// Revisions are told from here; without it they are the numbers themselves.
+    newest: Option<i64>,
+}
+
+impl Setting {
+    /// Ten keys, and revisions as they stand.
+    pub const FEW: Setting = Setting {
+        keys: &KEYS,
+        newest: None,
+    };
+
+    /// More keys than two leaves hold, and revisions around the newest one.
+    pub fn many(newest: i64) -> Setting {
+        Setting {
+            keys: &MANY_KEYS,
+            newest: Some(newest),
+        }
+    }
+
+    /// Puts of so many neighbours from this key on, around the end if need be.
+    pub fn neighbours(self, first: Key, keys: u8, number: u8) -> impl Iterator<Item = PutRequest> {
+        let legal = self.keys.len() - 1;
+        (usize::from(first.0)..)
+            .take(usize::from(keys).min(legal))
+            .map(move |place| PutRequest {
+                key: self.keys[place % legal].to_vec(),
+                value: value(number),
+                ..PutRequest::default()
+            })
+    }
+
+    fn revision(self, number: u8) -> i64 {
+        self.newest
+            .map_or(number.into(), |newest| around(newest, number))
+    }
+}
+
+/// A revision told from the newest one: two that are still to come, the newest, those before it, and a few oddities.
+pub fn around(newest: i64, number: u8) -> i64 {
+    match number {
+        0 => 0,
+        1 => -1,
+        2 => 1,
+        number => newest + 5 - i64::from(number),
+    }
+}
+
 /// A key out of few, neighbours and prefixes of each other among them; one of them is empty, hence illegal.
 #[derive(Arbitrary, Debug, Clone, Copy)]
 pub struct Key(u8);
@@ -21,12 +81,22 @@ pub struct Key(u8);
 impl Key {
     /// The key's bytes.
     pub fn bytes(self) -> Vec<u8> {
-        KEYS[usize::from(self.0) % KEYS.len()].to_vec()
+        self.bytes_in(Setting::FEW)
+    }
+
+    /// The key's bytes in this setting.
+    pub fn bytes_in(self, setting: Setting) -> Vec<u8> {
+        setting.keys[usize::from(self.0) % setting.keys.len()].to_vec()
     }
 
     /// The key's bytes, never empty.
     pub fn legal(self) -> Vec<u8> {
-        KEYS[usize::from(self.0) % (KEYS.len() - 1)].to_vec()
+        self.legal_in(Setting::FEW)
+    }
+
+    /// The key's bytes in this setting, never empty.
+    pub fn legal_in(self, setting: Setting) -> Vec<u8> {
+        setting.keys[usize::from(self.0) % (setting.keys.len() - 1)].to_vec()
     }
 }
 
@@ -44,10 +114,15 @@ pub enum End {
 impl End {
     /// The request's `range_end`.
     pub fn bytes(self) -> Vec<u8> {
+        self.bytes_in(Setting::FEW)
+    }
+
+    /// The request's `range_end` in this setting.
+    pub fn bytes_in(self, setting: Setting) -> Vec<u8> {
         match self {
             End::OneKey => Vec::new(),
             End::Open => vec![0],
-            End::Before(key) => key.legal(),
+            End::Before(key) => key.legal_in(setting),
         }
     }
 }
@@ -70,9 +145,14 @@ pub struct Put {
 impl Put {
     /// As a request.
     pub fn request(&self) -> PutRequest {
+        self.request_in(Setting::FEW)
+    }
+
+    /// As a request in this setting.
+    pub fn request_in(&self, setting: Setting) -> PutRequest {
         let ignore_value = self.ignore_value && self.value.is_multiple_of(4);
         PutRequest {
-            key: self.key.bytes(),
+            key: self.key.bytes_in(setting),
             value: if ignore_value {
                 Vec::new()
             } else {
@@ -100,9 +180,14 @@ pub struct Delete {
 impl Delete {
     /// As a request.
     pub fn request(&self) -> DeleteRangeRequest {
+        self.request_in(Setting::FEW)
+    }
+
+    /// As a request in this setting.
+    pub fn request_in(&self, setting: Setting) -> DeleteRangeRequest {
         DeleteRangeRequest {
-            key: self.key.bytes(),
-            range_end: self.end.bytes(),
+            key: self.key.bytes_in(setting),
+            range_end: self.end.bytes_in(setting),
             prev_kv: self.prev_kv,
         }
     }
@@ -134,20 +219,28 @@ pub struct Range {
 impl Range {
     /// As a request.
     pub fn request(&self) -> RangeRequest {
+        self.request_in(Setting::FEW)
+    }
+
+    /// As a request in this setting.
+    pub fn request_in(&self, setting: Setting) -> RangeRequest {
         RangeRequest {
-            key: self.key.bytes(),
-            range_end: self.end.bytes(),
+            key: self.key.bytes_in(setting),
+            range_end: self.end.bytes_in(setting),
             limit: self.limit.into(),
-            revision: self.revision.into(),
+            revision: match setting.newest {
+                None => self.revision.into(),
+                Some(newest) => around(newest, self.revision.cast_unsigned()),
+            },
             sort_order: self.sort_order.into(),
             sort_target: self.sort_target.into(),
             serializable: false,
             keys_only: self.keys_only,
             count_only: self.count_only,
-            min_mod_revision: self.bounds[0].into(),
-            max_mod_revision: self.bounds[1].into(),
-            min_create_revision: self.bounds[2].into(),
-            max_create_revision: self.bounds[3].into(),
+            min_mod_revision: setting.revision(self.bounds[0]),
+            max_mod_revision: setting.revision(self.bounds[1]),
+            min_create_revision: setting.revision(self.bounds[2]),
+            max_create_revision: setting.revision(self.bounds[3]),
         }
     }
 }
@@ -173,20 +266,20 @@ enum Given {
 }
 
 impl Condition {
-    fn request(&self) -> Compare {
+    fn request_in(&self, setting: Setting) -> Compare {
         let target_union = match self.given {
             Given::Nothing => None,
             Given::Version(number) => Some(TargetUnion::Version(number.into())),
-            Given::Create(number) => Some(TargetUnion::CreateRevision(number.into())),
-            Given::Mod(number) => Some(TargetUnion::ModRevision(number.into())),
+            Given::Create(number) => Some(TargetUnion::CreateRevision(setting.revision(number))),
+            Given::Mod(number) => Some(TargetUnion::ModRevision(setting.revision(number))),
             Given::Value(number) => Some(TargetUnion::Value(value(number))),
             Given::Lease(number) => Some(TargetUnion::Lease(lease(number))),
         };
         Compare {
             result: self.result.into(),
             target: self.target.into(),
-            key: self.key.bytes(),
-            range_end: self.end.bytes(),
+            key: self.key.bytes_in(setting),
+            range_end: self.end.bytes_in(setting),
             target_union,
         }
     }
@@ -212,22 +305,41 @@ enum Step {
 impl Txn {
     /// As a request.
     pub fn request(&self) -> TxnRequest {
+        self.request_in(Setting::FEW)
+    }
+
+    /// As a request in this setting.
+    pub fn request_in(&self, setting: Setting) -> TxnRequest {
         TxnRequest {
-            compare: self.compare.iter().map(Condition::request).collect(),
-            success: self.success.iter().map(Step::request).collect(),
-            failure: self.failure.iter().map(Step::request).collect(),
+            compare: self
+                .compare
+                .iter()
+                .map(|it| it.request_in(setting))
+                .collect(),
+            success: self
+                .success
+                .iter()
+                .map(|it| it.request_in(setting))
+                .collect(),
+            failure: self
+                .failure
+                .iter()
+                .map(|it| it.request_in(setting))
+                .collect(),
         }
     }
 }
 
 impl Step {
-    fn request(&self) -> RequestOp {
+    fn request_in(&self, setting: Setting) -> RequestOp {
         RequestOp {
             request: match self {
-                Step::Put(put) => Some(Request::RequestPut(put.request())),
-                Step::Delete(delete) => Some(Request::RequestDeleteRange(delete.request())),
-                Step::Range(range) => Some(Request::RequestRange(range.request())),
-                Step::Txn(txn) => Some(Request::RequestTxn(txn.request())),
+                Step::Put(put) => Some(Request::RequestPut(put.request_in(setting))),
+                Step::Delete(delete) => {
+                    Some(Request::RequestDeleteRange(delete.request_in(setting)))
+                }
+                Step::Range(range) => Some(Request::RequestRange(range.request_in(setting))),
+                Step::Txn(txn) => Some(Request::RequestTxn(txn.request_in(setting))),
                 Step::Unset => None,
             },
         }
@@ -273,7 +385,46 @@ pub fn everything() -> RangeRequest {
 /// The one lease that targets grant.
 pub const LEASE: i64 = 7;
 
-/// The keys, the illegal one last.
+/// A few keys, the illegal one last: they fit into one leaf.
 pub const KEYS: [&[u8]; 11] = [
     b"a", b"aa", b"ab", b"b", b"b\0", b"c", b"d", b"\x7f", b"\x80", b"\xff", b"",
+];
+
+/// More keys than two leaves of the store hold, the illegal one last.
+pub const MANY_KEYS: [&[u8]; 35] = [
+    b"a",
+    b"a\0",
+    b"aa",
+    b"aaa",
+    b"ab",
+    b"ab\0",
+    b"abc",
+    b"b",
+    b"b\0",
+    b"ba",
+    b"bb",
+    b"c",
+    b"c\0",
+    b"ca",
+    b"cb",
+    b"cc",
+    b"d",
+    b"e",
+    b"f",
+    b"g",
+    b"h",
+    b"i",
+    b"j",
+    b"k",
+    b"l",
+    b"m",
+    b"m\xff",
+    b"\x7f",
+    b"\x80",
+    b"\x80\0",
+    b"\xfe",
+    b"\xff",
+    b"\xff\0",
+    b"\xff\xff",
+    b"",
 ];

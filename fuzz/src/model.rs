@@ -1,9 +1,11 @@
 //! What the store has to answer, as plain as can be: every revision as a whole map.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use metastore_core::key::KeyRange;
 use metastore_core::kv_error::KvError;
+use metastore_core::lease::LeaseError;
 use metastore_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use metastore_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use metastore_proto::etcdserverpb::request_op::Request;
@@ -14,13 +16,26 @@ use metastore_proto::etcdserverpb::{
 };
 use metastore_proto::mvccpb::KeyValue;
 
-/// The keys of one revision.
-pub type Keys = BTreeMap<Vec<u8>, KeyValue>;
+/// The keys of one revision. Revisions share what is the same in them.
+pub type Keys = BTreeMap<Rc<[u8]>, Rc<KeyValue>>;
+
+/// One change of a revision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// The record; of a delete only key and revision.
+    pub kv: Rc<KeyValue>,
+    /// Whether the key was deleted.
+    pub deleted: bool,
+    /// The record before it.
+    pub before: Option<Rc<KeyValue>>,
+}
 
 /// A store for requests that pass the door.
 pub struct Model {
     /// Revision 0 does not exist and 1 is the empty store.
     revisions: Vec<Keys>,
+    /// What each revision changed, in order.
+    events: Vec<Vec<Event>>,
     compacted: i64,
     leases: BTreeSet<i64>,
 }
@@ -29,7 +44,7 @@ pub struct Model {
 struct Draft {
     keys: Keys,
     before: i64,
-    changed: bool,
+    events: Vec<Event>,
 }
 
 impl Default for Model {
@@ -43,6 +58,7 @@ impl Model {
     pub fn new(leases: &[i64]) -> Self {
         Self {
             revisions: vec![Keys::new(), Keys::new()],
+            events: vec![Vec::new(), Vec::new()],
             compacted: -1,
             leases: leases.iter().copied().collect(),
         }
@@ -61,6 +77,34 @@ impl Model {
     /// The keys there are now.
     pub fn newest(&self) -> &Keys {
         &self.revisions[self.revisions.len() - 1]
+    }
+
+    /// What a revision changed when it came to be, in order.
+    pub fn changes(&self, revision: i64) -> &[Event] {
+        &self.events[place(revision)]
+    }
+
+    /// What a revision changed, as it is told later. The record before an event is not told where a compaction took it: before an
+    /// event of the boundary's own revision only what is of that revision too.
+    pub fn events(&self, revision: i64) -> Vec<Event> {
+        let mut events = self.changes(revision).to_vec();
+        if revision <= self.compacted {
+            for event in &mut events {
+                event.before.take_if(|it| it.mod_revision != revision);
+            }
+        }
+        events
+    }
+
+    /// The leases there are.
+    pub fn leases(&self) -> &BTreeSet<i64> {
+        &self.leases
+    }
+
+    /// The keys that hang on a lease, in order.
+    pub fn keys_of(&self, lease: i64) -> Vec<&[u8]> {
+        let attached = self.newest().iter().filter(|(_, kv)| kv.lease == lease);
+        attached.map(|(key, _)| &**key).collect()
     }
 
     /// A range, at the newest revision for 0 and below.
@@ -99,6 +143,25 @@ impl Model {
         Ok(response)
     }
 
+    /// A grant of a lease that nobody has.
+    pub fn grant(&mut self, lease: i64) -> Result<(), LeaseError> {
+        match self.leases.insert(lease) {
+            true => Ok(()),
+            false => Err(LeaseError::Exists),
+        }
+    }
+
+    /// The end of a lease: its keys go in one revision, in order. Answers the revision after it.
+    pub fn revoke(&mut self, lease: i64) -> Result<i64, LeaseError> {
+        if !self.leases.remove(&lease) {
+            return Err(LeaseError::NotFound);
+        }
+        let mut draft = self.draft();
+        draft.delete_where(|kv| kv.lease == lease);
+        self.commit(draft);
+        Ok(self.revision())
+    }
+
     /// A compaction.
     pub fn compact(&mut self, request: &CompactionRequest) -> Result<(), KvError> {
         if request.revision > self.revision() {
@@ -118,20 +181,21 @@ impl Model {
         if revision < self.compacted {
             return Err(KvError::Compacted);
         }
-        Ok(&self.revisions[usize::try_from(revision).expect("revisions are positive")])
+        Ok(&self.revisions[place(revision)])
     }
 
     fn draft(&self) -> Draft {
         Draft {
             keys: self.newest().clone(),
             before: self.revision(),
-            changed: false,
+            events: Vec::new(),
         }
     }
 
     fn commit(&mut self, draft: Draft) {
-        if draft.changed {
+        if draft.changed() {
             self.revisions.push(draft.keys);
+            self.events.push(draft.events);
         }
     }
 
@@ -140,7 +204,7 @@ impl Model {
             return Err(KvError::LeaseNotFound);
         }
         let keeps = request.ignore_value || request.ignore_lease;
-        if keeps && !self.newest().contains_key(&request.key) {
+        if keeps && !self.newest().contains_key(&request.key[..]) {
             return Err(KvError::KeyNotFound);
         }
         Ok(())
@@ -206,8 +270,12 @@ impl Model {
 }
 
 impl Draft {
+    fn changed(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     fn revision(&self) -> i64 {
-        self.before + i64::from(self.changed)
+        self.before + i64::from(self.changed())
     }
 
     fn header(&self) -> Option<ResponseHeader> {
@@ -216,12 +284,12 @@ impl Draft {
 
     fn put(&mut self, request: &PutRequest) -> PutResponse {
         let revision = self.before + 1;
-        let before = self.keys.get(&request.key).cloned();
-        let old = before.clone().unwrap_or(KeyValue {
+        let before = self.keys.get(&request.key[..]).cloned();
+        let old = before.as_deref().cloned().unwrap_or(KeyValue {
             create_revision: revision,
             ..KeyValue::default()
         });
-        let record = KeyValue {
+        let kv = Rc::new(KeyValue {
             key: request.key.clone(),
             value: match request.ignore_value {
                 true => old.value,
@@ -234,30 +302,56 @@ impl Draft {
             create_revision: old.create_revision,
             mod_revision: revision,
             version: old.version + 1,
-        };
-        self.keys.insert(request.key.clone(), record);
-        self.changed = true;
+        });
+        self.keys.insert(Rc::from(&request.key[..]), Rc::clone(&kv));
+        self.events.push(Event {
+            kv,
+            deleted: false,
+            before: before.clone(),
+        });
+        let asked = before.filter(|_| request.prev_kv);
         PutResponse {
             header: self.header(),
-            prev_kv: before.filter(|_| request.prev_kv),
+            prev_kv: asked.as_deref().cloned(),
         }
     }
 
     fn delete_range(&mut self, request: &DeleteRangeRequest) -> DeleteRangeResponse {
         let range = KeyRange::new(&request.key, &request.range_end);
-        let doomed = self.keys.values().filter(|kv| range.contains(&kv.key));
-        let doomed: Vec<KeyValue> = doomed.cloned().collect();
-        self.keys.retain(|key, _| !range.contains(key));
-        self.changed |= !doomed.is_empty();
+        let deleted = self.delete_where(|kv| range.contains(&kv.key));
         DeleteRangeResponse {
             header: self.header(),
-            deleted: doomed.len() as i64,
+            deleted: deleted.len() as i64,
             prev_kvs: match request.prev_kv {
-                true => doomed,
+                true => deleted.iter().map(|kv| (**kv).clone()).collect(),
                 false => Vec::new(),
             },
         }
     }
+
+    fn delete_where(&mut self, doomed: impl Fn(&KeyValue) -> bool) -> Vec<Rc<KeyValue>> {
+        let all = self.keys.values().filter(|kv| doomed(kv));
+        let deleted: Vec<Rc<KeyValue>> = all.cloned().collect();
+        self.keys.retain(|_, kv| !doomed(kv));
+        for before in &deleted {
+            let tombstone = KeyValue {
+                key: before.key.clone(),
+                mod_revision: self.before + 1,
+                ..KeyValue::default()
+            };
+            self.events.push(Event {
+                kv: Rc::new(tombstone),
+                deleted: true,
+                before: Some(Rc::clone(before)),
+            });
+        }
+        deleted
+    }
+}
+
+/// Where a list by revisions holds this one.
+fn place(revision: i64) -> usize {
+    usize::try_from(revision).expect("revisions are positive")
 }
 
 fn header(revision: i64) -> Option<ResponseHeader> {
@@ -270,7 +364,7 @@ fn header(revision: i64) -> Option<ResponseHeader> {
 fn read(keys: &Keys, revision: i64, request: &RangeRequest) -> RangeResponse {
     let range = KeyRange::new(&request.key, &request.range_end);
     let matching = keys.values().filter(|kv| range.contains(&kv.key));
-    let mut found: Vec<KeyValue> = matching.cloned().collect();
+    let mut found: Vec<KeyValue> = matching.map(|kv| (**kv).clone()).collect();
     let count = found.len() as i64;
     let answer = RangeResponse {
         header: header(revision),
@@ -331,10 +425,8 @@ fn read(keys: &Keys, revision: i64, request: &RangeRequest) -> RangeResponse {
 /// Whether a guard holds for all keys that it names and that are there.
 fn holds(keys: &Keys, guard: &Compare) -> bool {
     let range = KeyRange::new(&guard.key, &guard.range_end);
-    let mut named = keys
-        .values()
-        .filter(|kv| range.contains(&kv.key))
-        .peekable();
+    let named = keys.values().filter(|kv| range.contains(&kv.key));
+    let mut named = named.peekable();
     if named.peek().is_none() {
         let by_value = guard.target == CompareTarget::Value as i32;
         return !by_value && holds_for(&KeyValue::default(), guard);
