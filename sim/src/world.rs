@@ -170,8 +170,7 @@ impl World {
         let faults = [0, 3, 8, 16][dice.place(4)];
         // Streams of their own, so that what they decide leaves the rest as it is.
         let mut changes = Dice::new(seed, "changes of the membership");
-        let changers = [0, 1, 1, 2][changes.place(4)];
-        let changers = if options.fixed { 0 } else { changers };
+        let changers = [0, 1, 1, 2][changes.place(4)] * u64::from(!options.fixed);
         let mut later = Dice::new(seed, "starts and standstills");
         let start_crash_permille = [0, 50, 300][later.place(3)];
         let standstill_permille = [0, 5, 30][later.place(3)];

@@ -251,39 +251,18 @@ impl Op {
                 revision,
                 to,
                 value,
-            } => {
-                let ops = [
-                    OpRequest::RequestRange(read_request(key, end, *revision)),
-                    OpRequest::RequestPut(put_request(to, value, 0)),
-                ];
-                let success = ops.map(|op| RequestOp { request: Some(op) });
-                Request::Txn(TxnRequest {
-                    success: success.into(),
-                    ..TxnRequest::default()
-                })
-            }
-            Op::Flash { key, value } => {
-                let ops = [
-                    OpRequest::RequestPut(put_request(key, value, 0)),
-                    OpRequest::RequestDeleteRange(delete_request(key, OPEN)),
-                ];
-                let success = ops.map(|op| RequestOp { request: Some(op) });
-                Request::Txn(TxnRequest {
-                    success: success.into(),
-                    ..TxnRequest::default()
-                })
-            }
-            Op::Echo { key, end, value } => {
-                let ops = [
-                    OpRequest::RequestPut(put_request(key, value, 0)),
-                    OpRequest::RequestRange(read_request(key, end, 0)),
-                ];
-                let success = ops.map(|op| RequestOp { request: Some(op) });
-                Request::Txn(TxnRequest {
-                    success: success.into(),
-                    ..TxnRequest::default()
-                })
-            }
+            } => both(
+                OpRequest::RequestRange(read_request(key, end, *revision)),
+                OpRequest::RequestPut(put_request(to, value, 0)),
+            ),
+            Op::Flash { key, value } => both(
+                OpRequest::RequestPut(put_request(key, value, 0)),
+                OpRequest::RequestDeleteRange(delete_request(key, OPEN)),
+            ),
+            Op::Echo { key, end, value } => both(
+                OpRequest::RequestPut(put_request(key, value, 0)),
+                OpRequest::RequestRange(read_request(key, end, 0)),
+            ),
             Op::Stake { name, lease, value } => {
                 Request::Txn(claim::stake(name, *lease, value.clone()))
             }
@@ -434,21 +413,7 @@ impl Op {
                 if !hold(guards, keys) {
                     return Effect::default();
                 }
-                let mut changes: Vec<KeyChange> = puts
-                    .iter()
-                    .map(|(key, value)| put(keys, key, value, 0, revision))
-                    .collect();
-                let doomed = deletes
-                    .iter()
-                    .filter(|key| keys.contains_key(key.as_slice()));
-                let gone: Vec<KeyChange> = doomed.map(|key| (Rc::from(&key[..]), None)).collect();
-                let deleted = gone.len() as i64;
-                changes.extend(gone);
-                Effect {
-                    deleted,
-                    changes,
-                    succeeded: true,
-                }
+                swapped(keys, puts, deletes, revision)
             }
         }
     }
@@ -570,6 +535,24 @@ fn only_if(holds: bool, changes: impl FnOnce() -> Vec<KeyChange>) -> Effect {
     }
 }
 
+/// What a transaction does whose guards hold.
+fn swapped(keys: &Keys, puts: &[(Vec<u8>, Vec<u8>)], deletes: &[Vec<u8>], revision: i64) -> Effect {
+    let changes = puts.iter();
+    let changes = changes.map(|(key, value)| put(keys, key, value, 0, revision));
+    let mut changes: Vec<KeyChange> = changes.collect();
+    let doomed = deletes
+        .iter()
+        .filter(|key| keys.contains_key(key.as_slice()));
+    let gone: Vec<KeyChange> = doomed.map(|key| (Rc::from(&key[..]), None)).collect();
+    let deleted = gone.len() as i64;
+    changes.extend(gone);
+    Effect {
+        deleted,
+        changes,
+        succeeded: true,
+    }
+}
+
 fn removal(doomed: Vec<Key>) -> Effect {
     Effect {
         deleted: doomed.len() as i64,
@@ -589,6 +572,15 @@ fn put(keys: &Keys, key: &[u8], value: &[u8], lease: i64, revision: i64) -> KeyC
         lease,
     };
     (Rc::from(key), Some(Rc::new(record)))
+}
+
+/// One after the other, whatever there is.
+fn both(one: OpRequest, other: OpRequest) -> Request {
+    let success = [one, other].map(|op| RequestOp { request: Some(op) });
+    Request::Txn(TxnRequest {
+        success: success.into(),
+        ..TxnRequest::default()
+    })
 }
 
 fn txn_request(

@@ -123,12 +123,8 @@ fn answered(
             return Ok(false);
         }
         Ending::Surveyed(Ok(response)) => {
-            let seen = keys(revision)?;
-            if response.succeeded != record.op.effect(&seen, revision).succeeded {
-                let why = format!("its guards should hold: {}", !response.succeeded);
-                return Err(wrong("answers", record, &why));
-            }
-            transacted(compactions, record, response, (revision, &seen), chronicle)?;
+            let seen = (revision, &keys(revision)?);
+            surveyed(compactions, record, response, seen, chronicle)?;
             return Ok(false);
         }
         Ending::Wrote(Outcome::Compact { .. }) => {
@@ -137,15 +133,11 @@ fn answered(
         }
         Ending::Wrote(Outcome::LeaseGranted(_)) => return Ok(false),
         Ending::Wrote(Outcome::LeaseRevoked(_)) => {
-            // The answer does not tell whether there were keys; the history does.
-            let before = keys(revision - 1).unwrap_or_default();
-            let expected = record.op.effect(&before, revision);
-            let happened = chronicle
-                .revision(revision)
-                .map_or(&[][..], |it| &it.changes);
-            let claims = free && !expected.changes.is_empty() && expected.changes == happened;
-            let deleted = if claims { expected.deleted } else { 0 };
-            (claims, deleted, false)
+            let deleted = match free {
+                true => revoked(record, revision, chronicle),
+                false => 0,
+            };
+            (deleted > 0, deleted, false)
         }
         Ending::Wrote(Outcome::Put(_)) => (true, 0, false),
         Ending::Wrote(Outcome::DeleteRange(response)) => {
@@ -180,6 +172,32 @@ fn answered(
         transacted(compactions, record, response, (before, &found), chronicle)?;
     }
     Ok(claims)
+}
+
+/// How many keys a revocation took away in a revision, if that was it. Its answer does not tell; the history does.
+fn revoked(record: &Record, revision: i64, chronicle: &Chronicle) -> i64 {
+    let before = chronicle.keys(revision - 1).unwrap_or_default();
+    let expected = record.op.effect(&before, revision);
+    let happened = chronicle.revision(revision);
+    match happened.is_some_and(|it| it.changes == expected.changes) {
+        true => expected.deleted,
+        false => 0,
+    }
+}
+
+/// A transaction that only reads belongs as a whole to the revision that it names.
+fn surveyed(
+    compactions: &Compactions<'_>,
+    record: &Record,
+    response: &TxnResponse,
+    (revision, keys): (i64, &Keys),
+    chronicle: &Chronicle,
+) -> Result<(), Failure> {
+    if response.succeeded != record.op.effect(keys, revision).succeeded {
+        let why = format!("its guards should hold: {}", !response.succeeded);
+        return Err(wrong("answers", record, &why));
+    }
+    transacted(compactions, record, response, (revision, keys), chronicle)
 }
 
 /// What a transaction answers for its operations, where it found these keys at a revision.

@@ -50,16 +50,13 @@ impl fmt::Display for Op {
                 deletes,
             } => {
                 f.write_str("if")?;
-                for (key, at) in guards {
-                    write!(f, " {}@{at}", text(key))?;
-                }
+                let tell = |(key, at): &(Vec<u8>, i64)| format!(" {}@{at}", text(key));
+                guards.iter().try_for_each(|it| f.write_str(&tell(it)))?;
                 for (key, value) in puts {
                     write!(f, " put {}={}", text(key), text(value))?;
                 }
-                for key in deletes {
-                    write!(f, " delete {}", text(key))?;
-                }
-                Ok(())
+                let tell = |key: &Vec<u8>| format!(" delete {}", text(key));
+                deletes.iter().try_for_each(|it| f.write_str(&tell(it)))
             }
             Op::Read {
                 key,
