@@ -246,7 +246,8 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
         let round = workload::claims::come_round(client).await;
         round.map_err(|failure| broken_or(cluster, failure))?;
     }
-    leases_end(cluster).await?;
+    let ended = leases_end(cluster).await;
+    ended.map_err(|failure| broken_or(cluster, failure))?;
     everybody_serves(cluster).await?;
     if cluster.world.membership_changes() {
         let told = tell_the_removed(cluster).await;
@@ -357,10 +358,13 @@ async fn nobody_lists_any(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     for id in members(cluster) {
         client.member = id;
         let answer = client.perform(Op::Leases).await;
-        if !matches!(&answer, Ending::Leases { ids, .. } if ids.is_empty()) {
-            let story = format!("nobody renews any, and m{id} says: {answer}");
-            return Err(Failure::new("leases", story));
-        }
+        let judge = match &answer {
+            Ending::Leases { ids, .. } if ids.is_empty() => continue,
+            Ending::Leases { .. } => "leases",
+            _ => "liveness",
+        };
+        let story = format!("nobody renews any lease, and m{id} says: {answer}");
+        return Err(Failure::new(judge, story));
     }
     Ok(())
 }
