@@ -49,7 +49,7 @@ pub(crate) enum Plant {
 
 impl Plant {
     /// Every plant, its name, and the number of seeds within which a judge must find it.
-    pub(crate) const ALL: [(Plant, &str, u64); 36] = [
+    pub(crate) const ALL: [(Plant, &str, u64); 38] = [
         (Plant::AckBeforeSync, "ack-before-sync", 100),
         (Plant::ReadWithoutBarrier, "read-without-barrier", 100),
         (Plant::StaleLeaderRead, "stale-leader-read", 200),
@@ -130,6 +130,12 @@ impl Plant {
             "counts-what-is-swept",
             200,
         ),
+        (
+            Plant::Core(InCore::ForgetsPrevious),
+            "forgets-previous",
+            200,
+        ),
+        (Plant::Core(InCore::LosesWakeUps), "loses-wake-ups", 200),
     ];
 
     /// The plant of this name.
