@@ -45,6 +45,10 @@ pub enum Plant {
     ProgressTooEarly,
     /// A watcher that lags is shown the newest value of a key as the one before.
     NewestAsPrevious,
+    /// A watcher that lags is never shown the value of a key as the one before.
+    ForgetsPrevious,
+    /// Whoever waits for a stream is not woken for every seventh revision.
+    LosesWakeUps,
     /// What a sweep has freed counts against the quota as before.
     CountsWhatIsSwept,
 }

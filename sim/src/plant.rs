@@ -68,7 +68,7 @@ pub(crate) enum Plant {
 
 impl Plant {
     /// Every plant, its name, and the number of seeds within which a judge must find it.
-    pub(crate) const ALL: [(Plant, &str, u64); 43] = [
+    pub(crate) const ALL: [(Plant, &str, u64); 45] = [
         (Plant::AckBeforeSync, "ack-before-sync", 100),
         (Plant::ReadWithoutBarrier, "read-without-barrier", 100),
         (Plant::StaleLeaderRead, "stale-leader-read", 200),
@@ -160,6 +160,12 @@ impl Plant {
             200,
         ),
         (Plant::Core(InCore::EndsAnyLease), "ends-any-lease", 200),
+        (
+            Plant::Core(InCore::ForgetsPrevious),
+            "forgets-previous",
+            200,
+        ),
+        (Plant::Core(InCore::LosesWakeUps), "loses-wake-ups", 200),
     ];
 
     /// The plant of this name.

@@ -133,7 +133,7 @@ impl Watches {
 
 /// Passes on to the watchers of one life what arrives and what is due, sometimes late.
 pub(crate) async fn tend(life: Rc<Life>, mut dice: Dice) {
-    let lag_ms_max = [1, 5, 50][dice.place(3)];
+    let lag_ms_max = [1, 5, LAG_MS_MAX][dice.place(3)];
     loop {
         let alarm = life.watches.alarm().map(|at| life.clock.when(at));
         life.views.recv_until(alarm).await;
@@ -149,7 +149,7 @@ pub(crate) async fn tend(life: Rc<Life>, mut dice: Dice) {
 /// So small that streams are cut and fall behind.
 fn settings(planted: Planted) -> Settings {
     Settings {
-        progress_interval: Duration::from_secs(2),
+        progress_interval: PROGRESS_INTERVAL,
         fragment_bytes: 4096,
         stream_bytes_max: STREAM_BYTES_MAX,
         changes_per_step: 16,
@@ -159,3 +159,13 @@ fn settings(planted: Planted) -> Settings {
 
 /// So little may wait for the reader of a stream.
 const STREAM_BYTES_MAX: usize = 8192;
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+/// The longest time after which [`tend`] passes on what has arrived.
+const LAG_MS_MAX: u64 = 50;
+/// By then it surely has, with what tasks and timers take.
+pub(crate) const LAG_MAX: Duration = Duration::from_millis(LAG_MS_MAX + 10);
+/// Within this time whoever asked for regular progress hears of something. An event may lie just behind the first of two
+/// rounds, each with a tenth more for the stream and passed on late, by a clock that is slow by a tenth.
+pub(crate) const REGULARLY: Duration = Duration::from_millis(
+    2 * (PROGRESS_INTERVAL.as_millis() as u64 * 11 / 10 + LAG_MS_MAX + 10) * 10 / 9 + 300,
+);

@@ -9,6 +9,7 @@ use crate::client::Client;
 use crate::cluster::Cluster;
 
 pub(crate) mod claims;
+mod ears;
 pub(crate) mod followers;
 pub(crate) mod keys;
 pub(crate) mod leases;

@@ -11,6 +11,7 @@ use super::hub::{Hub, Next, Settings, StreamKey};
 use super::response::Response;
 use crate::mvcc::View;
 use crate::output::Published;
+use crate::plant::Plant;
 
 /// Where an audience has its views from.
 pub trait Source {
@@ -170,9 +171,12 @@ impl<S: Source> Audience<S> {
             _ => &seen,
         };
         let answer = act(hub, newest);
+        let planted = self.settings.planted().is(Plant::LosesWakeUps);
+        let loses = planted && newest.view.revision() % 7 == 0;
         // Whoever takes views takes them for all streams of the thread: nobody else will wake the others for these.
         for ready in hub.take_ready() {
-            if let Some(waker) = self.wakers[ready.index()].take() {
+            let waker = self.wakers[ready.index()].take();
+            if let Some(waker) = waker.filter(|_| !loses) {
                 waker.wake();
             }
         }

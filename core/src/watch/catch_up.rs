@@ -24,6 +24,7 @@ pub(super) fn read(view: &View, watcher: &Watcher, settings: &Settings) -> Slice
     let mut batch = Batch {
         bytes_max: settings.stream_bytes_max,
         newest_as_previous: settings.planted().is(Plant::NewestAsPrevious),
+        forgets_previous: settings.planted().is(Plant::ForgetsPrevious),
         ..Batch::default()
     };
     let changes_max = i64::from(settings.changes_per_step.max(1));
@@ -85,8 +86,9 @@ struct Batch {
     ends: Vec<usize>,
     revisions: i64,
     bytes_max: usize,
-    /// A fault on purpose.
+    /// Faults on purpose.
     newest_as_previous: bool,
+    forgets_previous: bool,
 }
 
 impl Batch {
@@ -106,6 +108,7 @@ impl Batch {
         let newest = || Some(view.keyspace.get(record.key())?.newest());
         let previous = match previous {
             Some(_) if self.newest_as_previous => newest(),
+            Some(_) if self.forgets_previous => None,
             previous => previous,
         };
         Event { record, previous }.encode(&mut self.bytes);

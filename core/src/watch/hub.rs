@@ -443,6 +443,12 @@ impl Hub {
 
     /// The view does not hold what follows the tail: whoever wanted it reads what there is of the history.
     fn fall_back(&mut self, view: &View) {
+        let boundary = view.compact_revision();
+        assert!(
+            self.tail + 1 < boundary,
+            "revision {} is not compacted at {boundary}, so the view has it",
+            self.tail + 1
+        );
         let mut fallen = Vec::new();
         let synced = self.watchers.iter_mut().filter(|(_, it)| !it.lagging);
         for (key, watcher) in synced {

@@ -9,7 +9,7 @@
 //! # use metastore_proto::etcdserverpb::WatchCreateRequest;
 //! let history = History::new();
 //! let create = WatchCreateRequest::default();
-//! let nothing_yet = Watched { create: &create, revision_at_creation: None, responses: &[], complete_to: None };
+//! let nothing_yet = Watched::of(&create, &[]);
 //! assert_eq!(judge(&history, &nothing_yet), Ok(()));
 //! ```
 
@@ -26,7 +26,7 @@ use metastore_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use delivery::Delivered;
 pub use history::{History, event_of};
 pub use opening::{DUPLICATE_ID, EMPTY_RANGE, NEGATIVE_START, NO_WATCH_ID};
-pub use stream::by_watcher;
+pub use stream::{by_watcher, places_by_watcher, silences_of};
 
 /// A promise made to every watcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,9 +91,37 @@ pub struct Watched<'a> {
     pub revision_at_creation: Option<i64>,
     /// Everything the stream brought for this watcher, in order: see [`by_watcher`].
     pub responses: &'a [WatchResponse],
+    /// The compact revision of the member when each response was heard, from the first response on. One without an
+    /// entry is taken for one that came when everything was compacted that ever was.
+    pub boundaries: &'a [i64],
+    /// The times when nothing more came, in order.
+    pub silences: &'a [Silence],
     /// Every matching event up to this revision must have arrived by now; `None` if that is not known. A
     /// cancellation by compaction excuses what is missing.
     pub complete_to: Option<i64>,
+}
+
+/// A time in which a watcher was told nothing more, although its reader listened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Silence {
+    /// So many responses had come before.
+    pub after: usize,
+    /// Every matching event up to this revision had its time to come.
+    pub revision: i64,
+}
+
+impl<'a> Watched<'a> {
+    /// What was asked for and what came, with nothing known beside.
+    pub fn of(create: &'a WatchCreateRequest, responses: &'a [WatchResponse]) -> Self {
+        Self {
+            create,
+            revision_at_creation: None,
+            responses,
+            boundaries: &[],
+            silences: &[],
+            complete_to: None,
+        }
+    }
 }
 
 /// Judges one watcher; the first promise found broken is told.
@@ -108,6 +136,7 @@ pub fn judge(history: &History, watched: &Watched<'_>) -> Result<(), Broken> {
     delivered.check_order()?;
     delivered.check_gaps()?;
     delivered.check_completeness()?;
+    delivered.check_silences()?;
     delivered.check_whole_revisions()?;
     delivered.check_fragments()?;
     delivered.check_contents()?;

@@ -432,6 +432,34 @@ fn a_view_that_lost_what_follows_the_tail_sends_its_watchers_to_the_history() {
 }
 
 #[test]
+fn a_watcher_that_reads_the_history_stays_where_it_is_when_a_view_is_left_out() {
+    // It lags from its first revision on, and another on its stream is caught up.
+    check(
+        "burst 20; watch burst from 2; watch a; see; burst 200; compact 150; sweep",
+        &[
+            "0@21 created",
+            "0@0 canceled compacted 150",
+            "1@21 created",
+            "1@0 canceled compacted 150",
+        ],
+    );
+    // It lags since its stream had no room, and has heard nothing of what follows the boundary either.
+    let mut story = Story::new();
+    story.step("watch burst..bursu");
+    let value = "v".repeat(1000);
+    for _ in 0..300 {
+        story.write(&format!("put burst {value}"));
+        story.step("see");
+    }
+    let told = story.tell("burst 200; compact 450; sweep; see").told();
+    let last = told.last().expect("at least its creation");
+    assert_eq!(last, "0@0 canceled compacted 450");
+    let heard = told.iter().rev().nth(1).expect("what was queued");
+    let (_, revision) = heard.rsplit_once('@').expect("an event");
+    assert!((100..302).contains(&number(revision)), "{heard}");
+}
+
+#[test]
 fn progress_is_told_when_all_watchers_of_the_stream_have_everything() {
     check(
         "progress; put a 1; watch a; watch a from 2; progress; read; progress; put b 1; progress",

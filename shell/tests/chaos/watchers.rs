@@ -6,7 +6,7 @@ use std::time::Duration;
 use metastore_judges::Failure;
 use metastore_judges::chronicle::Chronicle;
 use metastore_judges::model::KeyChange;
-use metastore_judges::watches::{Stretch, resume_at};
+use metastore_judges::watches::{Notes, Stretch, resume_at};
 use metastore_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use metastore_proto::mvccpb::Event;
 use metastore_proto::mvccpb::event::EventType;
@@ -33,7 +33,9 @@ async fn follow(client: &mut Client, request: &WatchCreateRequest) -> Stretch {
         client: client.number,
         member: client.place as u64,
         create: request.clone(),
+        revision_at_creation: None,
         responses: Vec::new(),
+        notes: Notes::default(),
         to_the_end: false,
     };
     let Some(mut connection) = client.connected().await else {

@@ -1,6 +1,8 @@
 //! The watch promises, for every watcher on every member it went to.
 
-use metastore_core::watch::promises::{self, History, Watched};
+use std::time::Duration;
+
+use metastore_core::watch::promises::{self, History, NO_WATCH_ID, Silence, Watched};
 use metastore_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use metastore_proto::mvccpb::event::EventType;
 use metastore_proto::mvccpb::{Event, KeyValue};
@@ -17,8 +19,12 @@ pub struct Stretch {
     pub member: u64,
     /// What was asked for.
     pub create: WatchCreateRequest,
+    /// The revision that the member showed then, if that is known.
+    pub revision_at_creation: Option<i64>,
     /// All that came, in order.
     pub responses: Vec<WatchResponse>,
+    /// What its client noted beside.
+    pub notes: Notes,
     /// Whether it was still listening, on a member that lived, when everything was at rest.
     pub to_the_end: bool,
 }
@@ -33,6 +39,8 @@ pub struct Stream {
     pub asked: Vec<Asked>,
     /// All that came, in order.
     pub responses: Vec<WatchResponse>,
+    /// What its client noted beside.
+    pub notes: Notes,
     /// Whether it was still listening, on a member that lived, when everything was at rest.
     pub to_the_end: bool,
 }
@@ -41,8 +49,109 @@ pub struct Stream {
 pub struct Asked {
     /// In these words.
     pub create: WatchCreateRequest,
+    /// The revision that the member showed at that time.
+    pub revision_at_creation: i64,
     /// What was compacted on the member at that time.
     pub compact_revision: i64,
+}
+
+/// What a client noted while it listened to a stream; nothing where it could not know.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// The compact revision of the member when each response was heard.
+    pub boundaries: Vec<i64>,
+    /// When each response was heard.
+    pub times: Vec<Duration>,
+    /// When nothing more came, in order.
+    pub silences: Vec<Silence>,
+    /// So many watchers had been asked for when the last silence began.
+    pub asked_in_time: usize,
+    /// So many responses had been heard when it asked, with everything at rest, how far the stream is.
+    pub asked_at_rest: Option<usize>,
+    /// The end of the stream, if nothing was broken then.
+    pub calm: Option<Calm>,
+}
+
+/// A time in which nothing was broken, and a client listened all the time.
+#[derive(Clone, Copy, Debug)]
+pub struct Calm {
+    /// From then on.
+    pub since: Duration,
+    /// Until then.
+    pub until: Duration,
+    /// Within this time whoever asked for regular progress hears of something.
+    pub patience: Duration,
+}
+
+impl Notes {
+    /// The notes on the responses at these places.
+    fn of(&self, places: &[usize]) -> Self {
+        let all = |at: &usize| self.boundaries.get(*at).copied();
+        let times = |at: &usize| self.times.get(*at).copied();
+        Self {
+            boundaries: places.iter().map_while(all).collect(),
+            times: places.iter().map_while(times).collect(),
+            silences: promises::silences_of(places, &self.silences),
+            ..self.clone()
+        }
+    }
+
+    /// At rest, whoever asks how far a stream is hears that it has everything, unless none of its watchers goes on or one
+    /// has not begun.
+    fn told_at_rest(
+        &self,
+        responses: &[WatchResponse],
+        going_on: &[&WatchCreateRequest],
+        newest: i64,
+    ) -> Result<(), String> {
+        let Some(answers) = self.asked_at_rest.and_then(|at| responses.get(at..)) else {
+            return Ok(());
+        };
+        let begun = going_on.iter().all(|it| it.start_revision <= newest);
+        let told = answers.iter().any(|answer| {
+            let header = answer.header.as_ref();
+            let revision = header.map_or(0, |header| header.revision);
+            answer.watch_id == NO_WATCH_ID && says_only_how_far(answer) && revision == newest
+        });
+        match going_on.is_empty() || !begun || told {
+            true => Ok(()),
+            false => Err(format!(
+                "at rest at {newest} it asked how far the stream is, and heard {answers:?}"
+            )),
+        }
+    }
+
+    /// Whoever asked for regular progress and has begun hears of something now and then.
+    fn told_regularly(
+        &self,
+        create: &WatchCreateRequest,
+        responses: &[WatchResponse],
+    ) -> Result<(), String> {
+        let created = responses.first().and_then(|first| first.header.as_ref());
+        let begun = created.is_some_and(|header| create.start_revision <= header.revision);
+        let wanted = create.progress_notify && begun;
+        let (Some(calm), Some(created)) = (self.calm.filter(|_| wanted), self.times.first()) else {
+            return Ok(());
+        };
+        let own = responses.iter().zip(&self.times);
+        let own = own.filter(|(response, _)| response.watch_id != NO_WATCH_ID);
+        let mut last = calm.since.max(*created);
+        for time in own.map(|(_, time)| *time).chain([calm.until]) {
+            if time > last + calm.patience {
+                let (from, to) = (last.as_secs_f64(), time.as_secs_f64());
+                return Err(format!(
+                    "it asked for regular progress, and heard nothing from {from:.3}s to {to:.3}s"
+                ));
+            }
+            last = last.max(time);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a response is progress.
+fn says_only_how_far(response: &WatchResponse) -> bool {
+    !response.created && !response.canceled && response.events.is_empty()
 }
 
 impl Stream {
@@ -68,28 +177,78 @@ impl Stream {
             let story = format!("client {client} on m{member}: {story}\n  it asked for {asked}");
             Failure::new("watch", story)
         };
-        let watchers = promises::by_watcher(&self.responses);
+        let watchers = promises::places_by_watcher(&self.responses);
         let watchers = watchers.map_err(|broken| wrong("several", &broken.to_string()))?;
-        if watchers.len() > self.asked.len() || self.to_the_end && watchers.len() < self.asked.len()
-        {
+        let due = match self.to_the_end {
+            true => self.asked.len(),
+            false => self.notes.asked_in_time,
+        };
+        if watchers.len() > self.asked.len() || watchers.len() < due {
             let story = format!("{} of its watchers were created", watchers.len());
             return Err(wrong(&self.asked.len().to_string(), &story));
         }
-        for (asked, responses) in self.asked.iter().zip(&watchers) {
+        let mut going_on = Vec::new();
+        for (asked, places) in self.asked.iter().zip(&watchers) {
             let create = &asked.create;
             let told = |story: String| wrong(&format!("{create:?}"), &story);
-            asked.ends_if_compacted(responses).map_err(told)?;
+            let responses: Vec<WatchResponse> = places
+                .iter()
+                .map(|at| self.responses[*at].clone())
+                .collect();
+            let notes = self.notes.of(places);
+            asked.ends_if_compacted(&responses).map_err(told)?;
             let ended = responses.last().is_some_and(|last| last.canceled);
             let watched = Watched {
-                create,
-                revision_at_creation: None,
-                responses,
+                revision_at_creation: Some(asked.revision_at_creation),
+                boundaries: &notes.boundaries,
+                silences: &notes.silences,
                 complete_to: (self.to_the_end && !ended).then(|| history.revision()),
+                ..Watched::of(create, &responses)
             };
             let judged = promises::judge(history, &watched);
             judged.map_err(|broken| told(broken.to_string()))?;
+            if self.to_the_end && !ended {
+                notes.told_regularly(create, &responses).map_err(told)?;
+                going_on.push(create);
+            }
         }
-        Ok(())
+        if !self.to_the_end {
+            return Ok(());
+        }
+        let told = self
+            .notes
+            .told_at_rest(&self.responses, &going_on, history.revision());
+        told.map_err(|story| wrong(&format!("{} watchers", self.asked.len()), &story))
+    }
+}
+
+impl Stretch {
+    fn judge(&self, history: &History) -> Result<(), Failure> {
+        let wrong = |story: String| {
+            let (client, member) = (self.client, self.member);
+            let story = format!("client {client} on m{member}: {story}");
+            let story = format!("{story}\n  it asked for {:?}", self.create);
+            Failure::new("watch", story)
+        };
+        let watched = Watched {
+            revision_at_creation: self.revision_at_creation,
+            boundaries: &self.notes.boundaries,
+            silences: &self.notes.silences,
+            complete_to: self.to_the_end.then(|| history.revision()),
+            ..Watched::of(&self.create, &self.responses)
+        };
+        let judged = promises::judge(history, &watched);
+        judged.map_err(|broken| wrong(broken.to_string()))?;
+        if !self.to_the_end {
+            return Ok(());
+        }
+        let (create, responses) = (&self.create, &self.responses);
+        let told = self.notes.told_regularly(create, responses);
+        told.map_err(wrong)?;
+        let told = self
+            .notes
+            .told_at_rest(responses, &[create], history.revision());
+        told.map_err(wrong)
     }
 }
 
@@ -153,22 +312,9 @@ pub fn judge(
     streams
         .iter()
         .try_for_each(|stream| stream.judge(&history))?;
-    for stretch in stretches {
-        let watched = Watched {
-            create: &stretch.create,
-            revision_at_creation: None,
-            responses: &stretch.responses,
-            complete_to: stretch.to_the_end.then(|| history.revision()),
-        };
-        if let Err(broken) = promises::judge(&history, &watched) {
-            let story = format!(
-                "client {} on m{}: {broken}\n  it asked for {:?}",
-                stretch.client, stretch.member, stretch.create
-            );
-            return Err(Failure::new("watch", story));
-        }
-    }
-    Ok(())
+    stretches
+        .iter()
+        .try_for_each(|stretch| stretch.judge(&history))
 }
 
 fn history_of(chronicle: &Chronicle) -> History {
@@ -211,8 +357,6 @@ fn event((key, record): &KeyChange, revision: i64) -> Event {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use metastore_core::mvcc::Changes;
     use metastore_proto::etcdserverpb::{PutRequest, ResponseHeader};
 
@@ -242,7 +386,9 @@ mod tests {
                 start_revision: 2,
                 ..WatchCreateRequest::default()
             },
+            revision_at_creation: Some(2),
             responses: vec![created],
+            notes: Notes::default(),
             to_the_end: false,
         };
         let verdict =
@@ -250,6 +396,7 @@ mod tests {
         let unfinished = Stretch {
             create: stretch.create.clone(),
             responses: stretch.responses.clone(),
+            notes: Notes::default(),
             ..stretch
         };
         assert_eq!(verdict(unfinished), Ok(()));
@@ -277,6 +424,14 @@ mod tests {
 
     /// A store with two puts, of which the first is compacted, and a stream of one watcher from a revision on.
     fn verdict(start_revision: i64, rest: Vec<WatchResponse>) -> Result<(), &'static str> {
+        spoilt(start_revision, rest, |_| ())
+    }
+
+    fn spoilt(
+        start_revision: i64,
+        rest: Vec<WatchResponse>,
+        spoil: impl FnOnce(&mut Stream),
+    ) -> Result<(), &'static str> {
         let mut chronicle = Chronicle::default();
         let mut store = store_with("a");
         let request = PutRequest {
@@ -295,16 +450,19 @@ mod tests {
             progress_notify: true,
             ..WatchCreateRequest::default()
         };
-        let stream = Stream {
+        let mut stream = Stream {
             client: 1,
             member: 1,
             asked: vec![Asked {
                 create,
+                revision_at_creation: 3,
                 compact_revision: 3,
             }],
             responses: [vec![created(0)], rest].concat(),
+            notes: Notes::default(),
             to_the_end: false,
         };
+        spoil(&mut stream);
         judge(&[], &[stream], &chronicle).map_err(|failure| failure.judge)
     }
 
@@ -325,5 +483,73 @@ mod tests {
         assert_eq!(verdict(4, Vec::new()), Ok(()));
         assert_eq!(verdict(4, vec![response(0, 3)]), Err("watch"));
         assert_eq!(verdict(4, vec![response(-1, 3)]), Err("watch"));
+    }
+
+    #[test]
+    fn a_creation_that_is_behind_what_its_member_showed_is_noticed() {
+        let behind = |shown| {
+            let spoil = |stream: &mut Stream| stream.asked[0].revision_at_creation = shown;
+            spoilt(4, Vec::new(), spoil)
+        };
+        assert_eq!(behind(3), Ok(()));
+        assert_eq!(behind(4), Err("watch"));
+    }
+
+    #[test]
+    fn a_stream_that_is_silent_has_told_everything_and_answered_every_creation() {
+        let silent = |revision, asked_in_time| {
+            spoilt(3, Vec::new(), |stream| {
+                stream.notes.silences = vec![Silence { after: 1, revision }];
+                stream.notes.asked_in_time = asked_in_time;
+            })
+        };
+        assert_eq!(silent(2, 1), Ok(()));
+        assert_eq!(silent(3, 1), Err("watch"), "revision 3 is its own");
+        assert_eq!(silent(2, 2), Err("watch"), "another was asked for");
+    }
+
+    #[test]
+    fn at_rest_a_stream_says_how_far_it_is_when_it_is_asked() {
+        let asked = |start: i64, answers: Vec<WatchResponse>| {
+            spoilt(start, answers, |stream| {
+                stream.to_the_end = true;
+                stream.notes.asked_at_rest = Some(1);
+            })
+        };
+        assert_eq!(asked(0, vec![response(NO_WATCH_ID, 3)]), Ok(()));
+        assert_eq!(asked(0, Vec::new()), Err("watch"));
+        assert_eq!(asked(0, vec![response(0, 3)]), Err("watch"), "regular");
+        assert_eq!(asked(4, Vec::new()), Ok(()), "it has not begun");
+        let canceled = WatchResponse {
+            canceled: true,
+            ..response(0, 3)
+        };
+        assert_eq!(asked(0, vec![canceled]), Ok(()), "there is none left");
+    }
+
+    #[test]
+    fn whoever_asked_for_regular_progress_hears_it_in_time() {
+        let seconds = |times: &[u64]| times.iter().copied().map(Duration::from_secs).collect();
+        let heard = |start: i64, answer: WatchResponse, times: &[u64]| {
+            spoilt(start, vec![answer], |stream| {
+                stream.to_the_end = true;
+                stream.notes.times = seconds(times);
+                stream.notes.calm = Some(Calm {
+                    since: Duration::from_secs(10),
+                    until: Duration::from_secs(20),
+                    patience: Duration::from_secs(6),
+                });
+            })
+        };
+        assert_eq!(heard(0, response(0, 3), &[1, 15]), Ok(()));
+        assert_eq!(
+            heard(0, response(0, 3), &[1, 12]),
+            Err("watch"),
+            "then no more"
+        );
+        assert_eq!(heard(0, response(0, 3), &[1, 17]), Err("watch"), "late");
+        assert_eq!(heard(0, response(0, 3), &[13, 19]), Ok(()), "created later");
+        let of_all = response(NO_WATCH_ID, 3);
+        assert_eq!(heard(0, of_all, &[1, 15]), Err("watch"), "on request");
     }
 }

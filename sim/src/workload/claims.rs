@@ -9,7 +9,7 @@ use metastore_core::claim::{Claim, Place};
 use metastore_core::output::Outcome;
 use metastore_core::watch::Content;
 
-use super::watchers::next;
+use super::ears::Ear;
 use crate::client::Client;
 use crate::cluster::Life;
 use crate::plant::Plant;
@@ -127,7 +127,7 @@ impl Session {
                     Place::Behind(before) => {
                         let third = u64::try_from(self.ttl_seconds * 1000 / 3).unwrap_or(1000);
                         let patience = Duration::from_millis(client.dice.between(100, third));
-                        let heard = until_one_goes(&life, &claim, &before, patience).await;
+                        let heard = until_one_goes(client, &life, &claim, &before, patience).await;
                         let planted = client.cluster.world.plant == Some(Plant::OwnsUnlooked);
                         if planted && heard {
                             return Some(claim);
@@ -182,15 +182,20 @@ fn look(client: &Client, life: &Life, claim: &Claim) -> Place {
 }
 
 /// Waits at a member until the claim before goes, or the own one does, but no longer than this; answers whether one did.
-async fn until_one_goes(life: &Rc<Life>, claim: &Claim, before: &[u8], patience: Duration) -> bool {
+async fn until_one_goes(
+    client: &Client,
+    life: &Rc<Life>,
+    claim: &Claim,
+    before: &[u8],
+    patience: Duration,
+) -> bool {
     let from = life.published.borrow().view.revision() + 1;
-    let stream = life.watches.open();
+    let mut ear = Ear::open(&client.cluster, life);
     for request in claim.watches(before, from) {
-        let at = life.clock.at(now());
-        life.watches.create(at, stream, &request);
+        ear.create(&request);
     }
     let heard = async {
-        while let Ok(response) = next(life, stream).await {
+        while let Ok(response) = ear.next().await {
             if let Content::Events(_) | Content::Compacted { .. } = response.content {
                 return;
             }
@@ -198,7 +203,7 @@ async fn until_one_goes(life: &Rc<Life>, claim: &Claim, before: &[u8], patience:
     };
     // Either way it is time for another look.
     let heard = timeout(patience, heard).await.is_ok();
-    life.watches.close(stream);
+    ear.close();
     heard
 }
 

@@ -5,12 +5,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use madsim::time::{sleep, timeout};
-use metastore_core::watch::{Ended, StreamKey};
+use madsim::time::sleep;
 use metastore_proto::etcdserverpb::WatchCreateRequest;
 use metastore_proto::etcdserverpb::watch_create_request::FilterType;
 
-use super::watchers::{decoded, hear, next};
+use super::ears::{Ear, Glance};
 use crate::client::Client;
 use crate::cluster::{Life, bump};
 use crate::trace::now;
@@ -25,34 +24,37 @@ pub(crate) async fn resume(mut client: Client) {
             sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let key = life.watches.open();
         let mut open = Open {
+            ear: Ear::open(&client.cluster, &life),
             life,
-            key,
-            stream: Stream {
-                client: client.number,
-                member: client.member,
-                asked: Vec::new(),
-                responses: Vec::new(),
-                to_the_end: false,
-            },
+            asked: Vec::new(),
         };
-        open.listen(&mut client, std::mem::take(&mut ended)).await;
-        ended = open.stream.left_off();
-        client.cluster.streams.borrow_mut().push(open.stream);
+        let to_the_end = open.listen(&mut client, std::mem::take(&mut ended)).await;
+        let stream = Stream {
+            client: client.number,
+            member: client.member,
+            asked: open.asked,
+            responses: open.ear.responses,
+            notes: open.ear.notes,
+            to_the_end,
+        };
+        ended = stream.left_off();
+        client.cluster.streams.borrow_mut().push(stream);
     }
 }
 
 /// A stream of one life of a member.
 struct Open {
     life: Rc<Life>,
-    key: StreamKey,
-    stream: Stream,
+    ear: Ear,
+    /// What was asked for, in order.
+    asked: Vec<Asked>,
 }
 
 impl Open {
-    /// Begins where earlier watchers ended, and elsewhere, and listens until the client has had enough.
-    async fn listen(&mut self, client: &mut Client, ended: Vec<WatchCreateRequest>) {
+    /// Begins where earlier watchers ended, and elsewhere, and listens until the client has had enough. Answers whether
+    /// everything was at rest then, and the member still belongs to it.
+    async fn listen(&mut self, client: &mut Client, ended: Vec<WatchCreateRequest>) -> bool {
         for create in ended {
             self.create(client, create);
         }
@@ -60,30 +62,26 @@ impl Open {
             let create = self.anywhere(client);
             self.create(client, create);
         }
+        let mut to_the_end = false;
         let enough = now() + Duration::from_millis(client.dice.between(200, 8000));
         let slow = client.dice.permille(client.cluster.world.slow_permille);
         while !client.cluster.faulty.get() || now() < enough {
-            if let Err(failure) = self.life.watches.is_bounded(self.key) {
-                client.cluster.fail(failure);
-            }
-            match timeout(GLANCE, next(&self.life, self.key)).await {
-                Ok(Err(Ended)) => return,
-                Ok(Ok(response)) => {
-                    let response = decoded(&response);
-                    hear(client, &mut self.stream.responses, response);
-                }
-                Err(_) if client.cluster.at_rest.get() => {
-                    self.stream.to_the_end = client.cluster.takes_part(self.life.id);
+            match self.ear.listen().await {
+                Glance::Ended => return false,
+                Glance::Silent if client.cluster.at_rest.get() => {
+                    to_the_end = client.cluster.takes_part(self.life.id);
+                    self.ear.ask_at_rest().await;
                     break;
                 }
-                Err(_) => {}
+                Glance::Heard | Glance::Silent => {}
             }
             self.meddle(client);
             if slow && client.cluster.faulty.get() {
                 sleep(Duration::from_millis(client.dice.between(1, 200))).await;
             }
         }
-        self.life.watches.close(self.key);
+        self.ear.close();
+        to_the_end
     }
 
     /// Now and then asks how far the stream is, cancels a watcher, or creates one more.
@@ -92,16 +90,16 @@ impl Open {
             return;
         }
         match client.dice.between(0, 99) {
-            0..=9 => self.life.watches.request_progress(self.key),
+            0..=9 => self.ear.request_progress(),
             10..=14 if client.cluster.faulty.get() => {
-                let created = self.stream.responses.iter().filter(|it| it.created);
+                let created = self.ear.responses.iter().filter(|it| it.created);
                 let ids: Vec<i64> = created.map(|created| created.watch_id).collect();
                 if !ids.is_empty() {
                     let id = ids[client.dice.place(ids.len())];
-                    self.life.watches.cancel(self.key, id);
+                    self.ear.cancel(id);
                 }
             }
-            15..=19 if self.stream.asked.len() < WATCHERS_MAX => {
+            15..=19 if self.asked.len() < WATCHERS_MAX => {
                 let create = self.anywhere(client);
                 self.create(client, create);
             }
@@ -125,10 +123,10 @@ impl Open {
             "client {} watches on m{} from revision {start}, which is at {revision} and compacted at {compact_revision}",
             client.number, self.life.id
         ));
-        let at = self.life.clock.at(now());
-        self.life.watches.create(at, self.key, &create);
-        self.stream.asked.push(Asked {
+        let revision_at_creation = self.ear.create(&create);
+        self.asked.push(Asked {
             create,
+            revision_at_creation,
             compact_revision,
         });
     }
@@ -184,7 +182,5 @@ impl Open {
     }
 }
 
-/// How long a client listens before it looks whether everything is at rest.
-const GLANCE: Duration = Duration::from_millis(500);
 /// Watchers that one stream gets.
 const WATCHERS_MAX: usize = 12;

@@ -1,19 +1,16 @@
 //! Clients that watch an interval, and resume on any member when theirs is gone or they please.
 
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use madsim::time::{sleep, timeout};
-use metastore_core::watch::{Ended, Response, StreamKey};
-use metastore_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchResponse};
-use prost::Message as _;
+use madsim::time::sleep;
+use metastore_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 
+use super::ears::{Ear, Glance};
 use crate::client::Client;
-use crate::cluster::{Life, bump};
+use crate::cluster::Life;
 use crate::noticing;
-use crate::plant::Plant;
 use crate::trace::now;
 use metastore_judges::watches::{Stretch, resume_at};
 
@@ -57,42 +54,42 @@ pub(crate) async fn watch(mut client: Client) {
 async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateRequest) -> Stretch {
     let cluster = Rc::clone(&client.cluster);
     let (number, id) = (client.number, life.id);
-    let stream = life.watches.open();
-    life.watches.create(life.clock.at(now()), stream, create);
+    let mut ear = Ear::open(&cluster, life);
+    let shown = ear.create(create);
     cluster.trace.detail(format_args!(
         "client {number} watches on m{id} from revision {}",
         create.start_revision
     ));
-    let mut stretch = Stretch {
+    let to_the_end = listen(client, &mut ear, id).await;
+    Stretch {
         client: number,
         member: id,
         create: create.clone(),
-        responses: Vec::new(),
-        to_the_end: false,
-    };
+        revision_at_creation: Some(shown),
+        responses: ear.responses,
+        notes: ear.notes,
+        to_the_end,
+    }
+}
+
+/// Answers whether everything was at rest in the end, and the member still belongs to it.
+async fn listen(client: &mut Client, ear: &mut Ear, id: u64) -> bool {
+    let cluster = Rc::clone(&client.cluster);
+    let mut to_the_end = false;
     let enough = now() + Duration::from_millis(client.dice.between(100, 10_000));
     let slow = client.dice.permille(cluster.world.slow_permille);
     loop {
-        if let Err(failure) = life.watches.is_bounded(stream) {
-            cluster.fail(failure);
-        }
-        let heard = timeout(GLANCE, next(life, stream)).await;
-        match heard {
-            Ok(Err(Ended)) => return stretch,
-            Ok(Ok(response)) => {
-                let response = decoded(&response);
-                let ended = response.canceled;
-                hear(client, &mut stretch.responses, response);
-                if ended {
-                    break;
-                }
-            }
-            Err(_) if cluster.at_rest.get() => {
+        match ear.listen().await {
+            Glance::Ended => return false,
+            Glance::Heard if ear.responses.last().is_some_and(|last| last.canceled) => break,
+            Glance::Heard => {}
+            Glance::Silent if cluster.at_rest.get() => {
                 // Others may have been removed without having been told.
-                stretch.to_the_end = cluster.takes_part(id);
+                to_the_end = cluster.takes_part(id);
+                ear.ask_at_rest().await;
                 break;
             }
-            Err(_) => {}
+            Glance::Silent => {}
         }
         if cluster.faulty.get() && now() > enough {
             break;
@@ -100,39 +97,12 @@ async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateReques
         if slow && cluster.faulty.get() {
             sleep(Duration::from_millis(client.dice.between(1, 300))).await;
         }
-        if life.alive.get() && client.dice.permille(20) {
-            life.watches.request_progress(stream);
+        if ear.is_served() && client.dice.permille(20) {
+            ear.request_progress();
         }
     }
-    life.watches.close(stream);
-    stretch
-}
-
-/// Writes down what was heard.
-pub(crate) fn hear(client: &Client, responses: &mut Vec<WatchResponse>, response: WatchResponse) {
-    let counts = &client.cluster.counts;
-    if !response.events.is_empty() {
-        bump(&counts.events);
-        let lost = client.cluster.world.plant == Some(Plant::LosesWatchResponses);
-        if lost && counts.events.get().is_multiple_of(50) {
-            return;
-        }
-    }
-    responses.push(response);
-}
-
-/// What a stream of a life says next.
-pub(crate) async fn next(life: &Life, stream: StreamKey) -> Result<Response, Ended> {
-    let next = poll_fn(|cx| life.watches.poll_next(stream, cx)).await;
-    next.map(|(response, _)| response)
-}
-
-/// As a client reads it off the wire.
-pub(crate) fn decoded(response: &Response) -> WatchResponse {
-    let stamp = ResponseHeader::default();
-    let mut bytes = Vec::with_capacity(response.encoded_len(&stamp));
-    response.encode(&stamp, &mut bytes);
-    WatchResponse::decode(bytes.as_slice()).expect("what the hub encodes can be decoded")
+    ear.close();
+    to_the_end
 }
 
 fn interval(client: &mut Client) -> WatchCreateRequest {
@@ -153,6 +123,3 @@ fn interval(client: &mut Client) -> WatchCreateRequest {
         ..WatchCreateRequest::default()
     }
 }
-
-/// How long a watcher listens before it looks whether everything is at rest.
-const GLANCE: Duration = Duration::from_millis(500);

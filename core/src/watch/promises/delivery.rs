@@ -113,6 +113,30 @@ impl<'a> Delivered<'a> {
         }
     }
 
+    /// Whoever was told nothing more had everything by then, unless it had been cancelled.
+    pub(super) fn check_silences(&self) -> Result<(), Broken> {
+        let mut counts = vec![0];
+        for places in &self.received {
+            counts.push(counts[counts.len() - 1] + places.len());
+        }
+        for silence in self.watched.silences {
+            let before = self.watched.responses.get(..silence.after);
+            let canceled = before.is_some_and(|it| it.last().is_some_and(|last| last.canceled));
+            let Some(count) = counts.get(silence.after).filter(|_| !canceled) else {
+                continue;
+            };
+            if let Some(due) = self.expected.get(*count)
+                && due.0 <= silence.revision
+            {
+                let (due, after) = (self.told(*due), silence.after);
+                let story = format!("{due} had not come after {after} responses");
+                let story = format!("{story}, and nothing came at {}", silence.revision);
+                return Err(Broken::new(Promise::Reliable, story));
+            }
+        }
+        Ok(())
+    }
+
     /// A response that is not followed by a further part ends at the end of a revision.
     pub(super) fn check_whole_revisions(&self) -> Result<(), Broken> {
         let mut count = 0;
@@ -167,8 +191,9 @@ impl<'a> Delivered<'a> {
     }
 
     pub(super) fn check_contents(&self) -> Result<(), Broken> {
-        let events = self.watched.responses.iter().flat_map(|r| &r.events);
-        for (event, place) in events.zip(self.places()) {
+        let responses = self.watched.responses.iter().enumerate();
+        let events = responses.flat_map(|(at, it)| it.events.iter().map(move |event| (at, event)));
+        for ((at, event), place) in events.zip(self.places()) {
             let truth = self.event(place);
             if event.kv != truth.kv {
                 let story = format!("{} came as {:?}", self.told(place), event.kv);
@@ -182,7 +207,7 @@ impl<'a> Delivered<'a> {
                 .as_ref()
                 .filter(|_| self.watched.create.prev_kv);
             // Readable was the revision before only until the boundary passed it.
-            let compacted = place.0 <= self.history.compact_revision();
+            let compacted = place.0 <= self.boundary(at);
             if event.prev_kv.as_ref() != due && !(compacted && event.prev_kv.is_none()) {
                 let story = format!("{} came after {:?}", self.told(place), event.prev_kv);
                 return Err(Broken::new(
@@ -192,6 +217,14 @@ impl<'a> Delivered<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What was compacted at most when this response was made.
+    fn boundary(&self, response: usize) -> i64 {
+        let heard = self.watched.boundaries.get(response);
+        heard
+            .copied()
+            .unwrap_or_else(|| self.history.compact_revision())
     }
 
     fn event(&self, (revision, sub): Place) -> &Event {

@@ -17,9 +17,9 @@ pub const NO_WATCH_ID: i64 = -1;
 pub(super) fn start_of(history: &History, watched: &Watched<'_>) -> Result<Option<i64>, Broken> {
     let create = watched.create;
     let Some((first, rest)) = watched.responses.split_first() else {
-        return match watched.complete_to {
-            Some(_) => broken("events must have arrived, but the watcher was never created"),
-            None => Ok(None),
+        return match watched.complete_to.is_some() || !watched.silences.is_empty() {
+            true => broken("events must have arrived, but the watcher was never created"),
+            false => Ok(None),
         };
     };
     if !first.created {

@@ -32,10 +32,9 @@ pub(super) struct Served {
 impl Served {
     pub(super) fn verdict(&self) -> Result<(), Broken> {
         let watched = Watched {
-            create: &self.create,
             revision_at_creation: Some(self.created_at),
-            responses: &self.responses,
             complete_to: Some(self.history.revision()),
+            ..Watched::of(&self.create, &self.responses)
         };
         judge(&self.history, &watched)
     }

@@ -14,16 +14,18 @@ struct Run {
     history: History,
     create: WatchCreateRequest,
     responses: Vec<WatchResponse>,
+    boundaries: Vec<i64>,
+    silences: Vec<Silence>,
     complete_to: Option<i64>,
 }
 
 impl Run {
     fn verdict(&self) -> Option<Promise> {
         let watched = Watched {
-            create: &self.create,
-            revision_at_creation: None,
-            responses: &self.responses,
+            boundaries: &self.boundaries,
+            silences: &self.silences,
             complete_to: self.complete_to,
+            ..Watched::of(&self.create, &self.responses)
         };
         judge(&self.history, &watched)
             .err()
@@ -152,6 +154,8 @@ fn good() -> Run {
             ..WatchCreateRequest::default()
         },
         responses,
+        boundaries: Vec::new(),
+        silences: Vec::new(),
         history,
         complete_to: Some(6),
     }
@@ -371,6 +375,55 @@ fn only_a_watcher_behind_the_boundary_is_cancelled_by_compaction() {
 }
 
 #[test]
+fn a_caught_up_watcher_that_a_compaction_cancels_breaks_resumable() {
+    // After the events up to 4, at the boundary 6, with a silence after so many responses.
+    let cut = |after: usize, revision: i64| {
+        spoilt(|run| {
+            run.create.filters = vec![FilterType::Nodelete.into()];
+            run.responses.truncate(2);
+            run.responses[1].events.retain(|event| event.r#type == 0);
+            run.history.compact(6);
+            run.responses.push(compacted(6));
+            run.silences = vec![Silence { after, revision }];
+        })
+    };
+    assert_eq!(cut(2, 4), None, "5 is needed and gone");
+    assert_eq!(cut(2, 5), Some(Reliable), "5 had not come");
+    let of_others = |after: usize, revision: i64| {
+        spoilt(|run| {
+            run.create.key = b"z".to_vec();
+            run.history.compact(6);
+            run.responses = vec![created(4), compacted(6)];
+            run.silences = vec![Silence { after, revision }];
+        })
+    };
+    assert_eq!(of_others(1, 4), None, "5 is needed and gone");
+    assert_eq!(of_others(1, 5), Some(Resumable), "only 6 is needed");
+    assert_eq!(of_others(2, 5), None, "it had ended already");
+}
+
+#[test]
+fn an_event_that_comes_after_its_time_breaks_reliable() {
+    let silent = |after: usize, revision: i64| {
+        spoilt(|run| run.silences = vec![Silence { after, revision }])
+    };
+    assert_eq!(silent(1, 1), None, "before the first event");
+    assert_eq!(silent(1, 2), Some(Reliable), "all came, but late");
+    assert_eq!(silent(3, 5), None);
+    assert_eq!(silent(3, 6), Some(Reliable), "6 came late");
+    assert_eq!(silent(6, 6), None, "after the cancellation");
+    let unanswered = |run: &mut Run| {
+        run.responses.clear();
+        run.complete_to = None;
+        run.silences = vec![Silence {
+            after: 0,
+            revision: 1,
+        }];
+    };
+    assert_eq!(spoilt(unanswered), Some(Lifecycle));
+}
+
+#[test]
 fn progress_that_overtakes_an_event_breaks_bookmarkable() {
     let overtakes = |run: &mut Run| run.responses.swap(2, 3);
     assert_eq!(spoilt(overtakes), Some(Bookmarkable));
@@ -443,6 +496,15 @@ fn a_wrong_previous_record_breaks_prev_kv() {
         run.history.compact(5);
     };
     assert_eq!(spoilt(still_readable), Some(PrevKv), "5 is at the boundary");
+    let later = |boundaries: [i64; 6]| {
+        spoilt(|run| {
+            missing(run);
+            run.history.compact(6);
+            run.boundaries = boundaries.into();
+        })
+    };
+    assert_eq!(later([-1, -1, -1, -1, 6, 6]), None);
+    assert_eq!(later([-1, -1, -1, -1, 5, 6]), Some(PrevKv), "6 was later");
     let older = |run: &mut Run| {
         let first = run.responses[1].events[0].kv.clone();
         run.responses[4].events[0].prev_kv = first;
@@ -497,10 +559,8 @@ fn a_header_that_cannot_be_breaks_header() {
 fn the_revision_of_the_creation_must_be_the_known_one() {
     let run = good();
     let watched = |at| Watched {
-        create: &run.create,
         revision_at_creation: Some(at),
-        responses: &run.responses,
-        complete_to: None,
+        ..Watched::of(&run.create, &run.responses)
     };
     assert_eq!(judge(&run.history, &watched(4)), Ok(()));
     let broken = judge(&run.history, &watched(5)).expect_err("4 is not 5");
@@ -604,6 +664,19 @@ fn a_stream_is_taken_apart_by_watcher() {
         told,
         [vec![1, 2, 3], vec![1, 2, 5], vec![4], vec![4, 5, 6]],
         "the third was refused, the fourth has the id of the first"
+    );
+    let silence = |after: usize, revision: i64| Silence { after, revision };
+    let places = places_by_watcher(&stream).expect("every response has its watcher");
+    assert_eq!(places[3], [5, 6, 7]);
+    assert_eq!(
+        silences_of(&places[3], &[silence(5, 3), silence(6, 4), silence(7, 5)]),
+        [silence(1, 4), silence(2, 5)],
+        "the first was before its creation"
+    );
+    assert_eq!(
+        silences_of(&places[2], &[silence(4, 3), silence(8, 6)]),
+        [silence(1, 6)],
+        "nothing came in between for this one"
     );
     let orphan = by_watcher(&stream[4..]).expect_err("its watcher is not created here");
     assert_eq!(orphan.promise, Lifecycle);

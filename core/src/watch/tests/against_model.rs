@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use super::message;
 use crate::mvcc::{Changes, Store};
 use crate::watch::model::{Due, Handle, WatchModel};
-use crate::watch::promises::{History, Watched, by_watcher, judge};
+use crate::watch::promises::{History, Silence, Watched, judge, places_by_watcher, silences_of};
 use crate::watch::{Hub, Next, Settings, StreamKey};
 
 const STREAMS: usize = 3;
@@ -90,6 +90,9 @@ struct Reader {
     /// Its name in the model.
     name: u64,
     responses: Vec<WatchResponse>,
+    /// The compact revision when each of them was read.
+    boundaries: Vec<i64>,
+    silences: Vec<Silence>,
     /// What was asked for, in order.
     creates: Vec<Asked>,
     /// The watchers that live, by id.
@@ -143,6 +146,8 @@ impl World {
             key: self.hub.open(),
             name: self.opened,
             responses: Vec::new(),
+            boundaries: Vec::new(),
+            silences: Vec::new(),
             creates: Vec::new(),
             live: BTreeMap::new(),
             progress: (0, 0),
@@ -285,6 +290,10 @@ impl World {
                     for handle in reader.live.values() {
                         self.model.delivered(*handle, view.revision());
                     }
+                    reader.silences.push(Silence {
+                        after: reader.responses.len(),
+                        revision: view.revision(),
+                    });
                     return;
                 }
             };
@@ -299,6 +308,7 @@ impl World {
                 self.fallen_back = true;
             }
             reader.responses.push(response);
+            reader.boundaries.push(view.compact_revision());
         }
     }
 
@@ -323,7 +333,7 @@ impl World {
     }
 
     fn judge(&self, reader: &Reader, complete_to: Option<i64>) {
-        let told = by_watcher(&reader.responses).unwrap_or_else(|broken| panic!("{broken}"));
+        let told = places_by_watcher(&reader.responses).unwrap_or_else(|broken| panic!("{broken}"));
         assert!(told.len() <= reader.creates.len());
         if complete_to.is_some() {
             assert_eq!(
@@ -332,13 +342,19 @@ impl World {
                 "every creation is answered"
             );
         }
-        for (responses, asked) in told.iter().zip(&reader.creates) {
+        for (places, asked) in told.iter().zip(&reader.creates) {
+            let responses: Vec<WatchResponse> = places
+                .iter()
+                .map(|at| reader.responses[*at].clone())
+                .collect();
+            let boundaries: Vec<i64> = places.iter().map(|at| reader.boundaries[*at]).collect();
             assert_eq!(responses[0].canceled, asked.handle.is_none(), "{asked:?}");
             let watched = Watched {
-                create: &asked.create,
                 revision_at_creation: Some(asked.at_revision),
-                responses,
+                boundaries: &boundaries,
+                silences: &silences_of(places, &reader.silences),
                 complete_to: complete_to.filter(|_| !asked.cancelled),
+                ..Watched::of(&asked.create, &responses)
             };
             if let Err(broken) = judge(&self.history, &watched) {
                 panic!("{broken}\n{asked:?}\n{responses:#?}");
