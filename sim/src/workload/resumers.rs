@@ -13,6 +13,7 @@ use metastore_proto::etcdserverpb::watch_create_request::FilterType;
 use super::watchers::{decoded, hear, next};
 use crate::client::Client;
 use crate::cluster::{Life, bump};
+use crate::sometimes::Situation;
 use crate::trace::now;
 use metastore_judges::watches::{Asked, Stream};
 
@@ -25,10 +26,12 @@ pub(crate) async fn resume(mut client: Client) {
             sleep(Duration::from_millis(50)).await;
             continue;
         };
+        client.cluster.until_it_goes(&life).await;
         let key = life.watches.open();
         let mut open = Open {
             life,
             key,
+            progress_asked: Vec::new(),
             stream: Stream {
                 client: client.number,
                 member: client.member,
@@ -38,6 +41,9 @@ pub(crate) async fn resume(mut client: Client) {
             },
         };
         open.listen(&mut client, std::mem::take(&mut ended)).await;
+        let behind = open.asked_while_behind();
+        let some = &client.cluster.sometimes;
+        some.saw_times(Situation::ProgressWhileBehind, behind);
         ended = open.stream.left_off();
         client.cluster.streams.borrow_mut().push(open.stream);
     }
@@ -48,6 +54,8 @@ struct Open {
     life: Rc<Life>,
     key: StreamKey,
     stream: Stream,
+    /// How many responses there were when the stream was asked how far it is, and the member's revision then.
+    progress_asked: Vec<(usize, i64)>,
 }
 
 impl Open {
@@ -66,6 +74,7 @@ impl Open {
             if let Err(failure) = self.life.watches.is_bounded(self.key) {
                 client.cluster.fail(failure);
             }
+            client.cluster.until_it_goes(&self.life).await;
             match timeout(GLANCE, next(&self.life, self.key)).await {
                 Ok(Err(Ended)) => return,
                 Ok(Ok(response)) => {
@@ -78,6 +87,7 @@ impl Open {
                 }
                 Err(_) => {}
             }
+            client.cluster.until_it_goes(&self.life).await;
             self.meddle(client);
             if slow && client.cluster.faulty.get() {
                 sleep(Duration::from_millis(client.dice.between(1, 200))).await;
@@ -92,7 +102,12 @@ impl Open {
             return;
         }
         match client.dice.between(0, 99) {
-            0..=9 => self.life.watches.request_progress(self.key),
+            0..=9 => {
+                let revision = self.life.published.borrow().view.revision();
+                let heard = self.stream.responses.len();
+                self.progress_asked.push((heard, revision));
+                self.life.watches.request_progress(self.key);
+            }
             10..=14 if client.cluster.faulty.get() => {
                 let created = self.stream.responses.iter().filter(|it| it.created);
                 let ids: Vec<i64> = created.map(|created| created.watch_id).collect();
@@ -107,6 +122,21 @@ impl Open {
             }
             _ => {}
         }
+    }
+
+    /// How often the stream was asked how far it is when there was something behind it that it brought only later.
+    fn asked_while_behind(&self) -> u64 {
+        let behind = self.progress_asked.iter().filter(|(heard, revision)| {
+            let later = self.stream.responses.iter().skip(*heard);
+            let mut events = later.flat_map(|response| &response.events);
+            events.any(|event| {
+                event
+                    .kv
+                    .as_ref()
+                    .is_some_and(|kv| kv.mod_revision <= *revision)
+            })
+        });
+        behind.count() as u64
     }
 
     fn create(&mut self, client: &Client, create: WatchCreateRequest) {

@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::cluster::{Life, bump};
 use crate::noticing;
 use crate::plant::Plant;
+use crate::sometimes::Situation;
 use crate::trace::now;
 use metastore_judges::watches::{Stretch, resume_at};
 
@@ -49,6 +50,9 @@ pub(crate) async fn watch(mut client: Client) {
             (last.unwrap_or(0), compacted),
         );
         create.start_revision = resume_at(&create, &stretch.responses);
+        let within = last.is_some_and(|last| create.start_revision <= last);
+        let some = &client.cluster.sometimes;
+        some.saw_if(within && compacted == 0, Situation::ResumedWithin);
         client.cluster.stretches.borrow_mut().push(stretch);
     }
 }
@@ -57,6 +61,7 @@ pub(crate) async fn watch(mut client: Client) {
 async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateRequest) -> Stretch {
     let cluster = Rc::clone(&client.cluster);
     let (number, id) = (client.number, life.id);
+    cluster.until_it_goes(life).await;
     let stream = life.watches.open();
     life.watches.create(life.clock.at(now()), stream, create);
     cluster.trace.detail(format_args!(
@@ -76,6 +81,7 @@ async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateReques
         if let Err(failure) = life.watches.is_bounded(stream) {
             cluster.fail(failure);
         }
+        cluster.until_it_goes(life).await;
         let heard = timeout(GLANCE, next(life, stream)).await;
         match heard {
             Ok(Err(Ended)) => return stretch,
@@ -100,6 +106,7 @@ async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateReques
         if slow && cluster.faulty.get() {
             sleep(Duration::from_millis(client.dice.between(1, 300))).await;
         }
+        cluster.until_it_goes(life).await;
         if life.alive.get() && client.dice.permille(20) {
             life.watches.request_progress(stream);
         }
