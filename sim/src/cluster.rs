@@ -24,7 +24,7 @@ use crate::mailbox::Mailbox;
 use crate::moments::Moments;
 use crate::network::{Arrival, Network, Way};
 use crate::noticing::{self, Noticing};
-use crate::plan::DiskError;
+use crate::plan::{DiskError, Fault};
 use crate::plant::Plant;
 use crate::sometimes::{Situation, Sometimes};
 use crate::storage;
@@ -73,6 +73,8 @@ pub(crate) struct Cluster {
     pub(crate) moments: Moments,
     /// The first broken promise ends the run.
     pub(crate) failures: Mailbox<Failure>,
+    /// The planned faults of a round that is not the first.
+    pub(crate) planned: RefCell<Vec<Fault>>,
     /// The newest revision any client was told of.
     acknowledged: Cell<i64>,
     newest_term_shown: Cell<u64>,
@@ -146,8 +148,14 @@ pub(crate) struct Life {
     pub(crate) unwritten_checkpoints: Cell<u64>,
     /// How much longer than usual the next one takes.
     pub(crate) checkpoint_takes_longer: Cell<Duration>,
-    /// How the next log write fails, and for how long the member then stays down.
+    /// How a log write fails that comes before a time, until when the member then stays down.
     pub(crate) log_fault: Cell<Option<(DiskError, Duration)>>,
+    /// It is to stop in good order, and does nothing more but to finish its log.
+    pub(crate) stops: Cell<bool>,
+    /// The last entry that its log was handed.
+    pub(crate) handed: Cell<u64>,
+    /// Up to which revision its checkpoint is compacted, and the last entry of the log behind that.
+    pub(crate) replays: Cell<(i64, u64)>,
     pub(crate) watches: Watches,
     /// Says that there is a view for the watchers.
     pub(crate) views: Mailbox<()>,
@@ -214,6 +222,7 @@ impl Cluster {
             noticing: Noticing::default(),
             moments: Moments::new(seed),
             failures: Mailbox::new(),
+            planned: RefCell::default(),
             acknowledged: Cell::new(1),
             newest_term_shown: Cell::default(),
             terms: RefCell::default(),
@@ -286,6 +295,8 @@ impl Cluster {
         some.saw_if(found.torn_tail, Situation::TornTailCut);
         some.saw_if(found.closed, Situation::StoppedInOrder);
         some.saw_if(found.checkpoint_ahead, Situation::CheckpointAhead);
+        let crashed = self.noticing.crashed_in_start.borrow_mut().remove(&id);
+        some.saw_if(crashed, Situation::StartCrashed);
         let behind = log.purged.is_some() && !log.entries.is_empty();
         some.saw_if(behind, Situation::ReplayedBehindCheckpoint);
     }
@@ -302,7 +313,7 @@ impl Cluster {
             Ok(_) if self.misses_rot(id) => {}
             Ok(how) => {
                 bump(&self.counts.crashes);
-                self.sometimes.saw(Situation::StartCrashed);
+                self.noticing.crashed_in_start.borrow_mut().insert(id);
                 let halfway = how == CUT_HALFWAY && self.disk(id).borrow().found().torn_tail;
                 self.sometimes
                     .saw_if(halfway, Situation::TornTailCutHalfway);
@@ -375,7 +386,20 @@ impl Cluster {
         let mut dice = Dice::new(self.world.seed, &format!("member {id} {incarnation}"));
         let seed = dice.roll();
         let clock = Clock::draw(&mut dice, self.world.clock_rate_ppm_max);
-        let settings = self.settings(id, incarnation, seed);
+        if self
+            .ills
+            .borrow()
+            .get(&id)
+            .is_some_and(|ills| ills.suspensions > 0)
+        {
+            clock.suspend(now());
+        }
+        let founds = id <= self.world.members && is_blank(&recovered);
+        let settings = self.settings(id, incarnation, seed, founds);
+        let compacted = recovered.checkpoint.as_ref();
+        let compacted = compacted.map_or(0, |(store, _)| store.compact_revision());
+        let last = recovered.log.entries.last();
+        let replays = (compacted, last.map_or(0, |entry| entry.log_id.index()));
         let member = match Member::new(settings, recovered, clock.at(now())) {
             Ok(member) => member,
             Err(error) => return self.fail(Failure::new("recovery", error.to_string())),
@@ -388,7 +412,11 @@ impl Cluster {
             clock,
             inbox: Mailbox::new(),
             alive: Cell::new(true),
-            watches: Watches::new(published.clone(), Plant::in_core(self.world.plant)),
+            watches: Watches::new(
+                published.clone(),
+                self.world.fragment_bytes,
+                Plant::in_core(self.world.plant),
+            ),
             published,
             shown: RefCell::default(),
             seen: Cell::default(),
@@ -404,6 +432,9 @@ impl Cluster {
             unwritten_checkpoints: Cell::default(),
             checkpoint_takes_longer: Cell::default(),
             log_fault: Cell::new(None),
+            stops: Cell::default(),
+            handed: Cell::default(),
+            replays: Cell::new(replays),
             views: Mailbox::new(),
         });
         self.lives.borrow_mut().insert(id, Rc::clone(&life));
@@ -417,7 +448,7 @@ impl Cluster {
             spawn_local(members::publish(Rc::clone(self), Rc::clone(&life)));
         }
         if self.world.watchers + self.world.resumers + self.world.contenders > 0 {
-            spawn_local(watching::tend(life, dice));
+            spawn_local(watching::tend(Rc::clone(self), life, dice));
         }
     }
 
@@ -437,10 +468,29 @@ impl Cluster {
         self.start_after(id, down);
     }
 
-    /// Ends the life of a member in good order: what is being written is, and the log is closed. Starts it again later.
-    pub(crate) fn stop(self: &Rc<Self>, life: &Life, down: Duration) {
+    /// Has a member stop in good order: it does nothing more, and when its log holds all that it was handed and is closed,
+    /// its life ends. The power may go before that. Starts it again later.
+    pub(crate) fn stop(&self, life: &Life, down: Duration) {
+        life.stops.set(true);
+        life.inbox.push(Call::Nothing);
+        life.log.push(storage::LogOp::Stop { down });
+    }
+
+    /// The log of a member that stops is written.
+    pub(crate) fn stopped(self: &Rc<Self>, life: &Life, down: Duration) {
         let id = life.id;
-        self.disk(id).borrow_mut().close();
+        let kept = {
+            let disk = self.disk(id);
+            disk.borrow_mut().close();
+            disk.borrow().last_index()
+        };
+        if kept < life.handed.get() {
+            let handed = life.handed.get();
+            let story = format!(
+                "m{id} stopped in good order with {kept} as its last entry, and had been handed {handed}"
+            );
+            self.fail(Failure::new("recovery", story));
+        }
         self.trace.note(format_args!("m{id} stops in good order"));
         self.end_life(id);
         self.start_after(id, down);
@@ -542,10 +592,8 @@ impl Cluster {
 
     /// An operation was asked of a life and has no end, though it should have had one long ago.
     pub(crate) fn never_answered(&self, life: &Life, asked: Duration, op: &Op) {
-        let stands = self.is_paused(life.id);
         let request = Unanswered {
-            asked,
-            stood_still: stands.then(now).or(life.stood_still.get()),
+            stood_still: self.stood_still_since(life, asked),
             lives: life.alive.get(),
         };
         let what = format!("m{}: {op}", life.id);
@@ -576,6 +624,19 @@ impl Cluster {
         ills.get(&id).is_some_and(|ills| ills.pauses > 0)
     }
 
+    /// Whether the process of a life stands still, or did at or after this time.
+    pub(crate) fn stood_still_since(&self, life: &Life, since: Duration) -> bool {
+        let last = life.stood_still.get();
+        self.is_paused(life.id) || last.is_some_and(|at| at >= since)
+    }
+
+    /// Waits while the process of a life stands still.
+    pub(crate) async fn until_it_goes(&self, life: &Life) {
+        while life.alive.get() && self.is_paused(life.id) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Whether a member belongs to the newest membership.
     pub(crate) fn takes_part(&self, id: u64) -> bool {
         let judges = self.judges.borrow();
@@ -591,13 +652,6 @@ impl Cluster {
     /// The newest revision any client was told of.
     pub(crate) fn newest(&self) -> i64 {
         self.acknowledged.get()
-    }
-
-    /// The newest term that any member shows.
-    pub(crate) fn newest_term(&self) -> u64 {
-        let lives = self.lives.borrow();
-        let terms = lives.values().map(|life| life.published.borrow().term);
-        terms.max().unwrap_or(0)
     }
 
     /// Whoever leads, of several the one in the newest term.
@@ -675,24 +729,30 @@ impl Cluster {
             let reached = reached.clone();
             spawn_local(async move {
                 sleep(takes).await;
-                if let (Some(reached), Some(life)) = (reached, cluster.life(to)) {
-                    let before = reached.replace(Some(life.incarnation));
-                    let other = before.is_some_and(|before| before != life.incarnation);
-                    let some = &cluster.sometimes;
-                    some.saw_if(other, Situation::TwiceInAnotherLife);
-                }
-                match lost && cluster.faulty.get() {
-                    true => cluster.lose((from, to)),
+                let kind = message.kind();
+                let arrived = match lost && cluster.faulty.get() {
+                    true => {
+                        noticing::loses(&cluster, kind);
+                        cluster.lose((from, to));
+                        None
+                    }
                     false => cluster.deliver((from, to), message),
+                };
+                if let (Some(reached), Some(arrived)) = (reached, arrived) {
+                    let before = reached.replace(Some(arrived));
+                    if before.is_some_and(|before| before != arrived) {
+                        noticing::comes_twice(&cluster, kind);
+                    }
                 }
             });
         }
     }
 
-    /// A letter is at the end of its way.
-    pub(crate) fn deliver(self: &Rc<Self>, way: Way, message: PeerMessage) {
+    /// A letter is at the end of its way. Answers which life of its receiver it reached, if it did.
+    pub(crate) fn deliver(self: &Rc<Self>, way: Way, message: PeerMessage) -> Option<u32> {
         let Some(life) = self.life(way.1) else {
-            return self.lose(way);
+            self.lose(way);
+            return None;
         };
         let arrival = self
             .network
@@ -706,6 +766,7 @@ impl Cluster {
             Arrival::Cut => self.lose(way),
             Arrival::HeldBack => {}
         }
+        (arrival == Arrival::Open).then_some(life.incarnation)
     }
 
     /// A letter is lost. The connection breaks, and both ends are told what they cannot know to have arrived; in a
@@ -729,15 +790,13 @@ impl Cluster {
         }
     }
 
-    fn settings(&self, id: u64, incarnation: u32, seed: u64) -> Settings {
+    fn settings(&self, id: u64, incarnation: u32, seed: u64, founds: bool) -> Settings {
+        let founders = (1..=self.world.members).filter(|_| founds);
         Settings {
             id,
-            initial_members: match id > self.world.members {
-                true => BTreeMap::new(),
-                false => (1..=self.world.members)
-                    .map(|id| (id, vec![format!("http://m{id}")]))
-                    .collect(),
-            },
+            initial_members: founders
+                .map(|id| (id, vec![format!("http://m{id}")]))
+                .collect(),
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
             pre_vote: true,
@@ -759,6 +818,12 @@ impl Cluster {
             planted: Plant::in_core(self.world.plant),
         }
     }
+}
+
+/// Whether a disk shows nothing of an earlier start: later ones are not told the founders, as on a server.
+fn is_blank(recovered: &Recovered) -> bool {
+    let log = &recovered.log;
+    recovered.checkpoint.is_none() && log.vote.is_none() && log.entries.is_empty()
 }
 
 /// Counts one more.

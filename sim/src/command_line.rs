@@ -28,7 +28,7 @@ pub(crate) fn main() -> ExitCode {
             let world = World::draw(seed, &options);
             Ok(run::run(world, full_trace, &replay.join(" ")))
         }
-        Task::Meta { seed } => swarm::meta(seed),
+        Task::Meta { seed, options } => swarm::meta(seed, &options),
         Task::Swarm {
             first,
             limit,
@@ -72,6 +72,7 @@ enum Task {
     },
     Meta {
         seed: u64,
+        options: Options,
     },
     Swarm {
         first: u64,
@@ -124,14 +125,21 @@ impl Words {
                     options.without = numbers.collect::<Option<_>>()?;
                 }
                 "--set" => options.set = knobs::parse(words.next()?)?,
-                "--seeds" => parsed.limit = Some(Limit::Seeds(words.next()?.parse().ok()?)),
+                // A sweep of nothing would keep every promise.
+                "--seeds" => {
+                    let seeds: u64 = words.next()?.parse().ok()?;
+                    parsed.limit = (seeds > 0).then_some(Limit::Seeds(seeds));
+                    parsed.limit?;
+                }
                 "--minutes" => {
                     let minutes: u64 = words.next()?.parse().ok()?;
-                    parsed.limit = Some(Limit::Time(Duration::from_secs(60 * minutes)));
+                    parsed.limit = Limit::lasting(Duration::from_secs(60 * minutes));
+                    parsed.limit?;
                 }
                 "--until" => {
                     let left = until(words.next()?, &local_time()?)?;
-                    parsed.limit = Some(Limit::Time(left));
+                    parsed.limit = Limit::lasting(left);
+                    parsed.limit?;
                 }
                 "--hours" => {
                     let hours = words.next()?.parse().ok();
@@ -145,6 +153,14 @@ impl Words {
             }
         }
         Some(parsed)
+    }
+
+    /// A seed and what is asked of its world; none if there is more, which would be lost without a word.
+    fn one_seed(self) -> Option<(u64, Options)> {
+        let alone = self.limit.is_none() && self.first.is_none();
+        let plain = alone && !self.full_trace && !self.meets_all;
+        let seed = self.seed.filter(|_| plain)?;
+        Some((seed, self.options))
     }
 }
 
@@ -198,16 +214,13 @@ impl Task {
                     full_trace: words.full_trace,
                 });
             }
-            ["meta", seed] => {
-                let seed = seed.parse().ok()?;
-                return Some(Task::Meta { seed });
+            ["meta", rest @ ..] => {
+                let (seed, options) = Words::parse(rest)?.one_seed()?;
+                return Some(Task::Meta { seed, options });
             }
             ["shrink", rest @ ..] => {
-                let Words { seed, options, .. } = Words::parse(rest)?;
-                return Some(Task::Shrink {
-                    seed: seed?,
-                    options,
-                });
+                let (seed, options) = Words::parse(rest)?.one_seed()?;
+                return Some(Task::Shrink { seed, options });
             }
             _ => {}
         }
@@ -250,7 +263,8 @@ const HOURS_MAX: u64 = 1000;
 const USAGE: &str = "\
 usage: cargo x sim                       a fresh seed, printed first
        cargo x sim SEED [--log full]     this seed, with its whole trace
-       cargo x sim meta SEED             the same seed twice in two processes, compared byte for byte
+       cargo x sim meta SEED             the same seed twice in two processes, compared byte for byte, with any of
+                                         the options of runs below
        cargo x sim --seeds N [--from S]  N seeds, each in a process of its own, up to the first failure
        cargo x sim --minutes N           the same for N minutes
        cargo x sim --until HH:MM         the same until that time of the day; with --meet-all (and beyond 999 seeds)
@@ -291,7 +305,15 @@ mod tests {
         let planted = ["--plant", "ack-before-sync", "7"];
         let expected = one(7, false, Some(Plant::AckBeforeSync));
         assert_eq!(Task::parse(&planted), expected);
-        assert_eq!(Task::parse(&["meta", "1"]), Some(Task::Meta { seed: 1 }));
+        let meta = |options| Some(Task::Meta { seed: 1, options });
+        assert_eq!(Task::parse(&["meta", "1"]), meta(Options::default()));
+        let silent = ["meta", "1", "--hours", "2", "--silent-loss"];
+        let options = Options {
+            hours: 2,
+            silent_loss: true,
+            ..Options::default()
+        };
+        assert_eq!(Task::parse(&silent), meta(options));
         assert_eq!(Task::parse(&["plant"]), Some(Task::Plants));
         let swarm = |limit| {
             Some(Task::Swarm {
@@ -313,6 +335,11 @@ mod tests {
             &["--members", "0"],
             &["scenario", "nothing"],
             &["shrink"],
+            &["shrink", "1", "--seeds", "2"],
+            &["meta"],
+            &["meta", "1", "--log", "full"],
+            &["--seeds", "0"],
+            &["--minutes", "0"],
         ] {
             assert_eq!(Task::parse(wrong), None, "{wrong:?}");
         }
@@ -323,6 +350,8 @@ mod tests {
         let seconds = |then, now| until(then, now).map(|left| left.as_secs());
         assert_eq!(seconds("06:00", "05:59:30"), Some(30));
         assert_eq!(seconds("06:00", "06:00:01"), Some(24 * 3600 - 1));
+        let now = until("06:00", "06:00:00").expect("a time of the day");
+        assert_eq!(Limit::lasting(now), None, "nothing would run");
         for wrong in ["6", "24:00", "06:60", "six", "06:00:00:00", ""] {
             let left = until(wrong, "00:00:00");
             assert_eq!(left.is_some(), wrong == "6", "{wrong}");

@@ -90,9 +90,8 @@ pub(crate) async fn drive(cluster: Rc<Cluster>, life: Rc<Life>, mut member: Memb
         let mut calls: Vec<Call> = first.into_iter().collect();
         while cluster.is_paused(life.id) && life.alive.get() {
             calls.push(life.inbox.recv().await);
-            life.stood_still.set(Some(now()));
         }
-        if !life.alive.get() {
+        if !life.alive.get() || life.stops.get() {
             return cluster.examine_last(&life, &member);
         }
         calls.extend(life.inbox.take_all());
@@ -227,6 +226,7 @@ fn ask(cluster: &Cluster, life: &Life, asked: &mut Asked, token: u64, waiting: W
             false => read(life, op),
         };
         noticing::read_at_once(cluster, op, &ending);
+        noticing::listed_at_once(cluster, life, op);
         return waiting.answer.push(ending);
     } else {
         asked.barriers.push(token);
@@ -347,6 +347,8 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
                 cluster
                     .sometimes
                     .saw_if(records.iter().any(takes_back), Situation::EntriesTakenBack);
+                let handed = records.iter().fold(life.handed.get(), handed);
+                life.handed.set(handed);
                 life.log.push(LogOp::Write {
                     ticket,
                     records,
@@ -398,6 +400,15 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
         }
     }
     removed
+}
+
+/// The last entry of a log that gets one more record.
+fn handed(last: u64, record: &Record) -> u64 {
+    match record {
+        Record::Entry { index, .. } => *index,
+        Record::TruncateFrom { index } => last.min(index.saturating_sub(1)),
+        _ => last,
+    }
 }
 
 fn publish(cluster: &Cluster, life: &Life, member: &Member, published: Arc<Published>) {
@@ -476,6 +487,7 @@ fn look(cluster: &Cluster, life: &Life, member: &Member) {
     let before = life.newest.replace(newest);
     let after = life.newest.borrow();
     noticing::knows_of(cluster, before.as_ref(), after.as_ref());
+    noticing::leaves_with_joiner(cluster, life, leads);
     if let Err(failure) = judged {
         cluster.fail(failure);
     }

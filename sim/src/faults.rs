@@ -42,6 +42,7 @@ async fn happen(cluster: Rc<Cluster>, fault: Fault) {
 /// A fault happens, to the members that it names, until it is over or everything heals.
 pub(crate) async fn befall(cluster: &Rc<Cluster>, fault: &Fault) {
     cluster.trace.note(format_args!("{fault}"));
+    let led = cluster.noticing.newest_led.get();
     begin(cluster, fault);
     let over = now() + fault.lasts;
     while now() < over && cluster.faulty.get() {
@@ -50,7 +51,8 @@ pub(crate) async fn befall(cluster: &Rc<Cluster>, fault: &Fault) {
     }
     let number = fault.number;
     cluster.trace.note(format_args!("fault {number} is over"));
-    end(cluster, &fault.what);
+    let elected = cluster.noticing.newest_led.get() > led;
+    end(cluster, &fault.what, elected);
 }
 
 fn begin(cluster: &Rc<Cluster>, fault: &Fault) {
@@ -70,14 +72,17 @@ fn begin(cluster: &Rc<Cluster>, fault: &Fault) {
         What::PowerLoss(id) => cluster.crash(*id, "as planned", fault.lasts),
         What::LogWriteFails(id, error) => {
             if let Some(life) = cluster.life(*id) {
-                life.log_fault.set(Some((*error, fault.lasts)));
+                life.log_fault.set(Some((*error, now() + fault.lasts)));
             }
         }
         What::CheckpointsFail(id) => change(cluster, *id, |ills| ills.checkpoints_fail += 1),
         What::SlowDisk(id, times) => change(cluster, *id, |ills| ills.slow.push(*times)),
         What::Pause(id) => change(cluster, *id, |ills| ills.pauses += 1),
         What::Suspend(id) => {
-            change(cluster, *id, |ills| ills.pauses += 1);
+            change(cluster, *id, |ills| {
+                ills.pauses += 1;
+                ills.suspensions += 1;
+            });
             if let Some(life) = cluster.life(*id) {
                 let led = life.leads.get();
                 cluster.sometimes.saw_if(led, Situation::SuspendedLeader);
@@ -97,7 +102,8 @@ fn begin(cluster: &Rc<Cluster>, fault: &Fault) {
     }
 }
 
-fn end(cluster: &Rc<Cluster>, what: &What) {
+/// A fault is over, during which somebody was elected or nobody.
+fn end(cluster: &Rc<Cluster>, what: &What, elected: bool) {
     match what {
         What::Split(side) => {
             let side: BTreeSet<u64> = side.iter().copied().collect();
@@ -107,11 +113,11 @@ fn end(cluster: &Rc<Cluster>, what: &What) {
         What::Clog(from, to) => {
             let held = cluster.network.borrow_mut().unclog((*from, *to));
             for (life, message) in held {
-                let other = cluster.life(*to).is_some_and(|it| it.incarnation != life);
+                let arrived = cluster.deliver((*from, *to), message);
+                let other = arrived.is_some_and(|arrived| arrived != life);
                 cluster
                     .sometimes
                     .saw_if(other, Situation::HeldIntoAnotherLife);
-                cluster.deliver((*from, *to), message);
             }
         }
         What::PowerLoss(_)
@@ -125,13 +131,19 @@ fn end(cluster: &Rc<Cluster>, what: &What) {
             place.map(|place| ills.slow.remove(place));
         }),
         What::Pause(id) | What::Suspend(id) => {
-            change(cluster, *id, |ills| ills.pauses -= 1);
+            let suspension = u64::from(matches!(what, What::Suspend(_)));
+            let mut goes_on = false;
+            change(cluster, *id, |ills| {
+                ills.pauses -= 1;
+                ills.suspensions -= suspension;
+                goes_on = ills.suspensions == 0;
+            });
             if let Some(life) = cluster.life(*id) {
-                if let What::Suspend(_) = what {
+                life.stood_still.set(Some(now()));
+                // Of several suspensions the last to end lets the clock go on.
+                if goes_on {
                     life.clock.resume(now());
                 }
-                let term = life.published.borrow().term;
-                let elected = cluster.newest_term() > term;
                 cluster
                     .sometimes
                     .saw_if(elected, Situation::PausedThroughElection);
@@ -151,6 +163,8 @@ pub(crate) struct Ills {
     pub(crate) checkpoints_fail: u64,
     pub(crate) slow: Vec<u64>,
     pub(crate) pauses: u64,
+    /// Those of the pauses in which the clock stands still, too.
+    pub(crate) suspensions: u64,
 }
 
 /// The fault with the members whose places it names; none if too few serve.

@@ -30,7 +30,7 @@ macro_rules! number {
 }
 
 /// All of them, those first whose removal says most.
-pub(crate) const ALL: [Knob; 33] = [
+pub(crate) const ALL: [Knob; 34] = [
     Knob {
         name: "safety_act",
         least: Some(500),
@@ -85,6 +85,7 @@ pub(crate) const ALL: [Knob; 33] = [
     number!(storm_leases, Some(0)),
     number!(slow_permille, Some(0)),
     number!(compaction_back_max, None),
+    number!(fragment_bytes, None),
 ];
 
 /// The number of this name.

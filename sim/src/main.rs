@@ -9,6 +9,8 @@ compile_error!(
 );
 
 #[cfg(madsim)]
+mod child;
+#[cfg(madsim)]
 mod client;
 #[cfg(madsim)]
 mod clock;

@@ -1,7 +1,7 @@
 //! Recognises situations that are worth a count, from what passes anyway; see `sometimes.rs`.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,6 +35,10 @@ pub(crate) struct Noticing {
     watched: RefCell<BTreeMap<u64, Place>>,
     /// The last agreed membership that was looked at, and whether it had two sets of voters.
     agreed: Cell<(u64, u64, bool)>,
+    /// The newest term in which anybody was seen to lead.
+    pub(crate) newest_led: Cell<u64>,
+    /// Members whose last start crashed.
+    pub(crate) crashed_in_start: RefCell<BTreeSet<u64>>,
 }
 
 /// A member, its leader, and its compact revision.
@@ -88,15 +92,24 @@ pub(crate) fn ended(cluster: &Cluster, life: &Life, waiting: &Waiting, ending: &
                 some.saw_if(other && leader.is_some(), RenewedUnderAnother);
             }
         }
+        Ending::Listed(_) => some.saw_if(knows_of_a_change(life), ListedInChange),
         Ending::Transferred => some.saw_if(has_writes(life), HandedOverWithWrites),
         Ending::Refused(refusal) => refused(some, &waiting.op, refusal),
         Ending::Stands(_)
         | Ending::Leases { .. }
         | Ending::Changed(_)
-        | Ending::Listed(_)
         | Ending::Full
         | Ending::Lost => {}
     }
+    let change = matches!(waiting.op, Op::Change(_));
+    some.saw_if(change && !cluster.takes_part(life.id), ToldByLeaver);
+}
+
+/// Whether there is a membership in its log that it does not know to be agreed on.
+fn knows_of_a_change(life: &Life) -> bool {
+    let newest = life.newest.borrow();
+    let newest = newest.as_ref().map_or(0, |newest| newest.index);
+    newest > life.seen.get().applied()
 }
 
 fn refused(some: &Sometimes, op: &Op, refusal: &Refusal) {
@@ -119,11 +132,25 @@ pub(crate) fn read_at_once(cluster: &Cluster, op: &Op, ending: &Ending) {
     some.saw_if(stale && op.is_serializable(), StaleSerializable);
 }
 
+/// A serializable list of members is about to be answered.
+pub(crate) fn listed_at_once(cluster: &Cluster, life: &Life, op: &Op) {
+    let lists = matches!(op, Op::List { .. });
+    let some = &cluster.sometimes;
+    some.saw_if(lists && knows_of_a_change(life), ListedInChange);
+}
+
 /// A member is about to show this.
 pub(crate) fn publishes(cluster: &Cluster, life: &Life, published: &Published, leads: bool) {
     let before = life.published.borrow();
     let alone = leads && before.leader == Some(life.id) && published.leader.is_none();
     cluster.sometimes.saw_if(alone, LeaderAlone);
+    let some = &cluster.sometimes;
+    some.saw_if(alone && has_joiner(life), AloneWithJoiner);
+    let (compacted, last) = life.replays.get();
+    if published.view.compact_revision() > compacted && published.applied <= last {
+        life.replays.set((i64::MAX, 0));
+        some.saw(CompactionReplayed);
+    }
     if published.view.compact_revision() > before.view.compact_revision() {
         let snapshots = cluster.noticing.snapshots.borrow();
         let mut under_way = snapshots.iter().filter(|(_, at)| is_recent(**at));
@@ -137,6 +164,8 @@ pub(crate) fn leads(cluster: &Cluster, life: &Life, term: u64, leads: bool) {
     let led = life.leads.replace(leads);
     if leads {
         life.led.set(term);
+        let newest = &cluster.noticing.newest_led;
+        newest.set(newest.get().max(term));
     }
     if leads && !led {
         cluster
@@ -181,6 +210,29 @@ pub(crate) fn knows_of(
     }
 }
 
+/// Whether the newest membership of a member has one that is to vote and does not yet.
+fn has_joiner(life: &Life) -> bool {
+    let newest = life.newest.borrow();
+    newest.as_ref().is_some_and(|newest| {
+        let mut members = newest.members.iter();
+        members.any(|(id, peer)| peer.joins && !newest.is_voter(*id))
+    })
+}
+
+/// Whether the newest membership of a member is on the way to one without it.
+fn is_leaving(life: &Life) -> bool {
+    let newest = life.newest.borrow();
+    newest
+        .as_ref()
+        .is_some_and(|newest| newest.voters.iter().any(|set| !set.contains(&life.id)))
+}
+
+/// A member knows of another membership.
+pub(crate) fn leaves_with_joiner(cluster: &Cluster, life: &Life, leads: bool) {
+    let holds = leads && is_leaving(life) && has_joiner(life);
+    cluster.sometimes.saw_if(holds, LeftWithJoiner);
+}
+
 /// A letter goes out.
 pub(crate) fn sends(cluster: &Rc<Cluster>, way: Way, message: &PeerMessage) {
     match message.kind() {
@@ -193,6 +245,21 @@ pub(crate) fn sends(cluster: &Rc<Cluster>, way: Way, message: &PeerMessage) {
         MessageKind::Change => cluster.sometimes.saw(ChangeForwarded),
         _ => {}
     }
+}
+
+/// A letter is lost by odds; in a world of silent loss nobody is told.
+pub(crate) fn loses(cluster: &Cluster, kind: MessageKind) {
+    let some = &cluster.sometimes;
+    let silent = cluster.world.silent_loss;
+    some.saw_if(silent && kind == MessageKind::Chunk, PieceLost);
+    some.saw_if(silent && kind == MessageKind::Append, AppendLost);
+}
+
+/// The second copy of a letter arrived in another life of its receiver than the first.
+pub(crate) fn comes_twice(cluster: &Cluster, kind: MessageKind) {
+    let some = &cluster.sometimes;
+    some.saw(TwiceInAnotherLife);
+    some.saw_if(kind == MessageKind::Proposals, ForwardedTwice);
 }
 
 /// A letter is there.
@@ -228,6 +295,7 @@ pub(crate) fn installs(cluster: &Rc<Cluster>, id: u64) {
 pub(crate) fn crashes(cluster: &Cluster, life: &Life) {
     let some = &cluster.sometimes;
     some.saw_if(life.leads.get() && has_writes(life), CrashedWithWrites);
+    some.saw_if(life.leads.get() && is_leaving(life), CrashedLeaving);
     let mut snapshots = cluster.noticing.snapshots.borrow_mut();
     snapshots.retain(|_, at| is_recent(*at));
     some.saw_if(

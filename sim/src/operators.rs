@@ -40,10 +40,15 @@ pub(crate) async fn roll(cluster: Rc<Cluster>) {
         let handed_over = led && matches!(ending, Some(Ending::Transferred)) && !life.leads.get();
         let some = &cluster.sometimes;
         some.saw_if(handed_over, Situation::SteppedDown);
+        // A process that stands still does not hear that it is to stop.
+        cluster.until_it_goes(&life).await;
         if !life.alive.get() {
             continue;
         }
         cluster.stop(&life, cluster.down_time());
+        while life.alive.get() {
+            sleep(Duration::from_millis(1)).await;
+        }
         let enough = now() + PATIENCE;
         while now() < enough && cluster.faulty.get() && !serves(&cluster, id) {
             sleep(Duration::from_millis(50)).await;
@@ -112,14 +117,16 @@ async fn is_found(cluster: &Rc<Cluster>, id: u64, lasts: Duration) -> bool {
 }
 
 async fn replace(client: &mut Client, id: u64) {
-    let cluster = Rc::clone(&client.cluster);
-    cluster.sometimes.saw(Situation::RottenReplaced);
-    while client.goes_on() && !take_out(client, id).await {
-        sleep(3 * PAUSE).await;
+    let mut out = false;
+    while client.goes_on() && !out {
+        out = take_out(client, id).await;
+        if !out {
+            sleep(3 * PAUSE).await;
+        }
     }
-    if client.goes_on() {
-        add(client).await;
-    }
+    let replaced = client.goes_on() && add(client).await && out;
+    let some = &client.cluster.sometimes;
+    some.saw_if(replaced, Situation::RottenReplaced);
 }
 
 /// The number of the first operator.

@@ -20,7 +20,7 @@ use metastore_judges::model::Op;
 pub(crate) enum Plant {
     /// One that lies in the core.
     Core(InCore),
-    /// The disk confirms a write when it begins rather than when it is synced.
+    /// The disk confirms a write of entries when it begins rather than when it is synced; votes are confirmed in time.
     AckBeforeSync,
     /// Reads are answered from whatever the asked member shows, without a barrier.
     ReadWithoutBarrier,
@@ -34,7 +34,7 @@ pub(crate) enum Plant {
     TruncationNotDurable,
     /// The log before a checkpoint goes when the checkpoint is begun.
     DropsLogEarly,
-    /// Checkpoints are written without the leases.
+    /// Checkpoints are written without the leases that no key hangs on.
     CheckpointWithoutLeases,
     /// Checkpoints are written without the members that left.
     CheckpointWithoutRemoved,
@@ -64,120 +64,290 @@ pub(crate) enum Plant {
     TellsLongerLeases,
     /// Checkpoints are written without what leases have left.
     CheckpointWithoutRecords,
+    /// A member that stops in good order forgets what still waits for its log.
+    StopsHastily,
+}
+
+/// How a fault is planted, and who must notice.
+pub(crate) struct Sowing {
+    pub(crate) plant: Plant,
+    pub(crate) name: &'static str,
+    /// Within so many seeds each of the judges must object.
+    pub(crate) seeds: u64,
+    /// Not only one of them: whoever else objects first in a seed proves nothing about these.
+    pub(crate) judges: &'static [&'static str],
+    /// Numbers of its worlds that are not as the seeds draw them, where few worlds would show it.
+    pub(crate) set: &'static [(&'static str, u64)],
+}
+
+impl Sowing {
+    const fn new(
+        plant: Plant,
+        name: &'static str,
+        seeds: u64,
+        judges: &'static [&'static str],
+    ) -> Self {
+        Self {
+            plant,
+            name,
+            seeds,
+            judges,
+            set: &[],
+        }
+    }
 }
 
 impl Plant {
-    /// Every plant, its name, and the number of seeds within which a judge must find it.
-    pub(crate) const ALL: [(Plant, &str, u64); 45] = [
-        (Plant::AckBeforeSync, "ack-before-sync", 100),
-        (Plant::ReadWithoutBarrier, "read-without-barrier", 100),
-        (Plant::StaleLeaderRead, "stale-leader-read", 200),
-        (Plant::LosesSyncedBatch, "loses-synced-batch", 100),
-        (Plant::VoteNotDurable, "vote-not-durable", 200),
-        (Plant::Core(InCore::LeaderRestore), "leader-restore", 200),
-        (
+    /// Every plant. The judges of each are those whose blindness it would show: they say what its name says.
+    pub(crate) const ALL: &'static [Sowing] = &[
+        Sowing::new(Plant::AckBeforeSync, "ack-before-sync", 200, &["quorum"]),
+        Sowing::new(
+            Plant::ReadWithoutBarrier,
+            "read-without-barrier",
+            100,
+            &["linearizable"],
+        ),
+        Sowing::new(
+            Plant::StaleLeaderRead,
+            "stale-leader-read",
+            200,
+            &["linearizable"],
+        ),
+        Sowing::new(
+            Plant::LosesSyncedBatch,
+            "loses-synced-batch",
+            100,
+            &["durable"],
+        ),
+        Sowing::new(
+            Plant::VoteNotDurable,
+            "vote-not-durable",
+            200,
+            &["membership"],
+        ),
+        Sowing::new(
+            Plant::Core(InCore::LeaderRestore),
+            "leader-restore",
+            200,
+            &["one-history", "membership"],
+        ),
+        Sowing::new(
             Plant::CheckpointWithoutLeases,
             "checkpoint-without-leases",
             200,
+            &["leases"],
         ),
-        (Plant::ShortensLeases, "shortens-leases", 100),
-        (Plant::Core(InCore::PromotesEarly), "promotes-early", 200),
-        (Plant::Core(InCore::IdsReturn), "ids-return", 200),
-        (Plant::AcksChangesEarly, "acks-changes-early", 100),
-        (Plant::ListWithoutBarrier, "list-without-barrier", 200),
-        (Plant::LosesWatchResponses, "loses-watch-responses", 100),
-        (Plant::TruncationNotDurable, "truncation-not-durable", 200),
-        (Plant::DropsLogEarly, "drops-log-early", 200),
-        (
+        Sowing::new(Plant::ShortensLeases, "shortens-leases", 100, &["leases"]),
+        Sowing::new(
+            Plant::Core(InCore::PromotesEarly),
+            "promotes-early",
+            200,
+            &["membership"],
+        ),
+        Sowing::new(
+            Plant::Core(InCore::IdsReturn),
+            "ids-return",
+            200,
+            &["membership"],
+        ),
+        Sowing::new(
+            Plant::AcksChangesEarly,
+            "acks-changes-early",
+            100,
+            &["changes"],
+        ),
+        Sowing::new(
+            Plant::ListWithoutBarrier,
+            "list-without-barrier",
+            200,
+            &["changes"],
+        ),
+        Sowing::new(
+            Plant::LosesWatchResponses,
+            "loses-watch-responses",
+            100,
+            &["watch"],
+        ),
+        Sowing::new(
+            Plant::TruncationNotDurable,
+            "truncation-not-durable",
+            200,
+            &["recovery"],
+        ),
+        Sowing::new(Plant::DropsLogEarly, "drops-log-early", 200, &["recovery"]),
+        Sowing::new(
             Plant::CheckpointWithoutRemoved,
             "checkpoint-without-removed",
             200,
+            &["replay"],
         ),
-        (Plant::GuardsTooEarly, "guards-too-early", 200),
-        (
+        Sowing::new(
+            Plant::GuardsTooEarly,
+            "guards-too-early",
+            200,
+            &["answers", "sum"],
+        ),
+        Sowing::new(
             Plant::Core(InCore::FollowersEndLeases),
             "followers-end-leases",
             200,
+            &["leases"],
         ),
-        (Plant::Core(InCore::RenewsAnywhere), "renews-anywhere", 200),
-        (
+        Sowing::new(
+            Plant::Core(InCore::RenewsAnywhere),
+            "renews-anywhere",
+            200,
+            &["leases"],
+        ),
+        Sowing::new(
             Plant::Core(InCore::ShowsUncommitted),
             "shows-uncommitted",
             200,
+            &["equal-states"],
         ),
-        (
+        Sowing::new(
             Plant::Core(InCore::ForgetsCompaction),
             "forgets-compaction",
             200,
+            &["replay"],
         ),
-        (Plant::Core(InCore::ReusesRevision), "reuses-revision", 200),
-        (
+        Sowing::new(
+            Plant::Core(InCore::ReusesRevision),
+            "reuses-revision",
+            200,
+            &["one-history"],
+        ),
+        Sowing::new(
             Plant::Core(InCore::TearsTransaction),
             "tears-transaction",
             200,
+            &["one-history"],
         ),
-        (Plant::Core(InCore::AppliesTwice), "applies-twice", 200),
-        (
-            Plant::Core(InCore::VotesForStrangers),
-            "votes-for-strangers",
+        Sowing::new(
+            Plant::Core(InCore::AppliesTwice),
+            "applies-twice",
             200,
+            &["one-history"],
         ),
-        (Plant::Core(InCore::RemovedStays), "removed-stays", 200),
-        (Plant::Core(InCore::KeepsReadIndex), "keeps-read-index", 200),
-        (
+        Sowing {
+            // Members leave all the time and crash for a moment, also the leader while it takes itself out: others know less
+            // than who votes, and get no vote for that alone.
+            set: LEADERS_LEAVE,
+            ..Sowing::new(
+                Plant::Core(InCore::VotesForStrangers),
+                "votes-for-strangers",
+                200,
+                &["membership"],
+            )
+        },
+        Sowing::new(
+            Plant::Core(InCore::RemovedStays),
+            "removed-stays",
+            200,
+            &["liveness"],
+        ),
+        Sowing::new(
+            Plant::Core(InCore::KeepsReadIndex),
+            "keeps-read-index",
+            200,
+            &["linearizable"],
+        ),
+        Sowing::new(
             Plant::Core(InCore::TakesLettersTwice),
             "takes-letters-twice",
             200,
+            &["once"],
         ),
-        (Plant::Core(InCore::InstallsEarly), "installs-early", 200),
-        (Plant::Core(InCore::SkipsCompacted), "skips-compacted", 200),
-        (Plant::Core(InCore::StartsEarly), "starts-early", 200),
-        (
+        Sowing::new(
+            Plant::Core(InCore::InstallsEarly),
+            "installs-early",
+            200,
+            &["membership"],
+        ),
+        Sowing::new(
+            Plant::Core(InCore::SkipsCompacted),
+            "skips-compacted",
+            200,
+            &["watch"],
+        ),
+        Sowing::new(
+            Plant::Core(InCore::StartsEarly),
+            "starts-early",
+            200,
+            &["watch"],
+        ),
+        Sowing::new(
             Plant::Core(InCore::ProgressTooEarly),
             "progress-too-early",
             200,
+            &["watch"],
         ),
-        (
+        Sowing::new(
             Plant::Core(InCore::NewestAsPrevious),
             "newest-as-previous",
             200,
+            &["watch"],
         ),
-        (Plant::ReadsOlderView, "reads-older-view", 200),
-        (Plant::OwnsUnlooked, "owns-unlooked", 200),
-        (Plant::ForgetsAnswers, "forgets-answers", 100),
-        (
+        Sowing::new(
+            Plant::ReadsOlderView,
+            "reads-older-view",
+            200,
+            &["followers"],
+        ),
+        Sowing::new(Plant::OwnsUnlooked, "owns-unlooked", 200, &["claims"]),
+        Sowing::new(Plant::ForgetsAnswers, "forgets-answers", 100, &["deadline"]),
+        Sowing::new(
             Plant::Core(InCore::CountsWhatIsSwept),
             "counts-what-is-swept",
             200,
+            &["liveness"],
         ),
-        (Plant::ElseFromBefore, "else-from-before", 200),
-        (Plant::SurveysApart, "surveys-apart", 200),
-        (Plant::FullTooSoon, "full-too-soon", 200),
-        (Plant::TellsLongerLeases, "tells-longer-leases", 100),
-        (
+        Sowing::new(Plant::ElseFromBefore, "else-from-before", 200, &["answers"]),
+        Sowing::new(Plant::SurveysApart, "surveys-apart", 200, &["answers"]),
+        Sowing::new(Plant::FullTooSoon, "full-too-soon", 200, &["room"]),
+        Sowing::new(
+            Plant::TellsLongerLeases,
+            "tells-longer-leases",
+            200,
+            &["leases"],
+        ),
+        Sowing::new(
             Plant::CheckpointWithoutRecords,
             "checkpoint-without-records",
             200,
+            &["equal-states"],
         ),
-        (Plant::Core(InCore::EndsAnyLease), "ends-any-lease", 200),
-        (
+        Sowing::new(
+            Plant::Core(InCore::EndsAnyLease),
+            "ends-any-lease",
+            200,
+            &["leases"],
+        ),
+        Sowing::new(
             Plant::Core(InCore::ForgetsPrevious),
             "forgets-previous",
             200,
+            &["watch"],
         ),
-        (Plant::Core(InCore::LosesWakeUps), "loses-wake-ups", 200),
+        Sowing::new(
+            Plant::Core(InCore::LosesWakeUps),
+            "loses-wake-ups",
+            200,
+            &["watch"],
+        ),
+        Sowing::new(Plant::StopsHastily, "stops-hastily", 200, &["recovery"]),
     ];
 
     /// The plant of this name.
     pub(crate) fn named(name: &str) -> Option<Plant> {
-        let found = Self::ALL.iter().find(|(_, known, _)| *known == name);
-        found.map(|(plant, ..)| *plant)
+        let found = Self::ALL.iter().find(|sowing| sowing.name == name);
+        found.map(|sowing| sowing.plant)
     }
 
     /// Its name on the command line.
     pub(crate) fn name(self) -> &'static str {
-        let found = Self::ALL.iter().find(|(plant, ..)| *plant == self);
-        found.expect("every plant is in the list").1
+        let found = Self::ALL.iter().find(|sowing| sowing.plant == self);
+        found.expect("every plant is in the list").name
     }
 
     /// What a member or a hub is started with.
@@ -189,24 +359,34 @@ impl Plant {
     }
 }
 
-/// A checkpoint's description with something left out.
-pub(crate) fn without(plant: Option<Plant>, description: Vec<u8>) -> Vec<u8> {
+const LEADERS_LEAVE: &[(&str, u64)] = &[
+    ("changers", 5),
+    ("clients", 1),
+    ("crash_permille", 60),
+    ("down_ms_max", 20),
+    ("loss_permille", 0),
+    ("members", 3),
+    ("message_ms_max", 5),
+    ("pause_ms_max", 400),
+    ("safety_act", 40_000),
+    ("start_crash_permille", 0),
+    ("sync_ms_max", 25),
+];
+
+/// A checkpoint's description with something left out. Leases with keys stay, since a checkpoint whose keys hang on what
+/// is not there says so itself.
+pub(crate) fn without(plant: Option<Plant>, view: &View, description: Vec<u8>) -> Vec<u8> {
     let read = || Description::decode(description.as_slice()).expect("the core wrote it");
     match plant {
         Some(Plant::CheckpointWithoutLeases) => Description {
-            leases: Vec::new(),
+            leases: with_keys(view, read().leases),
             ..read()
         }
         .encode_to_vec(),
         Some(Plant::CheckpointWithoutRecords) => {
             let mut description = read();
             for lease in &mut description.leases {
-                let terms = LeaseTerms::decode(lease.as_slice()).expect("the core wrote it");
-                let terms = LeaseTerms {
-                    remaining_seconds: 0,
-                    ..terms
-                };
-                *lease = terms.encode_to_vec();
+                lease.remaining_seconds = 0;
             }
             description.encode_to_vec()
         }
@@ -219,6 +399,20 @@ pub(crate) fn without(plant: Option<Plant>, description: Vec<u8>) -> Vec<u8> {
     }
 }
 
+/// The leases on which a key hangs.
+fn with_keys(view: &View, mut leases: Vec<LeaseTerms>) -> Vec<LeaseTerms> {
+    let everything = RangeRequest {
+        key: vec![0],
+        range_end: vec![0],
+        ..RangeRequest::default()
+    };
+    let keys = view
+        .range(&everything)
+        .expect("the newest revision can be read");
+    leases.retain(|lease| keys.kvs.iter().any(|kv| kv.lease == lease.id));
+    leases
+}
+
 /// As the core describes a checkpoint.
 #[derive(Clone, PartialEq, Message)]
 struct Description {
@@ -226,8 +420,8 @@ struct Description {
     meta: Vec<u8>,
     #[prost(bytes = "vec", repeated, tag = "2")]
     members: Vec<Vec<u8>>,
-    #[prost(bytes = "vec", repeated, tag = "3")]
-    leases: Vec<Vec<u8>>,
+    #[prost(message, repeated, tag = "3")]
+    leases: Vec<LeaseTerms>,
     #[prost(fixed64, repeated, tag = "4")]
     removed: Vec<u64>,
     #[prost(fixed32, tag = "5")]
@@ -301,16 +495,35 @@ fn impossible() -> Compare {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::Plant;
+    use crate::child::NO_VERDICT;
 
     #[test]
     fn every_plant_is_found_by_its_name() {
-        for (plant, name, seeds) in Plant::ALL {
-            assert_eq!(Plant::named(name), Some(plant));
-            assert_eq!(plant.name(), name);
-            assert!((1..=200).contains(&seeds));
+        for sowing in Plant::ALL {
+            assert_eq!(Plant::named(sowing.name), Some(sowing.plant));
+            assert_eq!(sowing.plant.name(), sowing.name);
+            assert!((1..=200).contains(&sowing.seeds));
         }
         assert!(Plant::ALL.len() >= 22);
         assert_eq!(Plant::named("weeds"), None);
+    }
+
+    #[test]
+    fn every_plant_is_there_for_a_judge() {
+        for sowing in Plant::ALL {
+            assert!(!sowing.judges.is_empty(), "{}", sowing.name);
+            // An assertion is no judge, and a run without a verdict proves nothing.
+            let by_nobody = ["invariant", NO_VERDICT];
+            assert!(by_nobody.iter().all(|it| !sowing.judges.contains(it)));
+        }
+        let judges: BTreeSet<&str> = Plant::ALL
+            .iter()
+            .flat_map(|it| it.judges)
+            .copied()
+            .collect();
+        assert!(judges.len() >= 15, "{judges:?}");
     }
 }

@@ -65,8 +65,17 @@ pub(crate) fn plan(cluster: &Cluster) -> Vec<Fault> {
     let (seed, seats) = (dice.roll(), cluster.serving().len() as u64);
     let mut faults = plan::draw(seed, seats, world.safety_act, count);
     faults.extend(plan::draw_more(seed, seats, world.safety_act, count));
-    faults.retain(|fault| world.may_befall(fault));
+    named_by_round(&mut faults, round);
+    faults.retain(|fault| world.may_befall(fault) && !world.without.contains(&fault.number));
+    (*cluster.planned.borrow_mut()).clone_from(&faults);
     faults
+}
+
+/// Gives the faults of a round numbers that no other round has.
+fn named_by_round(faults: &mut [Fault], round: u64) {
+    for fault in faults {
+        fault.number += round * NUMBERS_PER_ROUND;
+    }
 }
 
 /// Takes away the machines of members that left, which nobody will start again.
@@ -89,6 +98,8 @@ fn scrap(cluster: &Rc<Cluster>) {
     }
 }
 
+/// Far more than a round has faults.
+const NUMBERS_PER_ROUND: u64 = 1000;
 /// Far more than the lives of all members have, with the letters under way.
 const TASKS_MAX: usize = 10_000;
 /// Longer than any client waits for an answer, and any watcher for rest.

@@ -99,6 +99,13 @@ fn report(cluster: &Cluster, time: Duration, failure: &Failure, replay: &str) {
     for line in cluster.trace.story() {
         println!("    {line}");
     }
+    let planned = cluster.planned.borrow();
+    if !planned.is_empty() {
+        println!("  planned in round {}:", cluster.round.get() + 1);
+        planned
+            .iter()
+            .for_each(|fault| println!("{PLANNED}{fault}"));
+    }
     println!("  replay: cargo x sim {replay}");
     println!("  trace:  cargo x sim {replay} --log full");
 }
@@ -184,6 +191,12 @@ fn judge(cluster: &Cluster) -> Result<(), Failure> {
         if let (Some(first), Some(last)) = (shown.first(), shown.last()) {
             fairness::judge(&history, (*first, *last), STORM_PATIENCE)?;
         }
+    }
+    if let Some(patience) = cluster.world.patience {
+        // When there is a leader, until everything heals.
+        let began = cluster.round_began.get();
+        let within = (began + WITHOUT_LEADER, began + cluster.world.safety_act);
+        fairness::judge(&history, within, patience)?;
     }
     changes::judge(&history, &judges.memberships)?;
     watches::judge(
@@ -415,6 +428,9 @@ fn remember_panics() {
     }));
 }
 
+/// Before each fault of a later round, in a report.
+pub(crate) const PLANNED: &str = "    planned: ";
+
 /// When a run ended, and how.
 type Verdict = (Duration, Result<(), Failure>);
 
@@ -436,6 +452,8 @@ const VISITS: usize = 3;
 /// The number of the one that asks whether any lease is left.
 const LISTER: u64 = 1005;
 const SETTLE: Duration = Duration::from_secs(4);
+/// Within so long the first members have a leader.
+const WITHOUT_LEADER: Duration = Duration::from_secs(5);
 /// How long anybody may wait while a storm of leases ends.
 const STORM_PATIENCE: Duration = Duration::from_millis(500);
 const AGREEMENT_TRIES: u64 = 100;

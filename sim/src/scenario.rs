@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metastore_core::watch::promises;
-use metastore_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
+use metastore_proto::etcdserverpb::WatchResponse;
 use metastore_proto::mvccpb::Event;
 
 use crate::cluster::Cluster;
@@ -53,6 +53,8 @@ pub(crate) struct Scenario {
     pub(crate) options: fn() -> Options,
     /// Gives the world of a seed its shape.
     pub(crate) shape: fn(&mut World),
+    /// How often a run had the situation that it is there for. If none of its worlds has it, they say nothing.
+    pub(crate) shows: fn(&Cluster) -> u64,
 }
 
 /// Every scenario.
@@ -71,13 +73,11 @@ pub(crate) const ALL: [Scenario; 12] = [
     what_a_replayed_compaction_gave_up_goes::SCENARIO,
 ];
 
-/// A scenario after a bug that etcd had. Its worlds must bring that situation about, or they say nothing.
+/// A scenario after a bug that etcd had.
 pub(crate) struct Lesson {
     pub(crate) scenario: Scenario,
     /// The numbers of etcd's issues.
     pub(crate) issues: &'static [u32],
-    /// How often a run had the situation.
-    pub(crate) shows: fn(&Cluster) -> u64,
 }
 
 /// Every lesson, in the order of etcd's issues.
@@ -127,7 +127,7 @@ impl Scenario {
         };
         let mut world = World::draw(seed, &options);
         (self.shape)(&mut world);
-        world.shows = lesson(self.name).map(|lesson| lesson.shows);
+        world.shows = Some(self.shows);
         run::run(world, full_trace, &format!("scenario {} {seed}", self.name))
     }
 }
@@ -177,17 +177,6 @@ fn repeated(world: &mut World, every_ms: u64, lasts_ms: u64, what: fn(u64) -> Wh
         what: what(1 + number % world.members),
     };
     world.plan = (1..=times).map(fault).collect();
-}
-
-/// How many responses there were like this, of all watchers.
-fn watched(cluster: &Cluster, is_one: fn(&WatchCreateRequest, &WatchResponse) -> bool) -> u64 {
-    let stretches = cluster.stretches.borrow();
-    let all = stretches.iter().flat_map(|stretch| {
-        let heard = stretch.responses.iter();
-        heard.map(|response| (&stretch.create, response))
-    });
-    all.filter(|(create, response)| is_one(create, response))
-        .count() as u64
 }
 
 /// How many watchers heard something as it happened, and later several revisions at once, out of the history.

@@ -4,9 +4,10 @@
 use std::io;
 use std::time::Duration;
 
+use crate::child::{self, judge_of};
 use crate::knobs::{self, Knob};
+use crate::run::PLANNED;
 use crate::scenario::source;
-use crate::swarm::{child, judge_of};
 use crate::world::{Options, World};
 
 /// Prints the smallest run it finds, and the scenario that keeps it. Answers false, as any run of a seed that fails.
@@ -14,8 +15,7 @@ pub(crate) fn shrink(seed: u64, options: &Options) -> io::Result<bool> {
     let run = |options: &Options| {
         let mut words = vec![seed.to_string()];
         words.extend(options.words());
-        let output = child(&words)?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        child::run(&words).map(|ran| ran.text)
     };
     let Some(found) = Shrinking::begin(seed, options, &run)? else {
         println!("seed {seed} keeps every promise");
@@ -127,6 +127,19 @@ impl<'a> Shrinking<'a> {
         }
     }
 
+    /// The planned faults that are left: those of the first round, and those of the round that failed, by what the report
+    /// says.
+    fn faults(&self) -> Vec<(u64, String)> {
+        let first = self.world().plan;
+        let first = first.iter().map(|fault| (fault.number, fault.to_string()));
+        let later = self.report.lines().filter_map(|line| {
+            let fault = line.strip_prefix(PLANNED)?;
+            let number = fault.split_whitespace().nth(1)?.parse().ok()?;
+            Some((number, fault.to_owned()))
+        });
+        first.chain(later).collect()
+    }
+
     fn world(&self) -> World {
         World::draw(self.seed, &self.smallest)
     }
@@ -161,11 +174,11 @@ impl<'a> Shrinking<'a> {
 
     /// Many faults at once first, then fewer.
     fn leave_faults_out(&mut self) -> io::Result<()> {
-        let mut many = self.world().plan.len();
+        let mut many = self.faults().len();
         while many > 0 {
             let mut place = 0;
             loop {
-                let plan = self.world().plan;
+                let plan = self.faults();
                 let Some(some) = plan.get(place..(place + many).min(plan.len())) else {
                     break;
                 };
@@ -175,10 +188,10 @@ impl<'a> Shrinking<'a> {
                 let mut options = self.smallest.clone();
                 options
                     .without
-                    .extend(some.iter().map(|fault| fault.number));
+                    .extend(some.iter().map(|(number, _)| number));
                 options.without.sort_unstable();
                 let what = match some {
-                    [fault] => fault.to_string(),
+                    [(_, fault)] => fault.clone(),
                     some => format!("{} faults", some.len()),
                 };
                 if !self.try_out(options, &what)? {

@@ -96,7 +96,24 @@ situations! {
     ReadInstead = "a transaction read instead of writing",
     SurveyedByFollower = "a transaction that only reads was answered by a follower",
     OrderFound = "an order of all operations on a register was found",
+    // What scenarios are there for, and few worlds that are drawn: see FOR_SCENARIOS.
+    DrainedAtStop = "a member that stopped wrote what still waited for its log",
+    AloneWithJoiner = "a leader without a quorum had a member to make a voter",
+    LeftWithJoiner = "a leader that had taken itself out had a member to make a voter",
+    CrashedLeaving = "a leader that had taken itself out crashed before that was in force",
+    ToldByLeaver = "a member that was taken out answered who had asked it for a change",
+    ListedInChange = "members were listed where a change was in the log and not agreed on",
+    InstallFailed = "the checkpoint of a snapshot that was to be installed failed",
+    PieceLost = "a piece of a snapshot was lost without a word",
+    AppendLost = "an append was lost without a word",
+    ForwardedTwice = "a second copy of forwarded proposals arrived in another life",
+    CompactionReplayed = "a start replayed a compaction from its log",
+    ResumedWithin = "a watcher went on within a transaction of which it had heard a part",
+    ProgressWhileBehind = "a stream was asked for its progress while a watcher on it lagged",
 }
+
+/// The first of those that a sweep need not meet, because scenarios do.
+const FOR_SCENARIOS: Situation = Situation::DrainedAtStop;
 
 /// How often each came about in one run, or in many.
 pub(crate) struct Sometimes(Vec<Cell<u64>>);
@@ -165,7 +182,8 @@ impl Tally {
 
     /// The situations that never came about.
     pub(crate) fn never(&self) -> Vec<&'static str> {
-        let names = Situation::ALL.iter().map(|(_, words)| *words);
+        let names = Situation::ALL.iter().take(FOR_SCENARIOS as usize);
+        let names = names.map(|(_, words)| *words);
         names.filter(|words| self.times(words) == 0).collect()
     }
 
@@ -227,7 +245,7 @@ mod tests {
         tally.take(&format!("world\n{output}ok seed=1\n"));
         tally.take("no counts here\n");
         let never = tally.never();
-        assert_eq!(never.len(), Situation::ALL.len() - 1);
+        assert_eq!(never.len(), FOR_SCENARIOS as usize - 1);
         assert!(!never.contains(&"a torn tail was cut"));
         let expected = "2 times in      1 runs: a torn tail was cut";
         assert!(tally.table().contains(expected), "{}", tally.table());

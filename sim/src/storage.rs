@@ -26,6 +26,10 @@ pub(crate) enum LogOp {
     DropCovered {
         index: u64,
     },
+    /// Finish the log in good order and end the life, which begins again after a while.
+    Stop {
+        down: Duration,
+    },
     /// Only wakes the task.
     Nothing,
 }
@@ -83,6 +87,16 @@ pub(crate) async fn write_log(cluster: Rc<Cluster>, life: Rc<Life>) {
                     .trace
                     .detail(format_args!("m{id} drops {dropped} segments up to {index}"));
             }
+            Some(LogOp::Stop { down }) => {
+                let hasty = cluster.world.plant == Some(Plant::StopsHastily);
+                let waits = batch.last_ticket.is_some() && !hasty;
+                let taken = std::mem::take(&mut batch);
+                if waits && commit(&cluster, &life, taken).await.is_none() {
+                    return;
+                }
+                cluster.sometimes.saw_if(waits, Situation::DrainedAtStop);
+                return cluster.stopped(&life, down);
+            }
             Some(LogOp::Nothing) => {}
             None => {
                 lazy_until = None;
@@ -108,7 +122,9 @@ async fn commit(cluster: &Rc<Cluster>, life: &Rc<Life>, batch: Batch) -> Option<
     if crash_at(cluster, life, Moment::Before, "before a log write") {
         return None;
     }
-    if let Some((error, down)) = life.log_fault.take() {
+    let fault = life.log_fault.take();
+    if let Some((error, over)) = fault.filter(|(_, over)| now() < *over && cluster.faulty.get()) {
+        let down = over - now();
         disk.borrow_mut().fail_write(&batch.records, error);
         cluster.sometimes.saw(Situation::DiskRefused);
         cluster.crash(
@@ -119,7 +135,9 @@ async fn commit(cluster: &Rc<Cluster>, life: &Rc<Life>, batch: Batch) -> Option<
         return None;
     }
     disk.borrow_mut().begin_write(&batch.records);
-    let early = cluster.world.plant == Some(Plant::AckBeforeSync);
+    // Votes that are not durable are a fault of their own.
+    let early = cluster.world.plant == Some(Plant::AckBeforeSync)
+        && batch.records.iter().all(|record| vote(record).is_none());
     if early {
         life.inbox.push(Call::Written { up_to });
     }
@@ -207,7 +225,7 @@ async fn write_checkpoint(
         description,
         awaited: _,
     } = checkpoint;
-    let description = without(cluster.world.plant, description.encode());
+    let description = without(cluster.world.plant, &view, description.encode());
     let bytes: Vec<u8> = Encoder::new(view, &description).flatten().collect();
     let length = bytes.len() as u64;
     let disk = cluster.disk(life.id);
@@ -231,6 +249,9 @@ async fn write_checkpoint(
     if fails {
         disk.borrow_mut().forget_checkpoint();
         cluster.sometimes.saw(Situation::CheckpointFailed);
+        // What a member makes of its own state does not lie ahead of that.
+        let installs = index > life.published.borrow().applied;
+        cluster.sometimes.saw_if(installs, Situation::InstallFailed);
         let trace = &cluster.trace;
         trace.note(format_args!("m{id} cannot write its checkpoint at {index}"));
         life.inbox.push(Call::Checkpointed {

@@ -1,14 +1,14 @@
 //! Many seeds, each in a process of its own, and the verbs that need more than one process.
 
-use std::env;
+use std::collections::BTreeMap;
 use std::io;
-use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::plant::Plant;
+use crate::child::{self, NO_VERDICT, Ran, judge_of};
+use crate::plant::{Plant, Sowing};
 use crate::scenario::{self, Scenario};
 use crate::sometimes::{SHOWN, Situation, Tally, without_counts};
 use crate::world::Options;
@@ -18,6 +18,13 @@ use crate::world::Options;
 pub(crate) enum Limit {
     Seeds(u64),
     Time(Duration),
+}
+
+impl Limit {
+    /// As many as fit into a time; none if there is none left.
+    pub(crate) fn lasting(time: Duration) -> Option<Self> {
+        (!time.is_zero()).then_some(Limit::Time(time))
+    }
 }
 
 /// Runs seeds from `first` on, over all cores, up to the first failure. Prints how far it is, and the rate.
@@ -75,11 +82,13 @@ pub(crate) fn pull_request() -> io::Result<bool> {
     Ok(plants()? && kept)
 }
 
-/// Runs a seed twice, in two processes, and compares the complete traces.
-pub(crate) fn meta(seed: u64) -> io::Result<bool> {
+/// Runs a seed twice, in two processes, and compares the complete traces. Answers whether they are equal and the run kept
+/// every promise: what is only equally broken is told with its verdict.
+pub(crate) fn meta(seed: u64, options: &Options) -> io::Result<bool> {
     let run = || {
-        child(&[seed.to_string(), "--log".to_owned(), "full".to_owned()])
-            .map(|it| String::from_utf8_lossy(&it.stdout).into_owned())
+        let mut words = vec![seed.to_string(), "--log".to_owned(), "full".to_owned()];
+        words.extend(options.words());
+        child::run(&words).map(|ran| ran.text)
     };
     let (one, other) = (run()?, run()?);
     let mut lines = one.lines().zip(other.lines()).enumerate();
@@ -101,43 +110,77 @@ pub(crate) fn meta(seed: u64) -> io::Result<bool> {
         "equal seed={seed}: {lines} lines, {} bytes, twice the same",
         one.len()
     );
-    Ok(lines > 1)
+    if let Some(judge) = judge_of(&one) {
+        println!("BROKEN seed={seed}, in both runs: {judge} objects");
+        return Ok(false);
+    }
+    Ok(true)
 }
 
-/// Proves that the judges can fail: each planted fault must be found within its number of seeds, and by a judge. An
-/// assertion of consensus that notices first is a find too, but proves nothing about the judges.
+/// Proves that the judges can fail: each planted fault must be found within its number of seeds, by each of the judges
+/// that it is there for. Whoever else notices first, an assertion of consensus or another judge, proves nothing about them.
 pub(crate) fn plants() -> io::Result<bool> {
     let (mut all, mut needed) = (true, Vec::new());
-    for (plant, name, seeds) in Plant::ALL {
-        let options = Options {
-            plant: Some(plant),
-            ..Options::default()
-        };
-        let words = |seed: u64| {
-            let mut words = vec![seed.to_string()];
-            words.extend(options.words());
-            words
-        };
-        let by_a_judge = |text: &str| judge_of(text).is_some_and(|judge| judge != "invariant");
-        let swarm = Swarm::run(1, Limit::Seeds(seeds), &words, &by_a_judge, false)?;
-        match &swarm.found {
-            Some((seed, report)) => {
-                needed.push(*seed);
-                let judge = judge_of(report).unwrap_or("nobody");
-                println!("{name}: {seed} seeds needed, at most {seeds}; judge: {judge}");
+    for sowing in Plant::ALL {
+        let mut last = 0;
+        for judge in sowing.judges {
+            match seeds_needed(sowing, judge)? {
+                Some(seeds) => last = last.max(seeds),
+                None => last = u64::MAX,
             }
-            None => println!("{name}: NOT FOUND by any judge within {seeds} seeds"),
         }
-        all &= swarm.found.is_some();
+        all &= last < u64::MAX;
+        needed.push(last);
     }
+    let found = needed.iter().filter(|last| **last < u64::MAX).count();
     needed.sort_unstable();
     let median = needed.get(needed.len() / 2).copied().unwrap_or(u64::MAX);
     println!(
-        "{} plants, {} found; half of them within {median} seeds, at most {MEDIAN_MAX}",
-        Plant::ALL.len(),
-        needed.len()
+        "{} plants, {found} found; half of them within {median} seeds, at most {MEDIAN_MAX}",
+        needed.len(),
     );
     Ok(all && median <= MEDIAN_MAX)
+}
+
+/// Sows one fault in seed after seed until this judge objects; none if it does not, or a run comes to no verdict.
+fn seeds_needed(sowing: &Sowing, judge: &str) -> io::Result<Option<u64>> {
+    let options = Options {
+        plant: Some(sowing.plant),
+        set: sowing.set.to_vec(),
+        ..Options::default()
+    };
+    let words = |seed: u64| {
+        let mut words = vec![seed.to_string()];
+        words.extend(options.words());
+        words
+    };
+    let (name, seeds) = (sowing.name, sowing.seeds);
+    let ends = |text: &str| judge_of(text).is_some_and(|by| by == judge || by == NO_VERDICT);
+    let swarm = Swarm::run(1, Limit::Seeds(seeds), &words, &ends, false)?;
+    let others: Vec<String> = swarm
+        .objections
+        .iter()
+        .filter(|(by, _)| *by != judge)
+        .map(|(by, times)| format!("{by} {times}"))
+        .collect();
+    let others = match others.is_empty() {
+        true => String::new(),
+        false => format!("; others objected first in some: {}", others.join(", ")),
+    };
+    match &swarm.found {
+        Some((seed, report)) if judge_of(report) == Some(judge) => {
+            println!("{name}: {seed} seeds needed, at most {seeds}; judge: {judge}{others}");
+            Ok(Some(*seed))
+        }
+        Some((seed, report)) => {
+            println!("{name}: NO VERDICT in seed {seed}\n{report}");
+            Ok(None)
+        }
+        None => {
+            println!("{name}: NOT FOUND by {judge} within {seeds} seeds{others}");
+            Ok(None)
+        }
+    }
 }
 
 /// Runs all worlds of a scenario.
@@ -155,23 +198,19 @@ pub(crate) fn scenario(scenario: &Scenario) -> io::Result<bool> {
         &|text| judge_of(text).is_some(),
         false,
     )?;
-    match swarm.found {
-        None if let Some(lesson) = scenario::lesson(scenario.name) => {
-            let times = swarm.tally.times(SHOWN);
-            if times == 0 {
-                println!("{}: NEVER came about", scenario.name);
-                return Ok(false);
-            }
-            let (name, ran, issues) = (scenario.name, swarm.ran, lesson.issues);
-            println!("{name}: holds in {ran} worlds, which had it {times} times; etcd {issues:?}");
-        }
-        None => println!("{}: holds in {} worlds", scenario.name, swarm.ran),
-        Some((seed, report)) => {
-            println!("{}: BROKEN in world {seed}", scenario.name);
-            print!("{report}");
-            return Ok(false);
-        }
+    if let Some((seed, report)) = swarm.found {
+        println!("{}: BROKEN in world {seed}", scenario.name);
+        print!("{report}");
+        return Ok(false);
     }
+    let (name, ran, times) = (scenario.name, swarm.ran, swarm.tally.times(SHOWN));
+    if times == 0 {
+        println!("{name}: NEVER came about in {ran} worlds");
+        return Ok(false);
+    }
+    let issues = scenario::lesson(name).map(|lesson| format!("; etcd {:?}", lesson.issues));
+    let issues = issues.unwrap_or_default();
+    println!("{name}: holds in {ran} worlds, which had it {times} times{issues}");
     Ok(true)
 }
 
@@ -184,16 +223,6 @@ pub(crate) fn scenarios() -> io::Result<bool> {
     Ok(all)
 }
 
-/// The judge that objected; none if all was well. A process that ended without a verdict is its own judge.
-pub(crate) fn judge_of(report: &str) -> Option<&str> {
-    let verdict = |line: &str| line.starts_with("FAILED ") || line.starts_with("ok ");
-    match report.lines().find(|line| verdict(line)) {
-        Some(line) if line.starts_with("ok ") => None,
-        Some(line) => line.split_whitespace().nth(1),
-        None => Some("no-verdict"),
-    }
-}
-
 /// What many seeds came to.
 struct Swarm {
     ran: u64,
@@ -204,6 +233,8 @@ struct Swarm {
     told: Instant,
     /// What the seeds met.
     tally: Tally,
+    /// Which judges objected, and in how many seeds.
+    objections: BTreeMap<String, u64>,
     /// The lowest seed that was looked for, and its output.
     found: Option<(u64, String)>,
 }
@@ -227,6 +258,7 @@ impl Swarm {
             cpu_seconds_before: children_cpu_seconds(),
             told: started,
             tally: Tally::default(),
+            objections: BTreeMap::new(),
             found: None,
         };
         let done = Mutex::new((swarm, None));
@@ -240,10 +272,10 @@ impl Swarm {
                 if over {
                     return;
                 }
-                let ended = child(&words(seed));
+                let ended = child::run(&words(seed));
                 let mut done = done.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 match ended {
-                    Ok(output) => done.0.take(seed, &output, is_found, tells),
+                    Ok(ran) => done.0.take(seed, &ran, is_found, tells),
                     Err(error) => done.1 = Some(error),
                 }
                 if done.0.found.is_some() || done.1.is_some() {
@@ -263,20 +295,26 @@ impl Swarm {
         error.map_or(Ok(swarm), Err)
     }
 
-    fn take(&mut self, seed: u64, output: &Output, is_found: &dyn Fn(&str) -> bool, tells: bool) {
-        let text = String::from_utf8_lossy(&output.stdout);
+    fn take(&mut self, seed: u64, ran: &Ran, is_found: &dyn Fn(&str) -> bool, tells: bool) {
+        let Ran {
+            text,
+            errors,
+            status,
+        } = ran;
         self.ran += 1;
-        self.virtual_seconds += virtual_seconds(&text);
-        self.tally.take(&text);
+        self.virtual_seconds += virtual_seconds(text);
+        self.tally.take(text);
+        if let Some(judge) = judge_of(text) {
+            *self.objections.entry(judge.to_owned()).or_default() += 1;
+        }
         if tells && self.told.elapsed() > PROGRESS {
             self.told = Instant::now();
             println!("{}", self.rate());
         }
         let is_lowest = self.found.as_ref().is_none_or(|(other, _)| seed < *other);
-        if is_lowest && is_found(&text) {
-            let errors = String::from_utf8_lossy(&output.stderr);
-            let text = without_counts(&text);
-            let report = format!("{text}{errors}seed {seed} ended with {}\n", output.status);
+        if is_lowest && is_found(text) {
+            let text = without_counts(text);
+            let report = format!("{text}{errors}seed {seed} ended with {status}\n");
             self.found = Some((seed, report));
         }
     }
@@ -293,11 +331,6 @@ impl Swarm {
             self.virtual_seconds / 3600.0 / cpu_minutes.max(f64::MIN_POSITIVE),
         )
     }
-}
-
-/// One run in a process of its own.
-pub(crate) fn child(words: &[String]) -> io::Result<Output> {
-    Command::new(env::current_exe()?).args(words).output()
 }
 
 fn virtual_seconds(verdict: &str) -> f64 {
@@ -334,7 +367,7 @@ const PROGRESS: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
-    use super::{judge_of, virtual_seconds};
+    use super::virtual_seconds;
 
     #[test]
     fn the_virtual_time_is_read_off_a_verdict() {
@@ -343,13 +376,5 @@ mod tests {
             12.5
         );
         assert_eq!(virtual_seconds("FAILED durable"), 0.0);
-    }
-
-    #[test]
-    fn a_report_names_its_judge_and_one_without_a_verdict_is_a_failure() {
-        let verdict = "FAILED durable seed=1 t=2s";
-        assert_eq!(judge_of(&format!("world\n{verdict}\n")), Some("durable"));
-        assert_eq!(judge_of("world\nok seed=1"), None);
-        assert_eq!(judge_of("world\n"), Some("no-verdict"));
     }
 }

@@ -13,7 +13,7 @@ use metastore_core::plant::Planted;
 use metastore_core::watch::{Audience, Backlog, Ended, Response, Settings, Source, StreamKey};
 use metastore_proto::etcdserverpb::WatchCreateRequest;
 
-use crate::cluster::Life;
+use crate::cluster::{Cluster, Life};
 use crate::dice::Dice;
 use crate::trace::now;
 use metastore_judges::{Failure, bounds};
@@ -71,8 +71,9 @@ pub(crate) struct Watches(RefCell<Audience<Views>>);
 
 impl Watches {
     /// Of a member that has just started.
-    pub(crate) fn new(views: Views, planted: Planted) -> Self {
-        Self(RefCell::new(Audience::new(views, settings(planted))))
+    pub(crate) fn new(views: Views, fragment_bytes: usize, planted: Planted) -> Self {
+        let settings = settings(fragment_bytes, planted);
+        Self(RefCell::new(Audience::new(views, settings)))
     }
 
     /// Opens a stream.
@@ -132,12 +133,13 @@ impl Watches {
 }
 
 /// Passes on to the watchers of one life what arrives and what is due, sometimes late.
-pub(crate) async fn tend(life: Rc<Life>, mut dice: Dice) {
+pub(crate) async fn tend(cluster: Rc<Cluster>, life: Rc<Life>, mut dice: Dice) {
     let lag_ms_max = [1, 5, LAG_MS_MAX][dice.place(3)];
     loop {
         let alarm = life.watches.alarm().map(|at| life.clock.when(at));
         life.views.recv_until(alarm).await;
         sleep(Duration::from_millis(dice.between(1, lag_ms_max))).await;
+        cluster.until_it_goes(&life).await;
         if !life.alive.get() {
             return;
         }
@@ -147,10 +149,10 @@ pub(crate) async fn tend(life: Rc<Life>, mut dice: Dice) {
 }
 
 /// So small that streams are cut and fall behind.
-fn settings(planted: Planted) -> Settings {
+fn settings(fragment_bytes: usize, planted: Planted) -> Settings {
     Settings {
         progress_interval: PROGRESS_INTERVAL,
-        fragment_bytes: 4096,
+        fragment_bytes,
         stream_bytes_max: STREAM_BYTES_MAX,
         changes_per_step: 16,
         planted,

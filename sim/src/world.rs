@@ -47,6 +47,10 @@ pub(crate) struct World {
     pub(crate) compaction_back_max: u64,
     /// Odds of a watcher to read slowly, in thousandths.
     pub(crate) slow_permille: u64,
+    /// Bytes of events beyond which a response is cut, for watchers that want that.
+    pub(crate) fragment_bytes: usize,
+    /// The longest that anybody may wait for an answer, in worlds where nothing breaks.
+    pub(crate) patience: Option<Duration>,
     /// What the verdict counts beside, where a scenario has to show that its situation came about.
     pub(crate) shows: Option<fn(&Cluster) -> u64>,
     /// Concurrent clients that watch.
@@ -93,8 +97,10 @@ pub(crate) struct World {
     pub(crate) left_out: LeftOut,
     /// How long the run goes on at least, in as many rounds of both acts as it takes.
     pub(crate) lasts: Duration,
+    /// Faults that are left out, also those of later rounds.
+    pub(crate) without: Vec<u64>,
     /// Whether the membership stays as it is.
-    fixed: bool,
+    pub(crate) fixed: bool,
     /// See [`Options::counts`].
     pub(crate) counts: bool,
 }
@@ -197,6 +203,8 @@ impl World {
             survey_permille: 0,
             compaction_back_max: 50,
             slow_permille: 200,
+            fragment_bytes: 4096,
+            patience: None,
             shows: None,
             watchers: dice.between(0, 3),
             keys: dice.between(2, 10),
@@ -221,6 +229,7 @@ impl World {
             moments_permille: 0,
             left_out: LeftOut::default(),
             lasts: Duration::from_secs(3600 * options.hours),
+            without: options.without.clone(),
             fixed: options.fixed,
         };
         if !options.plain {
@@ -358,8 +367,8 @@ mod tests {
             storm_leases recall_permille survey_permille compaction_back_max slow_permille keys safety_act pause_ms_max
             standstill_permille sync_ms_max crash_permille start_crash_permille down_ms_max message_ms_max
             loss_permille duplicate_permille silent_loss segment_bytes checkpoint_log_bytes snapshot_entries
-            catch_up_entries clock_rate_ppm_max moments_permille;
-            beside seed plant shows plan left_out lasts fixed counts
+            catch_up_entries clock_rate_ppm_max moments_permille fragment_bytes;
+            beside seed plant shows plan left_out lasts without fixed counts patience
         );
         let mut known: Vec<&str> = knobs::ALL.iter().map(|knob| knob.name).collect();
         numbers.sort_unstable();

@@ -16,7 +16,7 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn what_is_left_of_a_planted_fault_is_smaller_and_still_fails() {
-    let output = sim(&["shrink", "1", "--plant", "ack-before-sync"]);
+    let output = sim(&["shrink", "1", "--plant", "vote-not-durable"]);
     assert_eq!(output.status.code(), Some(1));
     let report = text(&output);
     let verdict = report.lines().find(|line| line.starts_with("FAILED "));

@@ -33,7 +33,9 @@ def pytest_runtest_logreport(report):
     outcomes[report.nodeid] = outcomes.get(report.nodeid, True) and good
 
 
-def pytest_sessionfinish():
+def pytest_sessionfinish(session):
+    """The last line says how many there should be: a session that is cut short finishes, too."""
     with open(ENDS, "w", encoding="utf-8") as ends:
         for name, passed in outcomes.items():
             ends.write(f"{'passed' if passed else 'failed'} {name}\n")
+        ends.write(f"ended {session.testscollected}\n")

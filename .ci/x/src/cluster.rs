@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child as Process, Command, Stdio};
+use std::process::{Child as Process, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -108,13 +108,7 @@ fn wait(mut running: Vec<(&Place, Process)>, folder: &Path) -> Outcome {
                 Ok(None) => left.push((place, process)),
                 Ok(Some(status)) => {
                     println!("{} ended with {status}", place.name);
-                    if status.code().is_some_and(|code| code != 0) {
-                        failed.push(format!(
-                            "{}: {}",
-                            place.name,
-                            last_line(&log_of(folder, place))
-                        ));
-                    }
+                    failed.extend(complaint(&place.name, status, &log_of(folder, place)));
                 }
                 Err(error) => failed.push(format!("{}: {error}", place.name)),
             }
@@ -127,6 +121,12 @@ fn wait(mut running: Vec<(&Place, Process)>, folder: &Path) -> Outcome {
     }
 }
 
+/// What is wrong with how a member ended, be it by a code or by a signal; none if it was in good order.
+fn complaint(name: &str, status: ExitStatus, log: &Path) -> Option<String> {
+    let last = (!status.success()).then(|| last_line(log))?;
+    Some(format!("{name} ended with {status}: {last}"))
+}
+
 fn last_line(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     text.lines().last().unwrap_or("its log is empty").to_owned()
@@ -134,7 +134,23 @@ fn last_line(log: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
     use super::*;
+
+    #[test]
+    fn a_member_that_ends_by_a_code_or_a_signal_is_named() {
+        let complaint = |raw| {
+            let status = ExitStatus::from_raw(raw);
+            complaint("m2", status, Path::new("there-is-no-log"))
+        };
+        assert_eq!(complaint(0), None);
+        for (raw, word) in [(6, "SIGABRT"), (9, "SIGKILL"), (1 << 8, "status: 1")] {
+            let said = complaint(raw).unwrap_or_default();
+            assert!(said.starts_with("m2 ended with "), "{said}");
+            assert!(said.contains(word), "{said}");
+        }
+    }
 
     #[test]
     fn members_have_ports_of_their_own_and_the_first_the_usual_ones() {

@@ -12,9 +12,9 @@ pub(super) const LESSON: Lesson = Lesson {
         seeds: 1..=8,
         options: Options::default,
         shape,
+        shows,
     },
     issues: &[20418, 21417],
-    shows,
 };
 
 /// Processes stand still for seconds, one after the other, while clients read from all of them.

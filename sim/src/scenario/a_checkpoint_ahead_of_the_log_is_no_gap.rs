@@ -1,13 +1,16 @@
 //! A checkpoint can become durable before the log that leads to it; after two restarts the log was refused for a gap.
 
 use super::Scenario;
+use crate::cluster::Cluster;
+use crate::sometimes::Situation;
 use crate::world::{Options, World};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "a_checkpoint_ahead_of_the_log_is_no_gap",
-    seeds: 1..=20,
+    seeds: 1..=40,
     options: Options::default,
     shape,
+    shows,
 };
 
 /// Three members that checkpoint all the time, on slow disks, and crash often.
@@ -26,4 +29,9 @@ fn shape(world: &mut World) {
     world.catch_up_entries = 5;
     world.members = 3;
     world.changers = 0;
+}
+
+/// A start found its checkpoint ahead of its log.
+fn shows(cluster: &Cluster) -> u64 {
+    cluster.sometimes.count(Situation::CheckpointAhead)
 }

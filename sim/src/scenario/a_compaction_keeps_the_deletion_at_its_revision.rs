@@ -9,12 +9,12 @@ use crate::world::{Options, World};
 pub(super) const LESSON: Lesson = Lesson {
     scenario: Scenario {
         name: "a_compaction_keeps_the_deletion_at_its_revision",
-        seeds: 1..=8,
+        seeds: 1..=16,
         options: Options::default,
         shape,
+        shows,
     },
     issues: &[18089],
-    shows,
 };
 
 /// Compactions follow the newest revision closely, and watchers begin at the boundary.

@@ -4,21 +4,24 @@
 use std::time::Duration;
 
 use super::Scenario;
+use crate::cluster::Cluster;
 use crate::plan::{Fault, What};
+use crate::sometimes::Situation;
 use crate::world::{Options, World};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "a_cut_off_leader_rests_between_tries",
-    seeds: 1..=10,
+    seeds: 1..=40,
     options: Options::default,
     shape,
+    shows,
 };
 
 /// Members come all the time, and each of the first in turn is left alone with whoever comes.
 fn shape(world: &mut World) {
     world.members = 3;
     world.clients = 3;
-    world.changers = 2;
+    world.changers = 3;
     world.pause_ms_max = 100;
     world.sync_ms_max = 4;
     world.crash_permille = 0;
@@ -34,4 +37,9 @@ fn shape(world: &mut World) {
         what: What::Split(others.to_vec()),
     });
     world.plan = splits.collect();
+}
+
+/// A leader without a quorum had a member to make a voter.
+fn shows(cluster: &Cluster) -> u64 {
+    cluster.sometimes.count(Situation::AloneWithJoiner)
 }

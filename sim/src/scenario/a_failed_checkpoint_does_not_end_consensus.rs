@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::Scenario;
+use crate::cluster::Cluster;
 use crate::plan::{Fault, What};
+use crate::sometimes::Situation;
 use crate::world::{Options, World};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -11,6 +13,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     seeds: 1..=5,
     options: Options::default,
     shape,
+    shows,
 };
 
 /// Three members with short logs; one is cut off, and comes back while its checkpoints fail.
@@ -37,4 +40,11 @@ fn shape(world: &mut World) {
         fault(1, 4, 8, What::Split(vec![3])),
         fault(2, 5, 12, What::CheckpointsFail(3)),
     ];
+}
+
+/// The checkpoint of a snapshot failed, and snapshots were installed nevertheless.
+fn shows(cluster: &Cluster) -> u64 {
+    let some = &cluster.sometimes;
+    some.count(Situation::InstallFailed)
+        .min(some.count(Situation::Installed))
 }

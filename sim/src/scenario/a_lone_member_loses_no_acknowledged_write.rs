@@ -11,9 +11,9 @@ pub(super) const LESSON: Lesson = Lesson {
         seeds: 1..=8,
         options: Options::default,
         shape,
+        shows,
     },
     issues: &[14370],
-    shows,
 };
 
 /// One member, a slow disk, and crashes before, during and after each sync.

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use super::Scenario;
+use crate::cluster::Cluster;
 use crate::plan::{Fault, What};
+use crate::sometimes::Situation;
 use crate::world::{Options, World};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -12,6 +14,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     seeds: 1..=8,
     options,
     shape,
+    shows,
 };
 
 fn options() -> Options {
@@ -40,4 +43,11 @@ fn shape(world: &mut World) {
     world.clients = 6;
     world.snapshot_entries = 20;
     world.catch_up_entries = 5;
+}
+
+/// Pieces of snapshots were lost without a word, and snapshots were installed nevertheless.
+fn shows(cluster: &Cluster) -> u64 {
+    let some = &cluster.sometimes;
+    some.count(Situation::PieceLost)
+        .min(some.count(Situation::Installed))
 }

@@ -1,6 +1,8 @@
 //! A call to a peer had no deadline: one message lost without a word stopped replication to that peer for good.
 
 use super::Scenario;
+use crate::cluster::Cluster;
+use crate::sometimes::Situation;
 use crate::world::{Options, World};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -8,6 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     seeds: 1..=5,
     options,
     shape,
+    shows,
 };
 
 fn options() -> Options {
@@ -25,4 +28,9 @@ fn shape(world: &mut World) {
     world.message_ms_max = 5;
     world.members = 3;
     world.changers = 0;
+}
+
+/// Appends were lost without a word.
+fn shows(cluster: &Cluster) -> u64 {
+    cluster.sometimes.count(Situation::AppendLost)
 }

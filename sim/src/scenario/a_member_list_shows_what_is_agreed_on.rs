@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::Scenario;
+use crate::cluster::Cluster;
+use crate::sometimes::Situation;
 use crate::world::{Options, World};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -10,6 +12,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     seeds: 1..=10,
     options: Options::default,
     shape,
+    shows,
 };
 
 /// Members come and go all the time, on slow disks, and crash.
@@ -26,4 +29,9 @@ fn shape(world: &mut World) {
     world.loss_permille = 0;
     world.message_ms_max = 5;
     world.safety_act = Duration::from_secs(30);
+}
+
+/// Members were listed where a change was in the log and not agreed on.
+fn shows(cluster: &Cluster) -> u64 {
+    cluster.sometimes.count(Situation::ListedInChange)
 }

@@ -12,9 +12,9 @@ pub(super) const LESSON: Lesson = Lesson {
         seeds: 1..=8,
         options: Options::default,
         shape,
+        shows,
     },
     issues: &[21378],
-    shows,
 };
 
 /// Leadership is handed over every second, letters are slow, and reads are asked for everywhere.

@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use super::Scenario;
+use crate::cluster::Cluster;
+use crate::sometimes::Situation;
 use crate::world::{Options, World};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -11,6 +13,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     seeds: 1..=60,
     options: Options::default,
     shape,
+    shows,
 };
 
 /// Members come and go all the time, and crash for a moment.
@@ -27,4 +30,9 @@ fn shape(world: &mut World) {
     world.loss_permille = 0;
     world.message_ms_max = 5;
     world.safety_act = Duration::from_secs(30);
+}
+
+/// A leader that had taken itself out crashed before that was in force.
+fn shows(cluster: &Cluster) -> u64 {
+    cluster.sometimes.count(Situation::CrashedLeaving)
 }

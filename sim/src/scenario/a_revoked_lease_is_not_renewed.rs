@@ -15,9 +15,9 @@ pub(super) const LESSON: Lesson = Lesson {
         seeds: 1..=8,
         options: Options::default,
         shape,
+        shows,
     },
     issues: &[20615],
-    shows,
 };
 
 /// Leases are given back and renewed once more through any member, while leaders change.

@@ -7,12 +7,12 @@ use crate::world::{Options, World};
 pub(super) const LESSON: Lesson = Lesson {
     scenario: Scenario {
         name: "a_slow_stream_loses_nothing",
-        seeds: 1..=8,
+        seeds: 1..=16,
         options: Options::default,
         shape,
+        shows,
     },
     issues: &[17529],
-    shows,
 };
 
 /// All watchers read slowly, and more is written than a stream keeps for its reader.

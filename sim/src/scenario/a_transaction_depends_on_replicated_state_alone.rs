@@ -15,9 +15,9 @@ pub(super) const LESSON: Lesson = Lesson {
         seeds: 1..=8,
         options: Options::default,
         shape,
+        shows,
     },
     issues: &[18667, 21432],
-    shows,
 };
 
 /// Transactions read the past and write, while compactions follow the newest revision closely.

@@ -10,9 +10,9 @@ pub(super) const LESSON: Lesson = Lesson {
         seeds: 1..=8,
         options: Options::default,
         shape,
+        shows,
     },
     issues: &[19179],
-    shows,
 };
 
 /// Compactions follow the newest revision closely, members crash and lag, and watchers begin at the boundary.

@@ -11,9 +11,9 @@ pub(super) const LESSON: Lesson = Lesson {
         seeds: 1..=8,
         options: Options::default,
         shape,
+        shows,
     },
     issues: &[15271],
-    shows,
 };
 
 /// Members are cut off one after the other, and watchers move from one to the other all the time.

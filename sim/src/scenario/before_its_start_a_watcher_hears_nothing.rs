@@ -11,9 +11,9 @@ pub(super) const LESSON: Lesson = Lesson {
         seeds: 1..=8,
         options: Options::default,
         shape,
+        shows,
     },
     issues: &[20221],
-    shows,
 };
 
 /// Watchers begin in the future and move from member to member, some of which lag.

@@ -14,9 +14,9 @@ pub(super) const LESSON: Lesson = Lesson {
         seeds: 1..=8,
         options: Options::default,
         shape,
+        shows,
     },
     issues: &[20271],
-    shows,
 };
 
 /// Bits flip in what members wrote long ago, and members are started again.

@@ -14,9 +14,9 @@ pub(super) const LESSON: Lesson = Lesson {
         seeds: 1..=4,
         options: Options::default,
         shape,
+        shows,
     },
     issues: &[12105, 9360],
-    shows,
 };
 
 /// Hundreds of leases, whose time begins anew under another leader: so they all end at once.

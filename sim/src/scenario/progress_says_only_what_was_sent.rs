@@ -2,6 +2,7 @@
 
 use super::{Lesson, Scenario, bare};
 use crate::cluster::Cluster;
+use crate::sometimes::Situation;
 use crate::world::{Options, World};
 
 pub(super) const LESSON: Lesson = Lesson {
@@ -10,9 +11,9 @@ pub(super) const LESSON: Lesson = Lesson {
         seeds: 1..=6,
         options: Options::default,
         shape,
+        shows,
     },
     issues: &[15220],
-    shows,
 };
 
 /// Several watchers on each stream, some far behind, are asked how far they are while much is written.
@@ -25,10 +26,12 @@ fn shape(world: &mut World) {
     world.slow_permille = 500;
 }
 
-/// Progress was told to whole streams of several watchers.
+/// Streams were asked for their progress while a watcher on them lagged, and streams of several were told.
 fn shows(cluster: &Cluster) -> u64 {
     let streams = cluster.streams.borrow();
     let several = streams.iter().filter(|stream| stream.asked.len() > 1);
     let told = several.flat_map(|stream| &stream.responses);
-    told.filter(|it| it.watch_id == -1 && !it.created).count() as u64
+    let told = told.filter(|it| it.watch_id == -1 && !it.created);
+    let asked = cluster.sometimes.count(Situation::ProgressWhileBehind);
+    asked.min(told.count() as u64)
 }

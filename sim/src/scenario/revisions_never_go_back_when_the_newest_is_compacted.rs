@@ -10,9 +10,9 @@ pub(super) const LESSON: Lesson = Lesson {
         seeds: 1..=8,
         options: Options::default,
         shape,
+        shows,
     },
     issues: &[17780],
-    shows,
 };
 
 /// Compactions go to the newest revision, deletions among them, and everybody crashes.

@@ -12,9 +12,9 @@ pub(super) const LESSON: Lesson = Lesson {
         seeds: 1..=8,
         options: Options::default,
         shape,
+        shows,
     },
     issues: &[18055],
-    shows,
 };
 
 /// A follower is cut off again and again for so long that it needs a snapshot each time.

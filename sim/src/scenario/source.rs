@@ -13,10 +13,14 @@ pub(crate) fn write(world: &World, judge: &str, story: &str) -> String {
     let _ = writeln!(text, "//! {story}\n");
     let faults: String = world.plan.iter().map(fault).collect();
     let lines: String = knobs::ALL.iter().map(|knob| line(world, knob)).collect();
-    if faults.contains("Duration::") || lines.contains("Duration::") {
+    let rounds = rounds(world);
+    if !rounds.is_empty() || faults.contains("Duration::") || lines.contains("Duration::") {
         text.push_str("use std::time::Duration;\n\n");
     }
-    text.push_str("use super::Scenario;\n");
+    text.push_str("use super::Scenario;\nuse crate::cluster::Cluster;\n");
+    if rounds.contains("LeftOut::") {
+        text.push_str("use crate::ingredients::LeftOut;\n");
+    }
     match (faults.is_empty(), faults.contains("DiskError::")) {
         (true, _) => {}
         (false, true) => text.push_str("use crate::plan::{DiskError, Fault, What};\n"),
@@ -33,7 +37,7 @@ pub(crate) fn write(world: &World, judge: &str, story: &str) -> String {
     let _ = writeln!(
         text,
         "pub(super) const SCENARIO: Scenario = Scenario {{\n    name: \"{name}\",\n    \
-         seeds: {seed}..={seed},\n    {options},\n    shape,\n}};\n"
+         seeds: {seed}..={seed},\n    {options},\n    shape,\n    shows,\n}};\n"
     );
     if let Some(plant) = world.plant {
         let _ = writeln!(
@@ -45,7 +49,7 @@ pub(crate) fn write(world: &World, judge: &str, story: &str) -> String {
     }
     let _ = write!(
         text,
-        "/// What seed {seed} was shrunk to.\nfn shape(world: &mut World) {{\n{lines}"
+        "/// What seed {seed} was shrunk to.\nfn shape(world: &mut World) {{\n{lines}{rounds}"
     );
     match faults.is_empty() {
         true => text.push_str("    world.plan.clear();\n}\n"),
@@ -53,6 +57,10 @@ pub(crate) fn write(world: &World, judge: &str, story: &str) -> String {
             let _ = writeln!(text, "    world.plan = vec![\n{faults}    ];\n}}");
         }
     }
+    text.push_str(
+        "\n/// How often the situation came about: to be counted by what makes it one.\n\
+         fn shows(cluster: &Cluster) -> u64 {\n    cluster.counts.answers.get()\n}\n",
+    );
     text
 }
 
@@ -64,6 +72,27 @@ pub(crate) fn name(seed: u64, judge: &str) -> String {
 fn line(world: &World, knob: &knobs::Knob) -> String {
     let value = (knob.source)((knob.get)(world));
     format!("    world.{} = {value};\n", knob.name)
+}
+
+/// What a run in rounds has beside: how long it goes on, and what of its later rounds is left out.
+fn rounds(world: &World) -> String {
+    if world.lasts.is_zero() {
+        return String::new();
+    }
+    let seconds = grouped(world.lasts.as_secs());
+    let mut text = format!("    world.lasts = Duration::from_secs({seconds});\n");
+    let _ = writeln!(text, "    world.fixed = {};", world.fixed);
+    // Later rounds are drawn, and from the same number.
+    text.push_str("    world.left_out = LeftOut::draw(world.seed);\n");
+    let planned = |number: &&u64| !world.plan.iter().any(|fault| fault.number == **number);
+    let without: Vec<String> = world
+        .without
+        .iter()
+        .filter(planned)
+        .map(u64::to_string)
+        .collect();
+    let _ = writeln!(text, "    world.without = vec![{}];", without.join(", "));
+    text
 }
 
 fn fault(fault: &Fault) -> String {
@@ -123,6 +152,22 @@ mod tests {
         }
         for knob in &knobs::ALL {
             assert!(text.contains(&format!("world.{} = ", knob.name)));
+        }
+        assert!(!text.contains("world.lasts"));
+        let options = Options {
+            hours: 2,
+            without: vec![1003],
+            ..Options::default()
+        };
+        let text = write(&World::draw(7, &options), "sum", "less");
+        for line in [
+            "use crate::ingredients::LeftOut;",
+            "    world.lasts = Duration::from_secs(7200);",
+            "    world.fixed = false;",
+            "    world.left_out = LeftOut::draw(world.seed);",
+            "    world.without = vec![1003];",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line}\n{text}");
         }
         world.plan.clear();
         let text = write(&world, "sum", "less");

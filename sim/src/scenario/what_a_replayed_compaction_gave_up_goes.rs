@@ -2,6 +2,8 @@
 //! stayed in memory, and counted against the quota of that member alone.
 
 use super::{Scenario, bare};
+use crate::cluster::Cluster;
+use crate::sometimes::Situation;
 use crate::world::{Options, World};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -9,6 +11,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     seeds: 1..=8,
     options: Options::default,
     shape,
+    shows,
 };
 
 /// Checkpoints are far apart, so that starts replay compactions, and the store is nearly full.
@@ -20,4 +23,9 @@ fn shape(world: &mut World) {
     world.checkpoint_log_bytes = 131_072;
     world.crash_permille = 5;
     world.down_ms_max = 500;
+}
+
+/// A start replayed a compaction from its log.
+fn shows(cluster: &Cluster) -> u64 {
+    cluster.sometimes.count(Situation::CompactionReplayed)
 }

@@ -121,6 +121,10 @@ impl Session {
                 continue;
             };
             while goes_on(client) && life.alive.get() {
+                client.cluster.until_it_goes(&life).await;
+                if now() >= self.alive_until {
+                    return None;
+                }
                 match look(client, &life, &claim) {
                     Place::Owner => return Some(claim),
                     Place::Lost => return None,

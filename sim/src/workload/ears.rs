@@ -128,6 +128,7 @@ impl Ear {
         if let Err(failure) = self.life.watches.is_bounded(self.stream) {
             self.cluster.fail(failure);
         }
+        self.cluster.until_it_goes(&self.life).await;
         let (began, shown) = (now(), self.shown());
         if !self.cluster.faulty.get() {
             self.notes.calm.get_or_insert(Calm {
@@ -138,7 +139,10 @@ impl Ear {
         }
         let heard = timeout(GLANCE, self.next()).await;
         let alive = self.life.alive.get();
-        if alive && now() > began + LAG_MAX {
+        // A process that stands still tells its streams nothing, and afterwards it takes a moment.
+        let before = began.saturating_sub(LAG_MAX);
+        let went = !self.cluster.stood_still_since(&self.life, before);
+        if alive && went && now() > began + LAG_MAX {
             self.silent(shown);
         }
         if let Some(calm) = &mut self.notes.calm {

@@ -57,7 +57,9 @@ async fn choose(client: &mut Client, list: &[MemberInfo]) {
     let everybody: Vec<u64> = ids(list, |_| true);
     let some = |client: &mut Client, of: &[u64]| of[client.dice.place(of.len())];
     match client.dice.between(0, 99) {
-        0..=34 if list.len() < MEMBERS_MAX => add(client).await,
+        0..=34 if list.len() < MEMBERS_MAX => {
+            add(client).await;
+        }
         0..=54 if !learners.is_empty() => {
             let id = some(client, &learners);
             alter(client, MembershipChange::Promote { id }).await;
@@ -105,8 +107,9 @@ fn leaver(client: &mut Client, everybody: &[u64]) -> u64 {
     }
 }
 
-/// Adds a member under an id that nobody had, and perhaps begins with it; a learner is sometimes to vote at once.
-pub(crate) async fn add(client: &mut Client) {
+/// Adds a member under an id that nobody had, and perhaps begins with it; a learner is sometimes to vote at once. Answers
+/// whether it is certainly there.
+pub(crate) async fn add(client: &mut Client) -> bool {
     let id = client.cluster.machines.borrow_mut().new_id();
     if client.dice.permille(200) {
         client.cluster.join(id);
@@ -129,6 +132,7 @@ pub(crate) async fn add(client: &mut Client) {
     if !ending.surely_nothing() && client.dice.permille(700) {
         client.cluster.join(id);
     }
+    added
 }
 
 /// Changes that must be refused, whatever the state of things.
@@ -191,13 +195,16 @@ async fn replace(client: &mut Client, id: u64) {
         if client.dice.permille(500) {
             sleep(Duration::from_millis(1500)).await;
         }
-        while client.goes_on() && !take_out(client, id).await {
-            sleep(Duration::from_millis(300)).await;
+        let mut out = false;
+        while client.goes_on() && !out {
+            out = take_out(client, id).await;
+            if !out {
+                sleep(Duration::from_millis(300)).await;
+            }
         }
-        cluster.sometimes.saw(Situation::MachineReplaced);
-        if client.goes_on() {
-            add(client).await;
-        }
+        let replaced = client.goes_on() && add(client).await && out;
+        let some = &cluster.sometimes;
+        some.saw_if(replaced, Situation::MachineReplaced);
     }
     cluster.changing.replacing.set(false);
 }

@@ -12,6 +12,7 @@ use metastore_proto::etcdserverpb::watch_create_request::FilterType;
 use super::ears::{Ear, Glance};
 use crate::client::Client;
 use crate::cluster::{Life, bump};
+use crate::sometimes::Situation;
 use crate::trace::now;
 use metastore_judges::watches::{Asked, Stream};
 
@@ -24,12 +25,17 @@ pub(crate) async fn resume(mut client: Client) {
             sleep(Duration::from_millis(50)).await;
             continue;
         };
+        client.cluster.until_it_goes(&life).await;
         let mut open = Open {
             ear: Ear::open(&client.cluster, &life),
             life,
             asked: Vec::new(),
+            progress_asked: Vec::new(),
         };
         let to_the_end = open.listen(&mut client, std::mem::take(&mut ended)).await;
+        let behind = open.asked_while_behind();
+        let some = &client.cluster.sometimes;
+        some.saw_times(Situation::ProgressWhileBehind, behind);
         let stream = Stream {
             client: client.number,
             member: client.member,
@@ -49,6 +55,8 @@ struct Open {
     ear: Ear,
     /// What was asked for, in order.
     asked: Vec<Asked>,
+    /// How many responses there were when the stream was asked how far it is, and the member's revision then.
+    progress_asked: Vec<(usize, i64)>,
 }
 
 impl Open {
@@ -75,6 +83,7 @@ impl Open {
                 }
                 Glance::Heard | Glance::Silent => {}
             }
+            client.cluster.until_it_goes(&self.life).await;
             self.meddle(client);
             if slow && client.cluster.faulty.get() {
                 sleep(Duration::from_millis(client.dice.between(1, 200))).await;
@@ -90,7 +99,12 @@ impl Open {
             return;
         }
         match client.dice.between(0, 99) {
-            0..=9 => self.ear.request_progress(),
+            0..=9 => {
+                let revision = self.life.published.borrow().view.revision();
+                let heard = self.ear.responses.len();
+                self.progress_asked.push((heard, revision));
+                self.ear.request_progress();
+            }
             10..=14 if client.cluster.faulty.get() => {
                 let created = self.ear.responses.iter().filter(|it| it.created);
                 let ids: Vec<i64> = created.map(|created| created.watch_id).collect();
@@ -105,6 +119,21 @@ impl Open {
             }
             _ => {}
         }
+    }
+
+    /// How often the stream was asked how far it is when there was something behind it that it brought only later.
+    fn asked_while_behind(&self) -> u64 {
+        let behind = self.progress_asked.iter().filter(|(heard, revision)| {
+            let later = self.ear.responses.iter().skip(*heard);
+            let mut events = later.flat_map(|response| &response.events);
+            events.any(|event| {
+                event
+                    .kv
+                    .as_ref()
+                    .is_some_and(|kv| kv.mod_revision <= *revision)
+            })
+        });
+        behind.count() as u64
     }
 
     fn create(&mut self, client: &Client, create: WatchCreateRequest) {

@@ -11,6 +11,7 @@ use super::ears::{Ear, Glance};
 use crate::client::Client;
 use crate::cluster::Life;
 use crate::noticing;
+use crate::sometimes::Situation;
 use crate::trace::now;
 use metastore_judges::watches::{Stretch, resume_at};
 
@@ -46,6 +47,9 @@ pub(crate) async fn watch(mut client: Client) {
             (last.unwrap_or(0), compacted),
         );
         create.start_revision = resume_at(&create, &stretch.responses);
+        let within = last.is_some_and(|last| create.start_revision <= last);
+        let some = &client.cluster.sometimes;
+        some.saw_if(within && compacted == 0, Situation::ResumedWithin);
         client.cluster.stretches.borrow_mut().push(stretch);
     }
 }
@@ -54,13 +58,14 @@ pub(crate) async fn watch(mut client: Client) {
 async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateRequest) -> Stretch {
     let cluster = Rc::clone(&client.cluster);
     let (number, id) = (client.number, life.id);
+    cluster.until_it_goes(life).await;
     let mut ear = Ear::open(&cluster, life);
     let shown = ear.create(create);
     cluster.trace.detail(format_args!(
         "client {number} watches on m{id} from revision {}",
         create.start_revision
     ));
-    let to_the_end = listen(client, &mut ear, id).await;
+    let to_the_end = listen(client, &mut ear, life).await;
     Stretch {
         client: number,
         member: id,
@@ -73,7 +78,7 @@ async fn follow(client: &mut Client, life: &Rc<Life>, create: &WatchCreateReques
 }
 
 /// Answers whether everything was at rest in the end, and the member still belongs to it.
-async fn listen(client: &mut Client, ear: &mut Ear, id: u64) -> bool {
+async fn listen(client: &mut Client, ear: &mut Ear, life: &Life) -> bool {
     let cluster = Rc::clone(&client.cluster);
     let mut to_the_end = false;
     let enough = now() + Duration::from_millis(client.dice.between(100, 10_000));
@@ -85,7 +90,7 @@ async fn listen(client: &mut Client, ear: &mut Ear, id: u64) -> bool {
             Glance::Heard => {}
             Glance::Silent if cluster.at_rest.get() => {
                 // Others may have been removed without having been told.
-                to_the_end = cluster.takes_part(id);
+                to_the_end = cluster.takes_part(life.id);
                 ear.ask_at_rest().await;
                 break;
             }
@@ -97,6 +102,7 @@ async fn listen(client: &mut Client, ear: &mut Ear, id: u64) -> bool {
         if slow && cluster.faulty.get() {
             sleep(Duration::from_millis(client.dice.between(1, 300))).await;
         }
+        cluster.until_it_goes(life).await;
         if ear.is_served() && client.dice.permille(20) {
             ear.request_progress();
         }

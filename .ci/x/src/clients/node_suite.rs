@@ -2,7 +2,7 @@
 
 use super::Place;
 use super::server::Server;
-use super::verdict::Ended;
+use super::verdict::{Ended, got_through};
 use crate::command::{Child, Failure};
 
 pub(super) fn run(place: &Place) -> Result<Vec<Ended>, Failure> {
@@ -17,7 +17,6 @@ pub(super) fn run(place: &Place) -> Result<Vec<Ended>, Failure> {
     let ends = place.built.join("ends.txt");
     let _ = std::fs::remove_file(&ends);
     let server = Server::start(&place.program, &place.built.join("server"), &[])?;
-    // Tests that fail fail the run: which of them may is not for Node to say.
     let outcome = Child::new(
         "node",
         "--test --test-reporter=spec --test-reporter-destination=stdout",
@@ -31,9 +30,7 @@ pub(super) fn run(place: &Place) -> Result<Vec<Ended>, Failure> {
         format!("http://{}", server.address()),
     )
     .run();
-    if let Err(failure) = outcome {
-        eprintln!("cargo x: {failure}");
-    }
+    got_through(outcome)?;
     Ended::read_all(&ends)
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Place;
 use super::server::Server;
-use super::verdict::Ended;
+use super::verdict::{Ended, got_through};
 use crate::command::{Child, Failure, at_root};
 use crate::python::Python;
 use crate::tools;
@@ -54,10 +54,7 @@ fn run(
             server.address().port().to_string(),
         )
         .variable("METASTORE_CLIENTS_ENDS", ends.display().to_string());
-    // Tests that fail fail the run: which of them may is not for pytest to say.
-    if let Err(failure) = with(child, format!("http://{}", server.address())).run() {
-        eprintln!("cargo x: {failure}");
-    }
+    got_through(with(child, format!("http://{}", server.address())).run())?;
     Ended::read_all(&ends)
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use crate::command::Failure;
+use crate::command::{Failure, Outcome};
 
 /// One test that was run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,9 +15,30 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// Reads lines of `passed NAME` and `failed NAME`.
+    /// Reads lines of `passed NAME` and `failed NAME`, and last one of `ended NUMBER`: what a runner wrote that died
+    /// midway, or left tests out, says nothing about the suite.
     pub(super) fn read_all(path: &Path) -> Result<Vec<Self>, Failure> {
-        read(path)?.lines().map(Self::parse).collect()
+        let text = read(path)?;
+        Self::all(&text).map_err(|Failure { code, reason }| Failure {
+            code,
+            reason: format!("{}: {reason}", path.display()),
+        })
+    }
+
+    fn all(text: &str) -> Result<Vec<Self>, Failure> {
+        let mut lines: Vec<&str> = text.lines().collect();
+        let last = lines.pop().and_then(|line| line.strip_prefix("ended "));
+        let expected: Option<usize> = last.and_then(|number| number.parse().ok());
+        let Some(expected) = expected else {
+            return Err(Failure::new("the runner died before it was through"));
+        };
+        if lines.len() != expected {
+            let ran = lines.len();
+            return Err(Failure::new(format!(
+                "{ran} tests ended, and there are {expected}"
+            )));
+        }
+        lines.into_iter().map(Self::parse).collect()
     }
 
     fn parse(line: &str) -> Result<Self, Failure> {
@@ -119,6 +140,22 @@ impl fmt::Display for Tally {
     }
 }
 
+/// Tests that fail fail the run, with this code: which of them may is not for a runner to say. Any other code means that
+/// the runner itself did not get through.
+pub(super) fn got_through(outcome: Outcome) -> Outcome {
+    match outcome {
+        Err(failure) if failure.code != TESTS_FAILED => Err(failure),
+        Err(failure) => {
+            eprintln!("cargo x: {failure}");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// As pytest and node say it.
+const TESTS_FAILED: u8 = 1;
+
 fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path)
         .map_err(|error| Failure::new(format!("{}: {error}", path.display())))
@@ -126,7 +163,8 @@ fn read(path: &Path) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ended, Expectations};
+    use super::{Ended, Expectations, got_through};
+    use crate::command::Failure;
 
     fn tally(list: &str, ends: &str) -> (String, usize) {
         let ended: Vec<Ended> = ends
@@ -152,6 +190,31 @@ mod tests {
         assert_eq!(tally("a: why", "passed a").1, 1, "listed, passes");
         assert_eq!(tally("a: why", "passed c").1, 1, "listed, not run");
         assert_eq!(tally("", "").1, 1, "nothing ran");
+    }
+
+    #[test]
+    fn a_runner_that_died_midway_is_not_judged_on_what_had_ended() {
+        let all = |text| Ended::all(text).map(|ended| ended.len());
+        assert_eq!(all("passed a\nfailed b\nended 2\n"), Ok(2));
+        for wrong in [
+            "",
+            "passed a\n",
+            "passed a\nended 2\n",
+            "passed a\nended\n",
+            "ended 1\n",
+            "ended 1\npassed a\n",
+        ] {
+            assert!(all(wrong).is_err(), "{wrong:?}");
+        }
+        assert_eq!(all("ended 0\n"), Ok(0), "which the list then refuses");
+        let ended_with = |code| {
+            let reason = "why".to_owned();
+            got_through(Err(Failure { code, reason }))
+        };
+        assert_eq!(ended_with(1), Ok(()));
+        for code in [2, 3, 127, 137] {
+            assert!(ended_with(code).is_err_and(|it| it.code == code));
+        }
     }
 
     #[test]
