@@ -259,7 +259,7 @@ impl Lessor {
 
     /// Renewals that may be answered now but for one thing: whether this member still leads. The caller asks the quorum,
     /// and then once more.
-    pub(crate) fn to_ask_again(&mut self) -> std::vec::Drain<'_, (i64, Waiting)> {
+    pub(crate) fn asked_again(&mut self) -> std::vec::Drain<'_, (i64, Waiting)> {
         self.to_ask_again.drain(..)
     }
 

@@ -274,7 +274,7 @@ impl Member {
             };
             self.propose_internally(Asker::Lessor(act), request);
         }
-        let again: Vec<_> = self.lessor.to_ask_again().map(renewal).collect();
+        let again: Vec<_> = self.lessor.asked_again().map(renewal).collect();
         for ask in again {
             self.confirm_and_ask(ask);
         }
@@ -403,7 +403,7 @@ impl Member {
         self.lessor
             .lead(None, replica.state.kv().leases(), self.now);
         drop(replica);
-        let mut renewals: Vec<_> = self.lessor.to_ask_again().collect();
+        let mut renewals: Vec<_> = self.lessor.asked_again().collect();
         renewals.extend(self.lessor.given_back());
         for (_, Waiting { asker, .. }) in renewals {
             self.answer_asker(asker, Err(refusal.clone()));

@@ -95,9 +95,11 @@ mod tests {
         let mut joint = three();
         joint.voters.push(BTreeSet::from([3, 4]));
         let holds = |without: u64| move |id: u64| if id == without { 0 } else { 9 };
-        let mut judge = |index, without| {
+        let judge = |index, without| {
             let mut quorums = Quorums::default();
-            quorums.show(index, [&joint].into_iter(), holds(without)).is_ok()
+            quorums
+                .show(index, [&joint].into_iter(), holds(without))
+                .is_ok()
         };
         assert!(judge(9, 1));
         assert!(!judge(9, 4));

@@ -72,7 +72,7 @@ impl Scene {
 
     /// The quorum confirms that this lessor leads, and what waited for that is asked.
     fn ask_again(&mut self) {
-        for (id, asked) in self.lessor.to_ask_again().collect::<Vec<_>>() {
+        for (id, asked) in self.lessor.asked_again().collect::<Vec<_>>() {
             self.lessor.renew(id, asked, self.now);
         }
         self.collect();
