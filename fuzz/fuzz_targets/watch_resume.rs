@@ -1,6 +1,7 @@
-//! Watchers that go from member to member: two hubs, one of which lags, under writes and compactions. Each stretch keeps
+//! Watchers that go from member to member, some of them together on one stream: two hubs, one of which lags, under
+//! writes and compactions. A stream is read as the product reads it, when it was said to be ready. Each stretch keeps
 //! every watch promise, and all stretches of a watcher together hold each of its events once, save for those that it was
-//! told to be compacted.
+//! told to be compacted. Where every view arrives, whoever has everything and room for more hears of no compaction.
 
 #![no_main]
 
@@ -11,7 +12,7 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use metastore_core::key::KeyRange;
 use metastore_core::mvcc::{Changes, Store, View};
-use metastore_core::watch::promises::{self, History, Watched};
+use metastore_core::watch::promises::{self, History, Silence, Watched};
 use metastore_core::watch::{Hub, Next, Response, Settings, StreamKey};
 use metastore_fuzz::{End, Key, value};
 use metastore_judges::watches::resume_at;
@@ -58,14 +59,26 @@ struct Member {
     view: View,
 }
 
-/// One watcher on its way.
+/// One stream on its way.
 struct Traveller {
-    create: WatchCreateRequest,
     /// The hub it is at.
     at: usize,
     stream: StreamKey,
     created_at: i64,
     responses: Vec<WatchResponse>,
+    /// What was compacted at its member when each of them was read.
+    boundaries: Vec<i64>,
+    silences: Vec<Silence>,
+    /// Whether its reader looks for more: it has not been told to wait, or was woken since.
+    awake: bool,
+    /// Whether it has had everything and room for more ever since it was told to wait, where every view arrives.
+    caught_up: bool,
+    watchers: Vec<Watcher>,
+}
+
+/// One watcher of it.
+struct Watcher {
+    create: WatchCreateRequest,
     /// The first revision it wants at all.
     first: i64,
     delivered: Vec<Event>,
@@ -105,32 +118,50 @@ impl World {
             now: Duration::ZERO,
             store,
         };
+        let mut streams: Vec<Vec<Watcher>> = Vec::new();
         for spec in specs.iter().take(WATCHERS_MAX) {
             let create = spec.create();
-            if !matches!(KeyRange::new(&create.key, &create.range_end),
+            if matches!(KeyRange::new(&create.key, &create.range_end),
                 KeyRange::Between(start, end) if start >= end)
             {
-                let first = create.start_revision.max(1);
-                let traveller = world.open(create, 0, first);
-                world.travellers.push(traveller);
+                continue;
+            }
+            let watcher = Watcher {
+                first: create.start_revision.max(1),
+                create,
+                delivered: Vec::new(),
+                excused: Vec::new(),
+            };
+            match streams.last_mut() {
+                Some(stream) if spec.shares_a_stream() => stream.push(watcher),
+                _ => streams.push(vec![watcher]),
             }
         }
+        for watchers in streams {
+            let traveller = world.open(watchers, 0);
+            world.travellers.push(traveller);
+        }
+        world.notice();
         world
     }
 
-    fn open(&mut self, create: WatchCreateRequest, at: usize, first: i64) -> Traveller {
+    fn open(&mut self, watchers: Vec<Watcher>, at: usize) -> Traveller {
         let Member { hub, view } = &mut self.members[at];
         let stream = hub.open();
-        hub.create(view, self.now, stream, &create);
+        for watcher in &watchers {
+            hub.create(view, self.now, stream, &watcher.create);
+        }
         Traveller {
             created_at: view.revision(),
-            create,
             at,
             stream,
             responses: Vec::new(),
-            first,
-            delivered: Vec::new(),
-            excused: Vec::new(),
+            boundaries: Vec::new(),
+            silences: Vec::new(),
+            // Nobody is woken for the first look.
+            awake: true,
+            caught_up: false,
+            watchers,
         }
     }
 
@@ -161,6 +192,19 @@ impl World {
                 if let Some(place) = self.place(*which) {
                     self.go_on(place, 1 - self.travellers[place].at);
                 }
+            }
+        }
+        self.notice();
+    }
+
+    /// Wakes the readers of streams that are ready, and sees for which there was no room.
+    fn notice(&mut self) {
+        for (at, member) in self.members.iter_mut().enumerate() {
+            let ready: Vec<StreamKey> = member.hub.take_ready().collect();
+            for traveller in self.travellers.iter_mut().filter(|it| it.at == at) {
+                traveller.awake |= ready.contains(&traveller.stream);
+                let waiting = member.hub.waiting_bytes(traveller.stream);
+                traveller.caught_up &= waiting < SETTINGS.stream_bytes_max;
             }
         }
     }
@@ -232,122 +276,132 @@ impl World {
             self.members[which].hub.advance(&view);
             self.members[which].view = view;
         }
+        self.notice();
     }
 
-    /// Reads so many responses, or all there are; answers whether there are no more.
-    fn read(&mut self, place: usize, count: usize) -> bool {
-        let traveller = &mut self.travellers[place];
-        let Member { hub, view } = &mut self.members[traveller.at];
+    /// Reads so many responses, or all there are, if its reader looks for any.
+    fn read(&mut self, place: usize, count: usize) {
         let mut left = if count == 0 { usize::MAX } else { count };
-        while left > 0 {
+        while left > 0 && self.travellers[place].awake {
+            let traveller = &mut self.travellers[place];
+            let Member { hub, view } = &mut self.members[traveller.at];
             match hub.next(view, traveller.stream) {
                 Next::Response(response) => {
                     let response = decoded(&response);
                     let ended = response.canceled;
+                    let needless = response.compact_revision > 0 && traveller.caught_up;
+                    assert!(!needless, "it was caught up and had room: {response:?}");
                     traveller.responses.push(response);
+                    traveller.boundaries.push(view.compact_revision());
                     if ended {
                         let at = traveller.at;
-                        self.go_on(place, at);
-                        return false;
+                        return self.go_on(place, at);
                     }
                     left -= 1;
                 }
                 Next::Again => {}
-                Next::Idle => return true,
+                Next::Idle => {
+                    traveller.awake = false;
+                    traveller.caught_up = traveller.at == EVERY_VIEW;
+                    traveller.silences.push(Silence {
+                        after: traveller.responses.len(),
+                        revision: view.revision(),
+                    });
+                }
             }
+            self.notice();
         }
-        false
     }
 
     /// Ends a stretch and begins the next.
     fn go_on(&mut self, place: usize, at: usize) {
-        let next = self.end(place, None);
-        let first = self.travellers[place].first;
-        let opened = self.open(next, at, first);
-        let old = &mut self.travellers[place];
-        let (delivered, excused) = (
-            std::mem::take(&mut old.delivered),
-            std::mem::take(&mut old.excused),
-        );
-        *old = Traveller {
-            delivered,
-            excused,
-            ..opened
-        };
+        self.end(place, None);
+        let watchers = std::mem::take(&mut self.travellers[place].watchers);
+        let opened = self.open(watchers, at);
+        self.travellers[place] = opened;
     }
 
-    /// Closes a stretch, judges it, and answers what to ask for next.
-    fn end(&mut self, place: usize, complete_to: Option<i64>) -> WatchCreateRequest {
+    /// Closes a stretch, judges it, and has each watcher ask for what comes next.
+    fn end(&mut self, place: usize, complete_to: Option<i64>) {
         let traveller = &mut self.travellers[place];
         self.members[traveller.at].hub.close(traveller.stream);
-        let told = promises::by_watcher(&traveller.responses);
+        let told = promises::places_by_watcher(&traveller.responses);
         let told = told.unwrap_or_else(|broken| panic!("{broken}"));
-        assert!(told.len() <= 1, "a stream of one watcher");
-        let watched = Watched {
-            create: &traveller.create,
-            revision_at_creation: Some(traveller.created_at),
-            responses: told.first().map_or(&[], Vec::as_slice),
-            complete_to,
-        };
-        if let Err(broken) = promises::judge(&self.history, &watched) {
-            panic!(
-                "{broken}\n{:?}\n{:?}",
-                traveller.create, traveller.responses
-            );
-        }
-        let next = resume_at(&traveller.create, &traveller.responses);
-        for response in &traveller.responses {
-            traveller.delivered.extend(response.events.iter().cloned());
-            if response.compact_revision > 0 {
-                let last = resume_at(&traveller.create, &before_the_end(&traveller.responses));
-                traveller
-                    .excused
-                    .push((last, response.compact_revision - 1));
+        assert!(told.len() <= traveller.watchers.len(), "all were asked for");
+        let mut told = told.into_iter();
+        for watcher in &mut traveller.watchers {
+            let places = told.next().unwrap_or_default();
+            let of = |at: &usize| traveller.responses[*at].clone();
+            let responses: Vec<WatchResponse> = places.iter().map(of).collect();
+            let boundaries: Vec<i64> = places.iter().map(|at| traveller.boundaries[*at]).collect();
+            let watched = Watched {
+                revision_at_creation: Some(traveller.created_at),
+                boundaries: &boundaries,
+                silences: &promises::silences_of(&places, &traveller.silences),
+                complete_to,
+                ..Watched::of(&watcher.create, &responses)
+            };
+            if let Err(broken) = promises::judge(&self.history, &watched) {
+                panic!("{broken}\n{:?}\n{responses:?}", watcher.create);
             }
-        }
-        // Of a revision that was cut off the rest is still to come, and then it comes again as a whole.
-        traveller
-            .delivered
-            .retain(|event| revision_of(event) < next);
-        WatchCreateRequest {
-            start_revision: next.max(1),
-            ..traveller.create.clone()
+            watcher.take(&responses);
         }
     }
 
     /// Everything arrives, and each watcher has had what it was to have.
     fn finish(mut self) {
-        for place in 0..self.travellers.len() {
-            while !self.late.is_empty() {
-                self.see(1);
+        while !self.late.is_empty() {
+            self.see(EVERY_VIEW);
+        }
+        self.see(0);
+        while let Some(last) = self.travellers.len().checked_sub(1) {
+            while self.travellers[last].awake {
+                self.read(last, 0);
             }
-            self.see(0);
-            while !self.read(place, 0) {}
             let newest = self.history.revision();
-            let _ = self.end(place, Some(newest));
-            self.complete(&self.travellers[place]);
+            self.end(last, Some(newest));
+            let arrived = self.travellers.pop();
+            let watchers = arrived.iter().flat_map(|it| &it.watchers);
+            watchers.for_each(|watcher| self.complete(watcher));
         }
         let watchers = self.members.iter().map(|member| member.hub.watchers());
         assert_eq!(watchers.sum::<usize>(), 0);
     }
 
-    fn complete(&self, traveller: &Traveller) {
-        let (create, excused) = (&traveller.create, &traveller.excused);
+    fn complete(&self, watcher: &Watcher) {
+        let (create, excused) = (&watcher.create, &watcher.excused);
         let range = KeyRange::new(&create.key, &create.range_end);
         let wanted = |event: &Event| {
             let kv = event.kv.as_ref().expect("an event has a record");
             range.contains(&kv.key) && !create.filters.contains(&event.r#type)
         };
         let excused = |revision: i64| excused.iter().any(|(a, b)| (*a..=*b).contains(&revision));
-        let revisions = traveller.first..=self.history.revision();
+        let revisions = watcher.first..=self.history.revision();
         let expected: Vec<(i64, Vec<u8>)> = revisions
             .filter(|revision| !excused(*revision))
             .flat_map(|revision| self.history.events(revision))
             .filter(|event| wanted(event))
             .map(name_of)
             .collect();
-        let delivered: Vec<(i64, Vec<u8>)> = traveller.delivered.iter().map(name_of).collect();
+        let delivered: Vec<(i64, Vec<u8>)> = watcher.delivered.iter().map(name_of).collect();
         assert_eq!(delivered, expected, "{create:?}");
+    }
+}
+
+impl Watcher {
+    /// Takes what a stretch brought, and asks for what comes next.
+    fn take(&mut self, responses: &[WatchResponse]) {
+        let next = resume_at(&self.create, responses);
+        for response in responses {
+            self.delivered.extend(response.events.iter().cloned());
+            if response.compact_revision > 0 {
+                let last = resume_at(&self.create, &before_the_end(responses));
+                self.excused.push((last, response.compact_revision - 1));
+            }
+        }
+        // Of a revision that was cut off the rest is still to come, and then it comes again as a whole.
+        self.delivered.retain(|event| revision_of(event) < next);
+        self.create.start_revision = next.max(1);
     }
 }
 
@@ -373,6 +427,11 @@ fn decoded(response: &Response) -> WatchResponse {
 }
 
 impl Spec {
+    /// Whether it is on one stream with the watcher before.
+    fn shares_a_stream(&self) -> bool {
+        self.flags & (1 << 3) != 0
+    }
+
     fn create(&self) -> WatchCreateRequest {
         let flag = |bit: u8| self.flags & (1 << bit) != 0;
         WatchCreateRequest {
@@ -394,7 +453,9 @@ impl Spec {
 }
 
 /// Watchers of one input.
-const WATCHERS_MAX: usize = 4;
+const WATCHERS_MAX: usize = 6;
+/// The hub that gets every view, one by one.
+const EVERY_VIEW: usize = 1;
 
 fuzz_target!(|input: Input| {
     let mut world = World::new(&input.watchers);
