@@ -66,6 +66,37 @@ fn leaves_split_and_join() {
         Op::Reload,
         read(7, 0),
     ]);
+    // Keys that arrive within full leaves split them in the middle; what a limit leaves out is counted leaf by leaf,
+    // for the past as well.
+    ops.extend([
+        delete(0, End::Open),
+        compact(0),
+        again(0, 1),
+        compact(0),
+        SWEEP,
+        SWEEP,
+    ]);
+    ops.extend([17, 17 + 6, 9, 20, 1].map(|first| fill(first, 5)));
+    ops.extend([fill(8, 1), read(0, 1), fill(14, 3), read(0, 1), read(9, 1)]);
+    ops.extend((3..34).rev().map(|key| again(key, 1)));
+    ops.extend((5..60).step_by(6).map(|revision| read(revision, 1)));
+    // The right half of a full leaf is as new as it was, and is not touched any more.
+    ops.extend([
+        delete(0, End::Open),
+        compact(0),
+        again(0, 1),
+        compact(0),
+        SWEEP,
+        SWEEP,
+    ]);
+    ops.extend([
+        fill(18, 15),
+        fill(3, 1),
+        read(5, 1),
+        read(11, 1),
+        read(15, 1),
+    ]);
+    assert!(!world(&ops).is_full());
     seed("leaves-split-and-join", ops);
 }
 
