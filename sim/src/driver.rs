@@ -338,17 +338,7 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
                 records,
                 sync,
             }) => {
-                let votes = records.iter().filter_map(vote);
-                votes.for_each(|vote| cluster.votes(life, &vote));
-                if records.iter().any(|it| matches!(it, Record::Purge { .. })) {
-                    noticing::installs(cluster, life.id);
-                }
-                let takes_back = |it: &Record| matches!(it, Record::TruncateFrom { .. });
-                cluster
-                    .sometimes
-                    .saw_if(records.iter().any(takes_back), Situation::EntriesTakenBack);
-                let handed = records.iter().fold(life.handed.get(), handed);
-                life.handed.set(handed);
+                hand_over(cluster, life, &records);
                 life.log.push(LogOp::Write {
                     ticket,
                     records,
@@ -400,6 +390,20 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
         }
     }
     removed
+}
+
+/// These records are on their way to the log.
+fn hand_over(cluster: &Rc<Cluster>, life: &Life, records: &[Record]) {
+    let votes = records.iter().filter_map(vote);
+    votes.for_each(|vote| cluster.votes(life, &vote));
+    if records.iter().any(|it| matches!(it, Record::Purge { .. })) {
+        noticing::installs(cluster, life.id);
+    }
+    let takes_back = |it: &Record| matches!(it, Record::TruncateFrom { .. });
+    let some = &cluster.sometimes;
+    some.saw_if(records.iter().any(takes_back), Situation::EntriesTakenBack);
+    let handed = records.iter().fold(life.handed.get(), handed);
+    life.handed.set(handed);
 }
 
 /// The last entry of a log that gets one more record.

@@ -277,6 +277,35 @@ mod tests {
     }
 
     #[test]
+    fn planned_faults_of_the_round_that_failed_are_left_out_too() {
+        let options = Options {
+            hours: 1,
+            ..Options::default()
+        };
+        let run = |options: &Options| {
+            let left = (2001..=2003).filter(|number| !options.without.contains(number));
+            let left: Vec<u64> = left.collect();
+            let verdict = match left.contains(&2002) {
+                true => "FAILED durable seed=1 t=150.0s\n  it is gone\n",
+                false => "ok seed=1\n",
+            };
+            let planned = left.iter().map(|number| {
+                format!("{PLANNED}fault {number} at 7ms for 3ms: checkpoints of m1 fail\n")
+            });
+            Ok(verdict.to_owned() + &planned.collect::<String>())
+        };
+        let found = Shrinking::begin(1, &options, &run).expect("runs are made");
+        let found = found.expect("it fails").finish().expect("runs are made");
+        let without = &found.smallest.without;
+        assert!(
+            without.contains(&2001) && without.contains(&2003),
+            "{without:?}"
+        );
+        assert!(!without.contains(&2002), "{without:?}");
+        assert_eq!(found.faults().len(), 1);
+    }
+
+    #[test]
     fn only_the_same_judgement_counts() {
         let of = |report: &str| Judgement::of(report).expect("it failed");
         let durable = of("world\nFAILED durable seed=1 t=2.500000s\n  gone\n");

@@ -177,9 +177,7 @@ impl World {
         // Streams of their own, so that what they decide leaves the rest as it is.
         let mut changes = Dice::new(seed, "changes of the membership");
         let changers = [0, 1, 1, 2][changes.place(4)] * u64::from(!options.fixed);
-        let mut later = Dice::new(seed, "starts and standstills");
-        let start_crash_permille = [0, 50, 300][later.place(3)];
-        let standstill_permille = [0, 5, 30][later.place(3)];
+        let (start_crash_permille, standstill_permille) = starts_and_standstills(seed);
         let seats = match changers {
             0 => members,
             _ => members.max(SEATS),
@@ -284,6 +282,11 @@ impl World {
         let later = !self.fixed && !self.lasts.is_zero();
         self.changers > 0 || later || self.plan.iter().any(rots)
     }
+}
+
+fn starts_and_standstills(seed: u64) -> (u64, u64) {
+    let mut dice = Dice::new(seed, "starts and standstills");
+    ([0, 50, 300][dice.place(3)], [0, 5, 30][dice.place(3)])
 }
 
 /// Most worlds have one, three or five voters at first; the others as many as there may be.
