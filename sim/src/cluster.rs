@@ -10,7 +10,7 @@ use madsim::task::spawn_local;
 use madsim::time::sleep;
 use metastore_core::compactor::AutoCompaction;
 use metastore_core::member::{Member, Recovered, Settings};
-use metastore_core::output::{Checkpoint, Published};
+use metastore_core::output::Checkpoint;
 use metastore_core::raft::PeerMessage;
 use metastore_core::raft::types::Vote;
 
@@ -34,14 +34,13 @@ use crate::workload::{leases, members};
 use crate::world::World;
 use metastore_judges::bounds::Bounds;
 use metastore_judges::claims::{Look, Tenure};
-use metastore_judges::deadlines::Unanswered;
 use metastore_judges::history::{Ending, Moment, Record};
 use metastore_judges::memberships::{Configuration, Seen};
 use metastore_judges::model::Op;
 use metastore_judges::monotonic::Shown;
 use metastore_judges::states::Examined;
 use metastore_judges::watches::{Stream, Stretch};
-use metastore_judges::{Bench, Failure, deadlines};
+use metastore_judges::{Bench, Failure};
 
 /// Everything of one run, shared by its tasks, which all are on one thread.
 pub(crate) struct Cluster {
@@ -76,8 +75,8 @@ pub(crate) struct Cluster {
     /// The planned faults of a round that is not the first.
     pub(crate) planned: RefCell<Vec<Fault>>,
     /// The newest revision any client was told of.
-    acknowledged: Cell<i64>,
-    newest_term_shown: Cell<u64>,
+    pub(crate) acknowledged: Cell<i64>,
+    pub(crate) newest_term_shown: Cell<u64>,
     /// When each term was shown first that was the newest then.
     pub(crate) terms: RefCell<Vec<Duration>>,
     /// Since when nothing breaks any more.
@@ -590,18 +589,6 @@ impl Cluster {
         self.failures.push(failure);
     }
 
-    /// An operation was asked of a life and has no end, though it should have had one long ago.
-    pub(crate) fn never_answered(&self, life: &Life, asked: Duration, op: &Op) {
-        let request = Unanswered {
-            stood_still: self.stood_still_since(life, asked),
-            lives: life.alive.get(),
-        };
-        let what = format!("m{}: {op}", life.id);
-        if let Err(failure) = deadlines::judge(request, &what, now() - asked) {
-            self.fail(failure);
-        }
-    }
-
     /// The running life of a member.
     pub(crate) fn life(&self, id: u64) -> Option<Rc<Life>> {
         self.lives.borrow().get(&id).cloned()
@@ -675,46 +662,6 @@ impl Cluster {
         Moment {
             ordinal,
             time: now(),
-        }
-    }
-
-    /// Holds what a member shows against the history.
-    pub(crate) fn observe(&self, life: &Life, published: &Published) {
-        if published.term > self.newest_term_shown.get() {
-            self.newest_term_shown.set(published.term);
-            self.terms.borrow_mut().push(now());
-        }
-        let observed = self.judges.borrow_mut().observe(
-            life.id,
-            &mut life.shown.borrow_mut(),
-            published,
-            self.acknowledged.get(),
-            now(),
-        );
-        self.fail_if(life, observed);
-    }
-
-    /// Holds the whole state of a member against that of the others.
-    pub(crate) fn examine(&self, life: &Life, member: &Member) {
-        let mut examined = life.examined.get();
-        let applied = member.published().applied;
-        let states = &mut self.judges.borrow_mut().states;
-        let judged = states.examine(&mut examined, applied, || member.state_hash());
-        life.examined.set(examined);
-        self.fail_if(life, judged);
-    }
-
-    /// Keeps what the whole state of a member was when its life ended.
-    pub(crate) fn examine_last(&self, life: &Life, member: &Member) {
-        let (applied, hash) = (member.published().applied, member.state_hash());
-        let judged = self.judges.borrow_mut().states.ended(applied, hash);
-        self.fail_if(life, judged);
-    }
-
-    fn fail_if(&self, life: &Life, judged: Result<(), Failure>) {
-        if let Err(mut failure) = judged {
-            failure.story = format!("m{}: {}", life.id, failure.story);
-            self.fail(failure);
         }
     }
 

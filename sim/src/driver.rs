@@ -426,38 +426,13 @@ fn publish(cluster: &Cluster, life: &Life, member: &Member, published: Arc<Publi
     ));
     noticing::publishes(cluster, life, &published, member.leads());
     cluster.observe(life, &published);
-    hold_to_quorum(cluster, published.applied);
+    cluster.hold_to_quorum(published.applied);
     if published.applied.is_multiple_of(VALIDATE_EVERY) {
         member.validate();
     }
     if life.published.show(published) {
         life.views.push(());
     }
-}
-
-/// What is applied anywhere is durable with a quorum of a membership that may be in force.
-fn hold_to_quorum(cluster: &Cluster, applied: u64) {
-    let judges = &mut *cluster.judges.borrow_mut();
-    if !judges.quorums.is_new(applied) {
-        return;
-    }
-    let serving = cluster.serving().into_iter();
-    let lives: Vec<Rc<Life>> = serving.filter_map(|id| cluster.life(id)).collect();
-    let newest: Vec<_> = lives.iter().map(|life| life.newest.borrow()).collect();
-    let known = newest.iter().filter_map(|it| it.as_ref());
-    let memberships = judges.memberships.newest().into_iter().chain(known);
-    let shown = judges
-        .quorums
-        .show(applied, memberships, |id| synced_to(cluster, id));
-    if let Err(failure) = shown {
-        cluster.fail(failure);
-    }
-}
-
-/// The last entry that a member's disk surely holds, also if its machine is gone.
-fn synced_to(cluster: &Cluster, id: u64) -> u64 {
-    let disk = cluster.machines.borrow().disk(id);
-    disk.map_or(0, |disk| disk.borrow().last_index())
 }
 
 /// Shows the judges what a member knows of the membership, where that has changed.
@@ -481,7 +456,7 @@ fn look(cluster: &Cluster, life: &Life, member: &Member) {
         newest: &newest,
         ordinal: cluster.trace.events(),
     };
-    let holds = |id| synced_to(cluster, id);
+    let holds = |id| cluster.synced_to(id);
     let judged = {
         let memberships = &mut cluster.judges.borrow_mut().memberships;
         memberships.look(&mut seen, &look, holds)

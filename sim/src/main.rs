@@ -31,6 +31,8 @@ mod healing;
 #[cfg(madsim)]
 mod ingredients;
 #[cfg(madsim)]
+mod judging;
+#[cfg(madsim)]
 mod knobs;
 #[cfg(madsim)]
 mod machines;

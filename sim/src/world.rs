@@ -168,10 +168,9 @@ impl World {
     pub(crate) fn draw(seed: u64, options: &Options) -> Self {
         let mut dice = Dice::new(seed, "world");
         let drawn = [1, 3, 3, 5][dice.place(4)];
-        let members = options.members.unwrap_or(match options.plain {
-            true => drawn,
-            false => any_members(seed, drawn),
-        });
+        let members = options
+            .members
+            .unwrap_or(first_members(seed, drawn, options.plain));
         let safety_act = Duration::from_secs(dice.between(15, 40));
         let faults = [0, 3, 8, 16][dice.place(4)];
         // Streams of their own, so that what they decide leaves the rest as it is.
@@ -290,9 +289,9 @@ fn starts_and_standstills(seed: u64) -> (u64, u64) {
 }
 
 /// Most worlds have one, three or five voters at first; the others as many as there may be.
-fn any_members(seed: u64, drawn: u64) -> u64 {
+fn first_members(seed: u64, drawn: u64, plain: bool) -> u64 {
     let mut dice = Dice::new(seed, "members");
-    match dice.permille(250) {
+    match dice.permille(250) && !plain {
         true => [2, 4, 6, 7][dice.place(4)],
         false => drawn,
     }

@@ -23,6 +23,20 @@ impl Op {
             _ => Ok(()),
         }
     }
+
+    fn tell_of_leases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Op::Grant { id, ttl_seconds } => write!(f, "grant lease {id} for {ttl_seconds}s"),
+            Op::Revoke { id } => write!(f, "revoke lease {id}"),
+            Op::Renew { id } => write!(f, "renew lease {id}"),
+            Op::TimeToLive { id, keys } => {
+                let what = if *keys { " with its keys" } else { "" };
+                write!(f, "ask for lease {id}{what}")
+            }
+            Op::Leases => f.write_str("list the leases"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Bytes in words, as far as a line has room.
@@ -92,14 +106,11 @@ impl fmt::Display for Op {
             Op::Survey(survey) => survey.fmt(f),
             Op::Select(selection) => selection.fmt(f),
             Op::Stake { .. } | Op::Withdraw { .. } | Op::Mark { .. } => self.tell_of_claims(f),
-            Op::Grant { id, ttl_seconds } => write!(f, "grant lease {id} for {ttl_seconds}s"),
-            Op::Revoke { id } => write!(f, "revoke lease {id}"),
-            Op::Renew { id } => write!(f, "renew lease {id}"),
-            Op::TimeToLive { id, keys } => {
-                let what = if *keys { " with its keys" } else { "" };
-                write!(f, "ask for lease {id}{what}")
-            }
-            Op::Leases => f.write_str("list the leases"),
+            Op::Grant { .. }
+            | Op::Revoke { .. }
+            | Op::Renew { .. }
+            | Op::TimeToLive { .. }
+            | Op::Leases => self.tell_of_leases(f),
             Op::Publish { id } => write!(f, "publish m{id}"),
             Op::Change(change) => write!(f, "change: {change:?}"),
             Op::List { serializable: true } => f.write_str("list the members, serializable"),
