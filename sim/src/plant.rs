@@ -135,7 +135,7 @@ impl Plant {
             Plant::CheckpointWithoutLeases,
             "checkpoint-without-leases",
             200,
-            &["leases"],
+            &["equal-states"],
         ),
         Sowing::new(Plant::ShortensLeases, "shortens-leases", 100, &["leases"]),
         Sowing::new(

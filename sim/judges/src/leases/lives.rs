@@ -77,8 +77,9 @@ impl Life<'_> {
         self.granted_at.is_some_and(|granted| granted < revision)
     }
 
-    /// Whether a revocation may have ended this life, rather than one before it.
-    fn may_be_ended_by(&self, revocation: &Revocation<'_>) -> bool {
+    /// Whether a revocation may have ended this life, rather than one before it. `ran_out` says whether that may have been
+    /// over by itself: then its end may have the revision that the revocation of a life without keys names, too.
+    fn may_be_ended_by(&self, revocation: &Revocation<'_>, ran_out: bool) -> bool {
         let Some(revision) = revocation.revision else {
             return true;
         };
@@ -88,7 +89,7 @@ impl Life<'_> {
         let over = revocation.record.ended.as_ref();
         let was_over = over.is_some_and(|(over, _)| *over < self.asked.begun);
         let before = self.granted_at.is_some_and(|granted| {
-            revision < granted || revision == granted && revocation.took_keys
+            revision < granted || revision == granted && revocation.took_keys && !ran_out
         });
         !was_over && !before
     }
@@ -98,7 +99,19 @@ impl<'a> Story<'a> {
     /// Whether somebody may have asked for the end of a life by a time.
     pub(super) fn end_asked_for(&self, life: &Life<'_>, by: Duration) -> bool {
         let mut revocations = self.revocations.iter();
-        revocations.any(|it| it.record.begun.time <= by && life.may_be_ended_by(it))
+        revocations.any(|it| {
+            let ran_out = self.may_have_run_out_before(life, it.record);
+            it.record.begun.time <= by && life.may_be_ended_by(it, ran_out)
+        })
+    }
+
+    /// Whether every life before this one may have been over by itself at the end of an operation.
+    fn may_have_run_out_before(&self, life: &Life<'_>, record: &Record) -> bool {
+        let over = record.ended.as_ref().map(|(ended, _)| ended.time);
+        let mut earlier = self.lives.iter();
+        earlier.all(|it| {
+            it.asked.begun >= life.asked.begun || over.is_none_or(|over| it.alive_until() <= over)
+        })
     }
 
     /// The lives that a lease may have had at some time of this operation.

@@ -385,3 +385,23 @@ fn a_revocation_that_is_refused_found_nothing_and_did_nothing() {
     let early = after(vec![revoke(17, not_there())], &[end_at(17)]);
     assert_eq!(early, Err("leases"));
 }
+
+#[test]
+fn a_revocation_may_meet_the_life_that_begins_when_another_ran_out() {
+    // The keys of the first life go in revision 4 because its time is over, the next is granted, and the revocation that
+    // was under way ends that; it has no keys, so the answer names revision 4, too.
+    let met = |first| {
+        let mut chronicle = two_keys();
+        let keys = ["a", "b"].map(|key| (Rc::<[u8]>::from(key.as_bytes()), None));
+        let learnt = chronicle.learn_revision(4, keys.into(), Duration::from_secs(first));
+        learnt.expect("both were there");
+        let mut history = granted_and_renewed();
+        history.push(record(Op::Revoke { id: 7 }, first, first + 2, revoked(4)));
+        history.push(record(grant(10), first, first + 1, granted(4, 10)));
+        let gone = Ending::Renewed { ttl_seconds: 0 };
+        history.push(record(Op::Renew { id: 7 }, first + 3, first + 4, gone));
+        judge(&history, &chronicle, &[], 0).map_err(|failure| failure.judge)
+    };
+    assert_eq!(met(17), Ok(()));
+    assert_eq!(met(12), Err("leases"), "the first still had its time");
+}
