@@ -264,6 +264,10 @@ impl Disk {
             .pending_checkpoint
             .take()
             .expect("a checkpoint was begun");
+        if self.rot == Some(Rot::Checkpoint(index)) {
+            // It takes the place of the rotten one.
+            self.rot = None;
+        }
         self.checkpoints.insert(index, bytes);
         self.checkpoints = self.checkpoints.split_off(&index);
     }

@@ -14,9 +14,9 @@ use crate::wal::Record;
 /// Ends a recovered log with a membership of this member alone, committed by decree. Returns what must be made durable
 /// in the log before the member starts.
 ///
-/// Everything in the log is kept that follows its checkpoint, also what is not known to be committed: the commit position on the disk lags, so the
-/// end of the log may hold what was acknowledged. An empty log is one of a member that was stopped before it took part:
-/// it begins with that membership.
+/// Everything in the log is kept that follows its checkpoint, also what is not known to be committed: the commit
+/// position on the disk lags, so the end of the log may hold what was acknowledged. An empty log is one of a member that
+/// was stopped before it took part: it begins with that membership.
 pub fn end_alone(log: &mut RecoveredLog, id: u64, peer_urls: Vec<String>) -> Vec<Record> {
     let mut records = log.join();
     let last = log.entries.last().map(RaftEntry::log_id).or(log.purged);

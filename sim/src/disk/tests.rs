@@ -158,6 +158,18 @@ fn rot_that_nobody_notices_is_told() {
 }
 
 #[test]
+fn a_checkpoint_that_is_written_again_has_no_flipped_bit() {
+    let mut disk = disk(1);
+    disk.begin_checkpoint(7, vec![0; 100]);
+    disk.complete_checkpoint();
+    disk.rot = Some(Rot::Checkpoint(7));
+    assert!(disk.is_rotten());
+    disk.begin_checkpoint(7, vec![0; 100]);
+    disk.complete_checkpoint();
+    assert!(!disk.is_rotten());
+}
+
+#[test]
 fn a_log_that_was_closed_in_order_is_known_by_it() {
     let mut disk = disk(1);
     disk.begin_write(&vote(1));
