@@ -79,7 +79,7 @@ pub(crate) struct Cluster {
     pub(crate) newest_term_shown: Cell<u64>,
     /// When each term was shown first that was the newest then.
     pub(crate) terms: RefCell<Vec<Duration>>,
-    /// Since when nothing breaks any more.
+    /// Since when nothing breaks any more and writes are taken.
     pub(crate) healed: Cell<Duration>,
     pub(crate) machines: RefCell<Machines>,
     pub(crate) changing: Changing,

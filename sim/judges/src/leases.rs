@@ -96,7 +96,7 @@ pub fn judge(
 
 /// When everything has healed: no lease outlives its full time, an election timeout more and a moment, from its last
 /// renewal on or from the beginning of the term in which it ended, under whose leader the countdown began anew. `terms`
-/// says when each began, `healed` since when nothing breaks any more.
+/// says when each began, `healed` since when nothing breaks any more and writes are taken.
 ///
 /// # Errors
 /// When one ended later.
