@@ -265,7 +265,6 @@ fn a_message_beyond_the_limit_is_refused_in_the_same_words_by_every_service() {
     });
 }
 
-/// A delete "from a key on" does not count as overlapping a put, so this request passes every check.
 #[test]
 fn a_client_whose_version_is_no_text_is_refused_and_any_text_will_do() {
     let mut server = ServerProcess::metastore(&[]);
@@ -289,6 +288,7 @@ fn a_client_whose_version_is_no_text_is_refused_and_any_text_will_do() {
     server.stop();
 }
 
+/// A delete "from a key on" does not count as overlapping a put, so this request passes every check.
 #[test]
 fn a_put_that_keeps_what_its_own_txn_deleted_never_stops_the_server() {
     let mut server = ServerProcess::metastore(&[]);
