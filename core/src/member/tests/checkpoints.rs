@@ -51,8 +51,8 @@ fn an_older_checkpoint_does_not_pass_for_the_snapshot_that_is_being_installed() 
     assert_eq!(world.members[&behind].published().view.revision(), 1001);
 }
 
-#[test]
-fn a_snapshot_is_installed_as_soon_as_the_disk_takes_its_checkpoint() {
+/// A leader, and a follower that needs a snapshot, whose disk confirms checkpoints by hand.
+fn with_one_behind() -> (World, u64, u64) {
     let mut world = World::with_checkpoints(10_000);
     let leader = world.leader().expect("a leader");
     let behind = (1..=3).find(|id| *id != leader).expect("a follower");
@@ -63,6 +63,12 @@ fn a_snapshot_is_installed_as_soon_as_the_disk_takes_its_checkpoint() {
     (0..1000).for_each(|token| world.put(leader, token, "k"));
     world.pass(Duration::from_secs(1));
     world.cut_off.clear();
+    (world, leader, behind)
+}
+
+#[test]
+fn a_snapshot_is_installed_as_soon_as_the_disk_takes_its_checkpoint() {
+    let (mut world, _, behind) = with_one_behind();
     world.pass(Duration::from_secs(2));
     let &[index] = world.unconfirmed.as_slice() else {
         panic!("the snapshot alone: {:?}", world.unconfirmed);
@@ -79,15 +85,7 @@ fn a_snapshot_is_installed_as_soon_as_the_disk_takes_its_checkpoint() {
 
 #[test]
 fn a_snapshot_that_takes_minutes_to_write_is_sent_once_while_clients_write() {
-    let mut world = World::with_checkpoints(10_000);
-    let leader = world.leader().expect("a leader");
-    let behind = (1..=3).find(|id| *id != leader).expect("a follower");
-    world.slow_checkpoints = Some(behind);
-    world.cut_off = vec![behind];
-    world.pass(Duration::from_secs(3));
-    (0..1000).for_each(|token| world.put(leader, token, "k"));
-    world.pass(Duration::from_secs(1));
-    world.cut_off.clear();
+    let (mut world, leader, behind) = with_one_behind();
     for token in 1000..1300 {
         world.put(leader, token, "k");
         world.pass(Duration::from_secs(1));
