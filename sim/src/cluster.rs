@@ -102,8 +102,6 @@ pub(crate) struct Counts {
     pub(crate) registers_cut: Cell<u64>,
     pub(crate) handed_on: Cell<u64>,
     pub(crate) full: Cell<u64>,
-    pub(crate) begun_at_boundary: Cell<u64>,
-    pub(crate) begun_below_boundary: Cell<u64>,
     pub(crate) begun_in_the_future: Cell<u64>,
     pub(crate) removed: Cell<u64>,
 }

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
+use metastore_core::kv_error::KvError;
 use metastore_core::output::Published;
 
 use super::{Failure, sum};
@@ -129,29 +130,44 @@ impl Chronicle {
             let story = format!("revisions {} to {from} were never shown", self.last() + 1);
             return Err(Failure::new("compaction", story));
         }
-        let events = view
-            .events(from, usize::MAX)
-            .map_err(|error| Failure::new("events", error.to_string()))?;
+        let events = view.events(from, usize::MAX).map(|events| {
+            events.map(|event| {
+                let changes = event.changes.iter().map(|change| {
+                    let record = &change.record;
+                    let value = (!record.is_tombstone()).then(|| Rc::new(record.to_key_value()));
+                    (Rc::from(record.key()), value)
+                });
+                (event.revision, changes.collect())
+            })
+        });
+        self.learn_events(from..=view.revision(), events, now)
+    }
+
+    /// Takes the events that a view has of these revisions, each with its changes, or its refusal to show them.
+    fn learn_events(
+        &mut self,
+        revisions: RangeInclusive<i64>,
+        events: Result<impl Iterator<Item = (i64, Vec<KeyChange>)>, KvError>,
+        now: Duration,
+    ) -> Result<(), Failure> {
+        let (from, newest) = revisions.into_inner();
+        let broken = |story: String| Err(Failure::new("revisions", story));
+        let events = match events {
+            Ok(events) => events,
+            Err(error) => return broken(format!("no events from revision {from} on: {error}")),
+        };
         let mut next = from;
-        for event in events {
-            if event.revision != next {
-                let story = format!("revision {} follows {}", event.revision, next - 1);
-                return Err(Failure::new("revisions", story));
+        for (revision, changes) in events {
+            if revision != next {
+                return broken(format!("revision {revision} follows {}", next - 1));
             }
             next += 1;
-            let changes = event.changes.iter().map(|change| {
-                let record = &change.record;
-                let value = (!record.is_tombstone()).then(|| Rc::new(record.to_key_value()));
-                (Rc::from(record.key()), value)
-            });
-            self.learn_revision(event.revision, changes.collect(), now)?;
+            self.learn_revision(revision, changes, now)?;
         }
-        if next != view.revision() + 1 {
-            let story = format!(
-                "the events end before {next}, the view at {}",
-                view.revision()
-            );
-            return Err(Failure::new("revisions", story));
+        if next != newest + 1 {
+            return broken(format!(
+                "the events end before {next}, the view at {newest}"
+            ));
         }
         Ok(())
     }
@@ -202,8 +218,11 @@ impl Chronicle {
 pub mod tests {
     //! Views for the tests of all judges, and this one's own.
 
+    use std::iter;
+
     use metastore_core::mvcc::{Changes, Store};
     use metastore_proto::etcdserverpb::PutRequest;
+    use metastore_proto::mvccpb::KeyValue;
 
     use super::*;
 
@@ -292,5 +311,59 @@ pub mod tests {
         }
         let learnt = chronicle.learn(4, &shown_by(&store, 4, 1), Duration::ZERO);
         assert_eq!(learnt.map_err(|it| it.judge), Err("compaction"));
+    }
+
+    /// The changes of a revision that does nothing but to put a key.
+    fn put(key: &str, mod_revision: i64, create_revision: i64, version: i64) -> Vec<KeyChange> {
+        let record = KeyValue {
+            key: key.into(),
+            create_revision,
+            mod_revision,
+            version,
+            ..KeyValue::default()
+        };
+        vec![(Rc::from(key.as_bytes()), Some(Rc::new(record)))]
+    }
+
+    #[test]
+    fn a_revision_that_is_missing_among_those_shown_is_a_gap() {
+        let verdict = |shown: &[i64]| {
+            let events = shown.iter().map(|it| (*it, put("k", *it, 2, it - 1)));
+            let learnt = Chronicle::default().learn_events(2..=4, Ok(events), Duration::ZERO);
+            learnt.map_err(|failure| failure.judge)
+        };
+        assert_eq!(verdict(&[2, 3, 4]), Ok(()));
+        assert_eq!(verdict(&[2, 4]), Err("revisions"), "one within");
+        assert_eq!(verdict(&[3, 4]), Err("revisions"), "the first");
+        assert_eq!(verdict(&[2, 3]), Err("revisions"), "the newest");
+        assert_eq!(verdict(&[]), Err("revisions"), "all");
+    }
+
+    #[test]
+    fn a_view_that_refuses_the_events_it_must_have_is_found() {
+        let refused = Err::<iter::Empty<_>, _>(KvError::Compacted);
+        let learnt = Chronicle::default().learn_events(2..=4, refused, Duration::ZERO);
+        assert_eq!(learnt.map_err(|it| it.judge), Err("revisions"));
+    }
+
+    #[test]
+    fn a_record_whose_numbers_do_not_follow_from_the_one_before_is_found() {
+        let verdict = |changes: Vec<KeyChange>| {
+            let mut chronicle = Chronicle::default();
+            let first = chronicle.learn_revision(2, put("k", 2, 2, 1), Duration::ZERO);
+            assert_eq!(first, Ok(()));
+            let learnt = chronicle.learn_revision(3, changes, Duration::ZERO);
+            learnt.map_err(|failure| failure.judge)
+        };
+        assert_eq!(verdict(put("k", 3, 2, 2)), Ok(()));
+        assert_eq!(verdict(put("k", 3, 2, 3)), Err("records"), "a version");
+        assert_eq!(verdict(put("k", 3, 3, 2)), Err("records"), "the creation");
+        assert_eq!(verdict(put("k", 4, 2, 2)), Err("records"), "the change");
+        assert_eq!(verdict(put("new", 3, 2, 1)), Err("records"), "a new key");
+        let deleted = |key: &str| vec![(Rc::from(key.as_bytes()), None)];
+        assert_eq!(verdict(deleted("k")), Ok(()));
+        assert_eq!(verdict(deleted("l")), Err("records"), "never there");
+        let twice = [deleted("k"), deleted("k")].concat();
+        assert_eq!(verdict(twice), Err("records"), "no longer there");
     }
 }

@@ -140,13 +140,8 @@ impl Open {
         let compact_revision = self.life.published.borrow().view.compact_revision();
         let revision = self.life.published.borrow().view.revision();
         let start = create.start_revision;
-        let counts = &client.cluster.counts;
-        match start {
-            0 => {}
-            _ if start == compact_revision => bump(&counts.begun_at_boundary),
-            _ if start < compact_revision => bump(&counts.begun_below_boundary),
-            _ if start > revision => bump(&counts.begun_in_the_future),
-            _ => {}
+        if start > revision {
+            bump(&client.cluster.counts.begun_in_the_future);
         }
         client.cluster.trace.detail(format_args!(
             "client {} watches on m{} from revision {start}, which is at {revision} and compacted at {compact_revision}",
