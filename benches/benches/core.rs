@@ -1,7 +1,7 @@
 //! The multi-version store without anything around it: time per verb, and memory per key.
 //!
-//! `cargo bench --bench core` times; `cargo bench --bench core -- memory <sequential|random>` fills a million keys
-//! of 16 + 256 bytes in a process of its own and tells what they cost.
+//! `cargo x bench core` times; `cargo x bench core -- memory <sequential|random>` fills a million keys of 16 + 256 bytes
+//! in a process of its own and tells what they cost.
 //!
 //! Sketch of a key that was put once, in blocks of mimalloc: record 320 (16 reference counts, 32 header, 16 key, 256
 //! value), leaf entry 16 of a leaf filled to 12..16 of 16, i.e. 16..22, its share of the leaf's own block and of the

@@ -22,10 +22,11 @@ use ledger::Ledger;
 fn a_killed_server_keeps_every_acknowledged_write() {
     let rounds = number_from_environment("METASTORE_TEST_CRASHES").unwrap_or(ROUNDS);
     let seed = seed_of_this_run();
-    println!("a_killed_server_keeps_every_acknowledged_write: seed {seed}, {rounds} kills");
+    println!("a_killed_server_keeps_every_acknowledged_write: seed {seed}, {rounds} rounds");
     let mut random = Random::seeded(seed);
     let mut server = ServerProcess::metastore(&FLAGS);
     let mut ledger = Ledger::default();
+    let mut survived = 0;
     server.start();
     in_one_session(&server, async |connection| {
         load::open_accounts(connection, &mut ledger).await;
@@ -43,6 +44,7 @@ fn a_killed_server_keeps_every_acknowledged_write() {
         in_one_session(&server, async |connection| {
             ledger.check_and_adopt(connection, &mut random).await;
         });
+        survived += 1;
         println!(
             "round {round}: killed after {load_time:?}; {}",
             ledger.summary()
@@ -60,6 +62,7 @@ fn a_killed_server_keeps_every_acknowledged_write() {
         snapshots.display(),
         ledger.summary()
     );
+    println!("{survived} kills survived");
 }
 
 #[test]

@@ -85,8 +85,14 @@ impl Run<'_> {
         }
         reached.append(&mut pair.watchers.reached);
         self.print_what_was_reached(&reached, &used, &pair);
-        println!("{}: no difference in {:?}", self.test, started.elapsed());
         self.assert_reached_everything(&reached);
+        let restarts = |step: &&Step| matches!(step, Step::Restart { .. });
+        println!(
+            "{}: {} operations compared, no difference in {:?}",
+            self.test,
+            history.len() - history.iter().filter(restarts).count(),
+            started.elapsed()
+        );
     }
 
     fn print_what_was_reached(&self, reached: &BTreeMap<String, u64>, used: &[u64], pair: &Pair) {

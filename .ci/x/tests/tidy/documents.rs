@@ -4,7 +4,14 @@ use crate::Finding;
 use crate::tree::Tree;
 
 /// The documents that show a reader around.
-const DOCUMENTS: &[&str] = &["ARCHITECTURE.md", "README.md"];
+const DOCUMENTS: &[&str] = &[
+    "ARCHITECTURE.md",
+    "README.md",
+    "benches/RESULTS.md",
+    "fuzz/README.md",
+    "sim/BUGS.md",
+    "sim/README.md",
+];
 /// Endings by which a word in backticks is taken for a file.
 const ENDINGS: &[&str] = &[".rs", ".toml", ".md", ".proto", ".yml"];
 
