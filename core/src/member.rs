@@ -41,6 +41,7 @@ mod reading;
 mod receiving;
 mod reconfiguring;
 mod settings;
+mod silence;
 mod standing;
 mod sweeping;
 mod transferring;
@@ -54,6 +55,7 @@ use leadership::Leadership;
 use leasing::Asks;
 use reading::Barriers;
 use reconfiguring::Changes;
+use silence::Silence;
 use standing::Standing;
 use transferring::Transfers;
 
@@ -81,6 +83,7 @@ pub struct Member {
     forwards: Forwards,
     barriers: Barriers,
     leadership: Leadership,
+    silence: Silence,
     lessor: Lessor,
     asks: Asks,
     compactor: Compactor,
@@ -155,6 +158,7 @@ impl Member {
             forwards: Forwards::new(settings.incarnation),
             barriers: Barriers::new(settings.incarnation),
             leadership: Leadership::default(),
+            silence: Silence::default(),
             lessor: Lessor::new(settings.election_timeout, settings.lease_record_interval),
             asks: Asks::new(settings.incarnation),
             compactor: Compactor::new(settings.auto_compaction, now),

@@ -49,6 +49,8 @@ pub enum Plant {
     ForgetsPrevious,
     /// Whoever waits for a stream is not woken for every seventh revision.
     LosesWakeUps,
+    /// A leader that no quorum answers speaks as if it had one.
+    SpeaksForEver,
     /// What a sweep has freed counts against the quota as before.
     CountsWhatIsSwept,
 }

@@ -39,6 +39,8 @@ mod machines;
 #[cfg(madsim)]
 mod mailbox;
 #[cfg(madsim)]
+mod majority;
+#[cfg(madsim)]
 mod moments;
 #[cfg(madsim)]
 mod network;

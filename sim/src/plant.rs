@@ -341,6 +341,12 @@ impl Plant {
             &["watch"],
         ),
         Sowing::new(Plant::StopsHastily, "stops-hastily", 200, &["recovery"]),
+        Sowing::new(
+            Plant::Core(InCore::SpeaksForEver),
+            "speaks-for-ever",
+            200,
+            &["majority"],
+        ),
     ];
 
     /// The plant of this name.

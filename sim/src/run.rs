@@ -19,7 +19,7 @@ use crate::mailbox::Mailbox;
 use crate::sometimes::{self, SHOWN, Situation};
 use crate::trace::now;
 use crate::world::World;
-use crate::{faults, rounds, workload};
+use crate::{faults, majority, rounds, workload};
 use metastore_judges::history::Ending;
 use metastore_judges::model::Op;
 use metastore_judges::sweep::sweep;
@@ -263,6 +263,8 @@ async fn liveness(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     let ended = leases_end(cluster).await;
     ended.map_err(|failure| broken_or(cluster, failure))?;
     everybody_serves(cluster).await?;
+    let served = majority::serves(cluster).await;
+    served.map_err(|failure| broken_or(cluster, failure))?;
     if cluster.world.membership_changes() {
         let told = tell_the_removed(cluster).await;
         told.map_err(|failure| broken_or(cluster, failure))?;

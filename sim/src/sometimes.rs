@@ -49,6 +49,7 @@ situations! {
     SteppedDown = "a member that was to stop handed leadership over",
     StoppedInOrder = "a start found a log that was closed in order",
     PausedThroughElection = "a process stood still while others elected a leader",
+    ElectedBesideLeader = "a majority elected a leader while it heard one without a quorum",
     SuspendedLeader = "the clock of a leader stood still with it",
     // Proposals.
     SurvivedLeaderChange = "a write asked for under one leader was answered under the next",

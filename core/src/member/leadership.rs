@@ -87,6 +87,8 @@ impl Member {
     pub(super) fn believed_leader(&mut self, look: &Look) -> Option<u64> {
         self.leadership.named = look.leader;
         let believed = self.look_for_leader(look);
+        let unanswered = self.leadership.leads.is_some() && believed.is_none();
+        self.silence.note(unanswered, self.now);
         if believed.is_some() && self.leadership.elected.map(|(term, _)| term) != Some(look.term) {
             self.leadership.elected = Some((look.term, self.now));
         }

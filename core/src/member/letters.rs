@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::Member;
+use super::silence::is_of_leader;
 use crate::output::{DiskOp, Output};
 use crate::raft::message::{Body, Forwarded, PeerMessage};
 use crate::raft::network::{Reply, Request};
@@ -92,7 +93,12 @@ impl Member {
             }
             self.outputs.push_back(Output::Disk(op));
         }
+        let silent = self.is_silent();
         while let Some(letter) = { self.outbox.borrow_mut().next_letter() } {
+            if silent && is_of_leader(&letter.message) {
+                self.undelivered(letter.message, "no quorum answers this leader".into());
+                continue;
+            }
             self.outputs.push_back(Output::Send {
                 to: letter.to,
                 message: letter.message,

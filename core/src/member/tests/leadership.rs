@@ -159,3 +159,117 @@ fn a_request_that_came_while_a_leader_was_being_lost_says_so_when_it_times_out()
     world.pass(Duration::from_secs(5));
     assert_eq!(world.answers.get(&10), Some(&Err(Refusal::TimedOut)));
 }
+
+/// Cuts the ways between these members, in both directions.
+fn cut(world: &mut World, ways: &[(u64, u64)]) {
+    let back = ways.iter().map(|(from, to)| (*to, *from));
+    world.cut_ways = ways.iter().copied().chain(back).collect();
+}
+
+#[test]
+fn a_leader_that_reaches_a_minority_leaves_the_others_to_elect_one() {
+    let (mut world, leader, _) = elected(5);
+    let others: Vec<u64> = (1..=5).filter(|id| *id != leader).collect();
+    let [helper, third, fourth, alone] = others[..] else {
+        panic!("there are four others");
+    };
+    // The helper hears the leader, and is needed for a quorum without it.
+    let lost = [third, fourth, alone].map(|id| (leader, id));
+    let far = [helper, third, fourth].map(|id| (alone, id));
+    cut(&mut world, &[lost, far].concat());
+    world.put(leader, 1, "appended by a leader without a quorum");
+    world.pass(Duration::from_secs(5));
+    let next = world.members[&helper].published().leader;
+    assert!(next.is_some_and(|next| next != leader), "{next:?}");
+    world.put(helper, 2, "agreed on by the others");
+    world.pass(Duration::from_millis(500));
+    assert!(matches!(world.answers.get(&2), Some(Ok(_))));
+    world.cut_ways.clear();
+    world.pass(Duration::from_secs(3));
+    for member in world.members.values() {
+        assert_eq!(member.published().leader, next, "who leads goes on");
+    }
+}
+
+#[test]
+fn a_leader_that_is_heard_but_hears_nobody_leaves_the_others_to_elect_one() {
+    let (mut world, leader, follower) = elected(3);
+    let others = (1..=3).filter(|id| *id != leader);
+    world.cut_ways = others.map(|id| (id, leader)).collect();
+    world.put(leader, 1, "appended by a leader that hears nobody");
+    world.pass(Duration::from_secs(5));
+    let next = world.members[&follower].published().leader;
+    assert!(next.is_some_and(|next| next != leader), "{next:?}");
+    world.put(follower, 2, "agreed on by the others");
+    world.pass(Duration::from_millis(500));
+    assert!(matches!(world.answers.get(&2), Some(Ok(_))));
+    world.cut_ways.clear();
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.leader(), next);
+}
+
+#[test]
+fn a_leader_that_hears_the_others_and_is_heard_by_one_leaves_them_to_elect_one() {
+    let (mut world, leader, _) = elected(5);
+    let others: Vec<u64> = (1..=5).filter(|id| *id != leader).collect();
+    world.cut_ways = others[1..].iter().map(|id| (leader, *id)).collect();
+    world.pass(Duration::from_secs(5));
+    for id in others {
+        let next = world.members[&id].published().leader;
+        assert!(next.is_some_and(|next| next != leader), "{id}: {next:?}");
+    }
+}
+
+#[test]
+fn a_leader_that_alone_can_lead_does_so_again_after_its_silence() {
+    let (mut world, leader, follower) = elected(2);
+    let term = world.members[&leader].published().term;
+    world.cut_off = vec![follower];
+    world.put(leader, 1, "what the follower lacks, so that it cannot lead");
+    world.pass(Duration::from_millis(1_300));
+    assert_eq!(world.members[&leader].published().leader, None);
+    world.cut_off.clear();
+    world.pass(Duration::from_millis(2_000));
+    let published = world.members[&follower].published();
+    assert_eq!((published.leader, published.term), (Some(leader), term));
+    assert!(matches!(world.answers.get(&1), Some(Ok(_))));
+}
+
+#[test]
+fn a_leader_that_nobody_answers_rests_and_speaks_by_turns() {
+    let (mut world, leader, _) = elected(3);
+    world.cut_off = (1..=3).filter(|id| *id != leader).collect();
+    world.pass(Duration::from_millis(1_100));
+    let spoken = |world: &mut World, time| {
+        let before = world.appends;
+        world.pass(time);
+        world.appends - before
+    };
+    assert_eq!(spoken(&mut world, Duration::from_millis(1_800)), 0);
+    assert!(spoken(&mut world, Duration::from_millis(3_900)) >= 10);
+    assert!(spoken(&mut world, Duration::from_millis(400)) < 10);
+    assert_eq!(spoken(&mut world, Duration::from_millis(1_600)), 0);
+}
+
+#[test]
+fn a_follower_whose_disk_went_back_is_given_again_what_it_lost() {
+    let (mut world, leader, follower) = elected(3);
+    world.put(leader, 1, "before");
+    world.pass(Duration::from_millis(200));
+    let older = world.disks[&follower].clone();
+    world.put(leader, 2, "lost by the follower");
+    world.pass(Duration::from_millis(200));
+    world.members.remove(&follower);
+    world.disks.insert(follower, older);
+    world.start(follower, 3, 1);
+    let appends = world.appends;
+    world.put(leader, 3, "after");
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.leader(), Some(leader));
+    let revision = |id: u64| world.members[&id].published().view.revision();
+    assert_eq!(revision(follower), revision(leader));
+    assert!(
+        world.appends - appends < 200,
+        "nothing is sent over and over"
+    );
+}
