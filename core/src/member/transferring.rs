@@ -7,8 +7,10 @@ use crate::output::{Output, Refusal};
 use crate::raft::following::Following;
 use crate::transfer::TransferError;
 
-/// Entries that the target may lack when leadership is handed over: it gets them within moments.
+/// Entries that the target may lack when leadership is handed over, and what they may weigh in bytes: it gets them within
+/// moments. It must, as nobody leads meanwhile, and one that takes longer than it takes to lose patience is not elected.
 const GAP_MAX: u64 = 1_000;
+const GAP_BYTES_MAX: usize = 8 << 20;
 
 /// Transfers that are not answered yet.
 #[derive(Default)]
@@ -126,8 +128,15 @@ impl Member {
     fn is_close(&self, id: u64) -> bool {
         let following = Following::of(&self.raft, self.now, self.settings.election_timeout);
         let index = |id| following.matched.get(&id).copied();
-        let gap = index(id).map(|at| index(self.id).unwrap_or(at).saturating_sub(at));
-        following.active.contains(&id) && gap.is_some_and(|gap| gap <= GAP_MAX)
+        let Some(at) = index(id) else {
+            return false;
+        };
+        let gap = index(self.id).unwrap_or(at).saturating_sub(at);
+        let is_light = self
+            .log
+            .last_beyond(GAP_BYTES_MAX)
+            .is_none_or(|far| far < at);
+        following.active.contains(&id) && gap <= GAP_MAX && is_light
     }
 
     fn answer_transfer(&mut self, token: u64, answer: Result<(), Refusal>) {

@@ -41,6 +41,9 @@ pub(crate) fn config(settings: &Settings) -> Config {
         // The trimmer alone decides what goes.
         max_in_snapshot_log_to_keep: u64::MAX,
         enable_pre_vote: Some(settings.pre_vote),
+        // A follower that came back without entries that it had, since its disk lied or was not asked to sync, is given
+        // them again. Without this it would be sent the same ones for ever, without a pause.
+        allow_log_reversion: Some(true),
         // A leader that lost its unsynced tail in a crash would come back as leader of the same term and
         // write other entries at the indexes its followers already hold.
         enable_leader_restore: Some(settings.planted().is(Plant::LeaderRestore)),

@@ -138,7 +138,11 @@ impl Way {
                 return Err("a snapshot without chunks".into());
             };
             match self.deliver(&chunk, call).await? {
-                Reply::Taken if chunk.last => return self.ask_for_end(&chunk).await,
+                Reply::Taken if chunk.last => {
+                    // What the chunks were made of would stay in memory for as long as the peer installs them.
+                    drop(frames);
+                    return self.ask_for_end(&chunk).await;
+                }
                 Reply::Taken => {}
                 other => return Ok(other),
             }

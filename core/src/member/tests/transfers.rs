@@ -118,3 +118,26 @@ fn a_transfer_under_load_loses_nothing() {
         assert_eq!(member.published().view.revision(), 1 + written as i64);
     }
 }
+
+#[test]
+fn a_target_that_lacks_much_in_bytes_is_not_handed_leadership_yet() {
+    let (mut world, leader, other) = three();
+    world.cut_off = vec![other];
+    for token in 10..20 {
+        let put = PutRequest {
+            key: b"large".to_vec(),
+            value: vec![b'v'; 1 << 20],
+            ..PutRequest::default()
+        };
+        let command = Request::Put(put).into();
+        world.handle(leader, Input::Propose(vec![Proposal { token, command }]));
+    }
+    // It was heard of a moment ago, and lacks ten entries.
+    world.transfer(leader, 1, other);
+    world.put(leader, 30, "k");
+    assert!(matches!(world.answers.get(&30), Some(Ok(_))));
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.transfer_answers.get(&1), Some(&Ok(())));
+    assert_eq!(world.leader(), Some(other));
+}
