@@ -470,6 +470,7 @@ impl World {
 mod alone;
 mod applying;
 mod checkpoints;
+mod compactions;
 mod comparison;
 mod forwarding;
 mod healing;
@@ -639,101 +640,6 @@ fn a_member_that_missed_more_than_the_log_holds_catches_up_by_snapshot() {
         world.members[&behind].state_hash(),
         world.members[&leader].state_hash()
     );
-}
-
-#[test]
-fn a_physical_compaction_is_answered_when_the_old_records_are_gone() {
-    let mut world = World::new(1);
-    for token in 0..500 {
-        world.put(1, token, &format!("k{}", token % 100));
-    }
-    let compact = CompactionRequest {
-        revision: 400,
-        physical: true,
-    };
-    let command = Request::Compact(compact).into();
-    world.handle(
-        1,
-        Input::Propose(vec![Proposal {
-            token: 900,
-            command,
-        }]),
-    );
-    assert_eq!(
-        world.answers.get(&900),
-        None,
-        "a hundred keys take several slices"
-    );
-    world.pass(Duration::from_millis(10));
-    assert!(matches!(
-        world.answers.get(&900),
-        Some(Ok(Outcome::Compact { .. }))
-    ));
-    world.members[&1].validate();
-}
-
-#[test]
-fn what_a_compaction_gave_up_is_gone_after_a_restart_that_replays_it() {
-    let mut world = World::new(1);
-    world.pass(Duration::from_secs(1));
-    (0..50).for_each(|token| world.put(1, token, "k"));
-    let compact = Request::Compact(CompactionRequest {
-        revision: 51,
-        physical: true,
-    });
-    let proposal = Proposal {
-        token: 100,
-        command: compact.into(),
-    };
-    world.handle(1, Input::Propose(vec![proposal]));
-    world.pass(Duration::from_secs(1));
-    assert!(matches!(world.answers.get(&100), Some(Ok(_))));
-    // So that the log says that the compaction is committed.
-    world.put(1, 101, "k");
-    world.pass(Duration::from_secs(1));
-    let before = world.members[&1].published().bytes_in_use;
-    let mut recovered = world.disks[&1].recovered();
-    recovered.log.committed = world.disks[&1].committed;
-    let member = Member::new(settings(1, 1, 1), recovered, world.now);
-    let member = member.expect("no checkpoint");
-    assert_eq!(member.published().view.compact_revision(), 51, "replayed");
-    world.members.insert(1, member);
-    world.pass(Duration::from_secs(1));
-    let after = world.members[&1].published();
-    assert_eq!(after.bytes_in_use, before);
-}
-
-#[test]
-fn a_leader_compacts_by_itself_and_what_it_compacts_goes_on_every_member() {
-    let mut world = World::new(0);
-    for id in 1..=3 {
-        let settings = Settings {
-            auto_compaction: AutoCompaction::Periodic(Duration::from_secs(100)),
-            ..settings(id, 3, 0)
-        };
-        let member = Member::new(settings, Recovered::default(), world.now);
-        world.members.insert(id, member.expect("no checkpoint"));
-    }
-    world.pass(Duration::from_secs(5));
-    let leader = world.leader().expect("a leader");
-    for token in 0..100 {
-        world.put(leader, token, "k");
-    }
-    let grown = world.members[&leader].published().bytes_in_use;
-    world.pass(Duration::from_secs(220));
-    for member in world.members.values() {
-        let published = member.published();
-        assert_eq!(published.view.compact_revision(), 101);
-        member.validate();
-    }
-    world.put(leader, 200, "k");
-    world.pass(Duration::from_secs(1));
-    for member in world.members.values() {
-        assert!(
-            member.published().bytes_in_use < grown / 10,
-            "swept everywhere"
-        );
-    }
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! The hub, story by story: what happens on the left, what one stream is told on the right.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use metastore_proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RequestOp, ResponseHeader, TxnRequest,
     WatchCreateRequest, WatchResponse, request_op::Request,
@@ -17,12 +20,12 @@ struct Story {
     store: Store,
     hub: Hub,
     stream: StreamKey,
-    now: std::time::Duration,
+    now: Duration,
     told: Vec<WatchResponse>,
 }
 
 const SETTINGS: Settings = Settings {
-    progress_interval: std::time::Duration::from_secs(600),
+    progress_interval: Duration::from_secs(600),
     fragment_bytes: 100,
     stream_bytes_max: 256 << 10,
     changes_per_step: 100,
@@ -30,14 +33,18 @@ const SETTINGS: Settings = Settings {
 
 impl Story {
     fn new() -> Self {
+        Self::with(SETTINGS)
+    }
+
+    fn with(settings: Settings) -> Self {
         let store = Store::new();
-        let mut hub = Hub::new(SETTINGS, &store.view());
+        let mut hub = Hub::new(settings, &store.view());
         let stream = hub.open();
         Self {
             store,
             hub,
             stream,
-            now: std::time::Duration::ZERO,
+            now: Duration::ZERO,
             told: Vec::new(),
         }
     }
@@ -76,7 +83,7 @@ impl Story {
             }
             "progress" => self.hub.request_progress(&self.store.view(), self.stream),
             "wait" => {
-                self.now += std::time::Duration::from_secs(number(rest).unsigned_abs());
+                self.now += Duration::from_secs(number(rest).unsigned_abs());
                 self.hub.handle_timeout(&self.store.view(), self.now);
             }
             "read" => self.read(),
@@ -257,6 +264,19 @@ fn ranges_end_before_their_end_and_open_ones_nowhere() {
 }
 
 #[test]
+fn an_empty_key_without_an_end_is_the_least_key_alone() {
+    check(
+        "watch; put \0 1; put \0\0 2; put a 3; del \0",
+        &["0@1 created", "0@2 put \0=1@2", "0@5 del \0@5"],
+    );
+    // Behind the verb an empty key.
+    check(
+        "put \0 1; put a 2; put \0 3; watch  from 2; read; put \0 4",
+        &["0@4 created", "0@4 put \0=1@2 put \0=3@4", "0@5 put \0=4@5"],
+    );
+}
+
+#[test]
 fn a_start_in_the_past_is_complete_and_bundled_and_joins_the_present() {
     check(
         "put a 1; put b 2; put a 3; watch a from 2; read; put a 4",
@@ -266,6 +286,26 @@ fn a_start_in_the_past_is_complete_and_bundled_and_joins_the_present() {
         "put a 1; put b 2; put a 3; watch a..c from 3; read; put b 4",
         &["0@4 created", "0@4 put b=2@3 put a=3@4", "0@5 put b=4@5"],
     );
+}
+
+#[test]
+fn a_response_of_the_past_bundles_at_most_a_thousand_revisions() {
+    // Neither bytes nor steps set an end before.
+    let settings = Settings {
+        stream_bytes_max: 1 << 30,
+        changes_per_step: 1 << 20,
+        ..SETTINGS
+    };
+    for (watch, events_of_a_revision) in [("watch a from 2", 1), ("watch a..c from 2", 2)] {
+        let mut story = Story::with(settings);
+        (0..2_500).for_each(|_| story.write("put a 1 + put b 2"));
+        let told = story.tell(watch).told;
+        let revisions: Vec<usize> = told
+            .iter()
+            .map(|it| it.events.len() / events_of_a_revision)
+            .collect();
+        assert_eq!(revisions, [0, 1_000, 1_000, 500], "{watch}");
+    }
 }
 
 #[test]
@@ -489,6 +529,45 @@ fn regular_progress_goes_to_quiet_watchers_only() {
             "1@2",
         ],
     );
+}
+
+#[test]
+fn regular_progress_is_due_after_its_interval_or_up_to_a_tenth_later() {
+    let interval = SETTINGS.progress_interval;
+    let mut story = Story::new();
+    let mut waits = BTreeSet::new();
+    // Each stream has its own wait, and the only watcher while it is looked at.
+    for _ in 0..200 {
+        story.step("watch a progress");
+        let mut last = story.now;
+        for round in 0..3 {
+            let due = story.hub.poll_timeout().expect("progress is due");
+            let wait = due - last;
+            assert!(wait >= interval, "{wait:?} in round {round}");
+            assert!(
+                wait <= interval + interval / 10,
+                "{wait:?} in round {round}"
+            );
+            waits.insert(wait);
+            last = due;
+            story.read();
+            story.told.clear();
+            let view = story.store.view();
+            story
+                .hub
+                .handle_timeout(&view, due - Duration::from_nanos(1));
+            story.read();
+            assert_eq!(story.told(), [""; 0], "before its time");
+            story.hub.handle_timeout(&view, due);
+            story.read();
+            assert_eq!(story.told(), ["0@1"]);
+        }
+        story.now = last;
+        story.step("cancel 0");
+        assert_eq!(story.hub.poll_timeout(), None);
+        story.stream = story.hub.open();
+    }
+    assert!(waits.len() > 50, "{} waits of 200 streams", waits.len());
 }
 
 #[test]
