@@ -1,6 +1,7 @@
 //! The gRPC services: each handler decodes nothing and decides nothing; it checks what is cheap to check,
 //! calls the member, and stamps the header.
 
+mod chunks;
 mod claim;
 mod cluster;
 mod election;
@@ -8,6 +9,7 @@ mod health;
 mod kv;
 mod lease;
 mod lock;
+mod long_read;
 mod maintenance;
 mod needing_leader;
 mod short;
@@ -44,6 +46,32 @@ pub(crate) struct Context {
     pub(crate) node: Node,
     pub(crate) identity: Identity,
     pub(crate) limits: RequestLimits,
+}
+
+#[cfg(test)]
+impl Context {
+    /// Of a member that shows this, and where its calls end up; whoever has that does not answer.
+    pub(crate) fn showing(
+        published: &Arc<arc_swap::ArcSwap<Published>>,
+    ) -> (Self, crate::inbox::Receiver) {
+        let (calls, receiver) = crate::inbox::new();
+        let context = Self {
+            node: Node::new(calls, Arc::clone(published)),
+            identity: Identity {
+                cluster_id: 1,
+                member_id: 2,
+            },
+            limits: RequestLimits {
+                request_bytes_max: 1024,
+                shape: Limits::default(),
+                quota_bytes: None,
+                lease_ttl_seconds_min: 1,
+                auto_promote_learners: false,
+                election_timeout: Duration::from_secs(1),
+            },
+        };
+        (context, receiver)
+    }
 }
 
 /// The ids in every response header.

@@ -16,7 +16,8 @@ use metastore_proto::etcdserverpb::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Context, short};
+use super::chunks::Chunks;
+use super::{Context, long_read, short};
 use crate::breathing::Breathing;
 use crate::status;
 
@@ -60,11 +61,7 @@ impl KvService {
         if short {
             return read(&self.context.published().view).map_err(|e| status::from_kv(&e));
         }
-        let view = self.context.published().view.clone();
-        match tokio::task::spawn_blocking(move || read(&view)).await {
-            Ok(answer) => answer.map_err(|e| status::from_kv(&e)),
-            Err(error) => Err(Status::internal(error.to_string())),
-        }
+        long_read::compute(&self.context, read).await
     }
 
     fn stamp_txn(&self, response: &mut TxnResponse) {
@@ -102,27 +99,11 @@ impl Kv for KvService {
             .map_err(|e| status::from_kv(&e))?;
         self.read_barrier(request.serializable).await?;
         let view = self.context.published().view.clone();
-        let mut chunks = view
+        let chunks = view
             .range_stream(&request, CHUNK_BYTES)
             .map_err(|e| status::from_kv(&e))?;
-        let context = self.context.clone();
-        let mut ended = false;
-        let responses = std::iter::from_fn(move || {
-            let mut chunk = chunks.next().filter(|_| !ended)?;
-            // The view would hold for as long as it is wanted; but a compaction is a promise that what lies
-            // before it cannot be read any more.
-            if chunks.overtaken_by(context.published().view.compact_revision()) {
-                ended = true;
-                return Some(Err(status::from_kv(&KvError::Compacted)));
-            }
-            if chunk.header.is_some() {
-                context.stamp(&mut chunk.header);
-            }
-            Some(Ok(RangeStreamResponse {
-                range_response: Some(chunk),
-            }))
-        });
-        let responses = Breathing::new(stream::iter(responses), weight);
+        let responses = stream::iter(Chunks::new(chunks, self.context.clone()));
+        let responses = Breathing::new(responses, weight);
         Ok(Response::new(Box::pin(responses)))
     }
 

@@ -13,7 +13,7 @@ use metastore_proto::etcdserverpb::{
 };
 use tonic::{Request, Response, Status};
 
-use super::Context;
+use super::{Context, long_read};
 use crate::{status, version};
 
 /// See the module.
@@ -34,6 +34,9 @@ fn allocated(bytes_in_use: u64) -> i64 {
 }
 
 const PAGE_BYTES: u64 = 4096;
+
+/// The quota that is told where there is none; 0 would be taken for the default.
+const NO_QUOTA: i64 = -1;
 
 fn not_built<T>(what: &str) -> Result<Response<T>, Status> {
     Err(Status::unimplemented(format!(
@@ -66,7 +69,7 @@ impl Maintenance for MaintenanceService {
                 .context
                 .limits
                 .quota_bytes
-                .map_or(0, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
+                .map_or(NO_QUOTA, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
             downgrade_info: Some(DowngradeInfo::default()),
         }))
     }
@@ -104,11 +107,9 @@ impl Maintenance for MaintenanceService {
         request: Request<HashKvRequest>,
     ) -> Result<Response<HashKvResponse>, Status> {
         let revision = request.into_inner().revision;
-        let view = self.context.published().view.clone();
         // It reads all that the store retains.
-        let answer = tokio::task::spawn_blocking(move || view.hash_kv(revision)).await;
-        let answer = answer.map_err(|error| Status::internal(error.to_string()))?;
-        let mut response = answer.map_err(|error| status::from_kv(&error))?;
+        let hashed = long_read::compute(&self.context, move |view| view.hash_kv(revision));
+        let mut response = hashed.await?;
         self.context.stamp(&mut response.header);
         Ok(Response::new(response))
     }

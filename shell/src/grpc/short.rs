@@ -30,7 +30,9 @@ fn keys_at_most(range: &RangeRequest) -> Option<i64> {
         return Some(1);
     }
     let limited = (1..=SHORT_READ_KEYS).contains(&range.limit);
-    (limited && mvcc::is_in_key_order(range)).then_some(range.limit)
+    // What is beyond the limit is counted; for the present that is known, for the past each key is looked up.
+    let counted = range.revision <= 0;
+    (limited && counted && mvcc::is_in_key_order(range)).then_some(range.limit)
 }
 
 #[cfg(test)]
@@ -84,6 +86,20 @@ mod tests {
             ..up_to(1)
         };
         assert!(!is_short_range(&sorted) && !is_short_range(&filtered));
+    }
+
+    #[test]
+    fn a_range_of_the_past_looks_at_all_keys() {
+        let past = RangeRequest {
+            revision: 7,
+            ..up_to(1)
+        };
+        assert!(!is_short_range(&past));
+        let one = RangeRequest {
+            range_end: Vec::new(),
+            ..past
+        };
+        assert!(is_short_range(&one));
     }
 
     #[test]
