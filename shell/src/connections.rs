@@ -14,13 +14,15 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tonic::body::Body;
 
 use crate::coalesced::Coalesced;
+use crate::descriptors::Room;
 use crate::feed::Feed;
 use crate::grpc::{Context, Services};
 use crate::http as plain;
+use crate::listening;
 use crate::promoting;
 use crate::waiting::{self, Mailbox};
 use crate::watching;
@@ -34,6 +36,8 @@ pub(crate) struct Transport {
     pub(crate) keepalive_interval: Option<Duration>,
     /// Close it when the ping is not answered in this time.
     pub(crate) keepalive_timeout: Duration,
+    /// The member answers everything within this time, unless it hangs.
+    pub(crate) answers_within: Duration,
 }
 
 /// What reaches one connection thread from the member thread.
@@ -52,6 +56,8 @@ pub(crate) enum Serves {
     GrpcOnly,
     /// Plain HTTP only.
     HttpOnly,
+    /// Of plain HTTP only what watches over a member asks for.
+    HealthOnly,
 }
 
 /// The running threads.
@@ -69,10 +75,15 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Flow-control windows: room for the largest request, so that it never waits for an update.
 const WINDOW_BYTES: u32 = 2 << 20;
 
+/// How many calls of a connection a client may have cancelled before this process has looked at any of them; with more
+/// the connection is closed. A process that was paused finds all that clients gave up in the meantime.
+const CANCELLED_MAX: usize = 1024;
+
 impl Connections {
     /// Starts one thread per lane. The first also accepts.
     pub(crate) fn start(
         listeners: Vec<(TcpListener, Serves)>,
+        room: Room,
         lanes: Vec<Lane>,
         context: &Context,
         transport: &Transport,
@@ -81,7 +92,7 @@ impl Connections {
         let (stop, stopping) = watch::channel(false);
         let mut threads = Vec::new();
         let mut hand_over = Vec::new();
-        let mut listeners = Some(listeners);
+        let mut doors = Some(Doors { listeners, room });
         let mut first = None;
         for (index, lane) in lanes.into_iter().enumerate() {
             let (sender, receiver) = mpsc::channel(HAND_OVER_MAX);
@@ -98,15 +109,12 @@ impl Connections {
             if index == 0 {
                 first = Some(thread);
             } else {
-                threads.push(spawn(thread, vec![], vec![])?);
+                threads.push(spawn(thread, None)?);
             }
         }
         if let Some(thread) = first {
-            threads.push(spawn(
-                thread,
-                listeners.take().unwrap_or_default(),
-                hand_over,
-            )?);
+            let reception = doors.take().map(|doors| (doors, hand_over));
+            threads.push(spawn(thread, reception)?);
         }
         Ok(Self { threads, stop })
     }
@@ -126,44 +134,50 @@ impl Connections {
 struct ConnectionThread {
     index: usize,
     lane: Lane,
-    arrivals: mpsc::Receiver<(Arrival, Serves)>,
+    arrivals: mpsc::Receiver<Arrival>,
     context: Context,
     transport: Transport,
     watch: metastore_core::watch::Settings,
     stopping: watch::Receiver<bool>,
 }
 
-/// A socket on its way to its thread: not yet tied to any runtime.
-type Arrival = std::net::TcpStream;
+/// A connection on its way to its thread.
+struct Arrival {
+    /// Not yet tied to any runtime.
+    socket: std::net::TcpStream,
+    serves: Serves,
+    /// Among the connections that there may be, to its end.
+    place: OwnedSemaphorePermit,
+}
 
-fn spawn(
-    thread: ConnectionThread,
+/// Where connections come in, and how many there may be.
+struct Doors {
     listeners: Vec<(TcpListener, Serves)>,
-    hand_over: Vec<mpsc::Sender<(Arrival, Serves)>>,
-) -> io::Result<JoinHandle<()>> {
+    room: Room,
+}
+
+/// The doors, and the ways to all threads.
+type Reception = (Doors, Vec<mpsc::Sender<Arrival>>);
+
+fn spawn(thread: ConnectionThread, reception: Option<Reception>) -> io::Result<JoinHandle<()>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new()
         .name(format!("conn-{}", thread.index))
-        .spawn(move || run(&runtime, thread, listeners, hand_over))
+        .spawn(move || run(&runtime, thread, reception))
 }
 
-fn run(
-    runtime: &Runtime,
-    mut thread: ConnectionThread,
-    listeners: Vec<(TcpListener, Serves)>,
-    hand_over: Vec<mpsc::Sender<(Arrival, Serves)>>,
-) {
+fn run(runtime: &Runtime, mut thread: ConnectionThread, reception: Option<Reception>) {
     runtime.block_on(async move {
         tokio::spawn(waiting::hand_out(thread.index, thread.lane.mailbox.clone()));
+        tokio::spawn(waiting::end_late(thread.context.node.clone(), thread.transport.answers_within));
         watching::begin(thread.context.node.clone(), thread.lane.feed.clone(), thread.watch);
         tokio::spawn(watching::run(thread.lane.feed.clone()));
         if thread.index == 0 && thread.context.limits.auto_promote_learners {
             tokio::spawn(promoting::run(thread.context.clone()));
         }
-        for (listener, serves) in listeners {
-            tokio::spawn(accept(listener, serves, hand_over.clone(), thread.stopping.clone()));
+        if let Some((doors, hand_over)) = reception {
+            doors.open(&hand_over, &thread.stopping);
         }
-        drop(hand_over);
         let services = Services::new(&thread.context);
         let context = Arc::new(thread.context.clone());
         let mut open = tokio::task::JoinSet::new();
@@ -171,9 +185,9 @@ fn run(
         loop {
             tokio::select! {
                 arrival = thread.arrivals.recv() => match arrival {
-                    Some((socket, serves)) => {
+                    Some(arrival) => {
                         let (services, context) = (services.clone(), Arc::clone(&context));
-                        let connection = serve(socket, serves, services, context, thread.transport.clone(), thread.stopping.clone());
+                        let connection = serve(arrival, services, context, thread.transport.clone(), thread.stopping.clone());
                         open.spawn(connection);
                     }
                     None => break,
@@ -194,11 +208,32 @@ async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-/// Accepts for all threads and deals the connections out in turn.
+impl Doors {
+    fn open(self, hand_over: &[mpsc::Sender<Arrival>], stopping: &watch::Receiver<bool>) {
+        for (listener, serves) in self.listeners {
+            let room = match serves {
+                Serves::HealthOnly => &self.room.health,
+                _ => &self.room.clients,
+            };
+            let accepting = accept(
+                listener,
+                serves,
+                Arc::clone(room),
+                hand_over.to_vec(),
+                stopping.clone(),
+            );
+            tokio::spawn(accepting);
+        }
+    }
+}
+
+/// Accepts for all threads and deals the connections out in turn. Where there is no room it does not accept: who connects
+/// waits.
 async fn accept(
     listener: TcpListener,
     serves: Serves,
-    hand_over: Vec<mpsc::Sender<(Arrival, Serves)>>,
+    room: Arc<Semaphore>,
+    hand_over: Vec<mpsc::Sender<Arrival>>,
     mut stopping: watch::Receiver<bool>,
 ) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
@@ -206,13 +241,31 @@ async fn accept(
         Err(error) => return tracing::error!(error = %error, "cannot accept connections"),
     };
     for thread in (0..hand_over.len()).cycle() {
+        if room.available_permits() == 0 {
+            tracing::warn!(
+                "as many clients are connected as the limit on open files allows; others wait until one leaves"
+            );
+        }
+        let accepted = async {
+            // Nobody closes the room.
+            let place = Arc::clone(&room)
+                .acquire_owned()
+                .await
+                .map_err(io::Error::other)?;
+            let (socket, _) = listener.accept().await?;
+            Ok::<_, io::Error>(Arrival {
+                socket: socket.into_std()?,
+                serves,
+                place,
+            })
+        };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accepted => accepted,
             () = told_to_stop(&mut stopping) => return,
         };
-        match accepted.and_then(|(socket, _)| socket.into_std()) {
-            Ok(socket) => {
-                if hand_over[thread].send((socket, serves)).await.is_err() {
+        match accepted {
+            Ok(arrival) => {
+                if hand_over[thread].send(arrival).await.is_err() {
                     return;
                 }
             }
@@ -226,15 +279,20 @@ async fn accept(
 }
 
 async fn serve(
-    socket: Arrival,
-    serves: Serves,
+    arrival: Arrival,
     services: Services,
     context: Arc<Context>,
     transport: Transport,
     mut stopping: watch::Receiver<bool>,
 ) {
+    let Arrival {
+        socket,
+        serves,
+        place,
+    } = arrival;
     let socket = match socket
         .set_nodelay(true)
+        .and_then(|()| listening::notice_death(&socket))
         .and_then(|()| TcpStream::from_std(socket))
     {
         Ok(socket) => socket,
@@ -249,6 +307,7 @@ async fn serve(
         .max_concurrent_streams(transport.streams_max)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES * 4)
+        .max_pending_accept_reset_streams(CANCELLED_MAX)
         .keep_alive_interval(transport.keepalive_interval)
         .keep_alive_timeout(transport.keepalive_timeout);
     builder.http1().timer(TokioTimer::new());
@@ -265,6 +324,7 @@ async fn serve(
         }
     };
     let ended = socket.drive(serving).await;
+    drop(place);
     if let Err(error) = ended {
         tracing::debug!(error = %error, "a connection broke");
     }
@@ -283,6 +343,7 @@ async fn answer(
     Ok(match (grpc, serves) {
         (true, Serves::All | Serves::GrpcOnly) => services.call(request).await,
         (false, Serves::All | Serves::HttpOnly) => plain::serve(&context, &request).await,
+        (false, Serves::HealthOnly) => plain::serve_health(&context, &request).await,
         _ => {
             let mut refused = Response::new(Body::empty());
             *refused.status_mut() = http::StatusCode::NOT_FOUND;

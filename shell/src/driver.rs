@@ -266,10 +266,10 @@ impl Driver {
             return;
         }
         let (id, term) = (self.member.id(), published.term);
+        if published.leader == Some(id) {
+            tracing::info!("{id:x} became leader at term {term}");
+        }
         match (published.leader, before.leader) {
-            (Some(leader), _) if leader == id => {
-                tracing::info!("raft.node: {id:x} became leader at term {term}");
-            }
             (Some(leader), None) => {
                 tracing::info!("raft.node: {id:x} elected leader {leader:x} at term {term}");
             }

@@ -11,11 +11,18 @@ use crate::{status, version};
 /// Answers a request that is not gRPC.
 pub(crate) async fn serve<B>(context: &Context, request: &Request<B>) -> Response<Body> {
     match request.uri().path() {
+        "/version" => only_get(request).unwrap_or_else(version_of_server),
+        _ => serve_health(context, request).await,
+    }
+}
+
+/// Answers where only the health is to be had.
+pub(crate) async fn serve_health<B>(context: &Context, request: &Request<B>) -> Response<Body> {
+    match request.uri().path() {
         "/health" => match only_get(request) {
             Some(refusal) => refusal,
             None => health(context, request.uri().query().unwrap_or_default()).await,
         },
-        "/version" => only_get(request).unwrap_or_else(version_of_server),
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
     }
 }
@@ -90,63 +97,83 @@ fn respond(code: StatusCode, content_type: &'static str, body: String) -> Respon
 
 #[cfg(test)]
 mod tests {
+    use std::future::{Future, poll_fn, ready};
+    use std::pin::Pin;
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::task::{Poll, ready};
 
     use arc_swap::ArcSwap;
     use futures_util::FutureExt;
-    use metastore_core::check::Limits;
+    use hyper::body::Body as _;
     use metastore_core::mvcc::Store;
     use metastore_core::output::Published;
 
     use super::*;
-    use crate::grpc::{Identity, RequestLimits};
-    use crate::inbox::{self, Receiver};
-    use crate::node::Node;
+    use crate::inbox::Receiver;
 
-    /// A member that has a leader, and where its calls end up; whoever has that does not answer.
-    fn silent_member() -> (Context, Receiver) {
-        let (calls, receiver) = inbox::new();
-        let published = Published {
-            leader: Some(1),
-            ..Published::at_start(Store::new().view(), 0)
-        };
-        let published = Arc::new(ArcSwap::from_pointee(published));
-        let context = Context {
-            node: Node::new(calls, published),
-            identity: Identity {
-                cluster_id: 1,
-                member_id: 2,
-            },
-            limits: RequestLimits {
-                request_bytes_max: 1024,
-                shape: Limits::default(),
-                quota_bytes: None,
-                lease_ttl_seconds_min: 1,
-                auto_promote_learners: false,
-                election_timeout: Duration::from_secs(1),
-            },
-        };
-        (context, receiver)
+    /// A member that shows this, and where its calls end up; whoever has that does not answer.
+    fn silent_member_with(published: Published) -> (Context, Receiver) {
+        Context::showing(&Arc::new(ArcSwap::from_pointee(published)))
     }
 
-    fn health_asked_by(method: Method) -> Request<()> {
-        let request = Request::builder().method(method).uri("/health");
+    /// One without a leader.
+    fn leaderless_member() -> (Context, Receiver) {
+        silent_member_with(Published::at_start(Store::new().view(), 0))
+    }
+
+    /// One that has a leader.
+    fn silent_member() -> (Context, Receiver) {
+        silent_member_with(Published {
+            leader: Some(1),
+            ..Published::at_start(Store::new().view(), 0)
+        })
+    }
+
+    fn asked(method: Method, uri: &str) -> Request<()> {
+        let request = Request::builder().method(method).uri(uri);
         request.body(()).expect("a fair request")
+    }
+
+    /// Code, content type and body of an answer that needs nobody else.
+    fn read(answer: impl Future<Output = Response<Body>>) -> (u16, String, String) {
+        let (head, mut body) = answer
+            .now_or_never()
+            .expect("an answer at once")
+            .into_parts();
+        let mut text = Vec::new();
+        let frames = poll_fn(|cx| {
+            while let Some(frame) = ready!(Pin::new(&mut body).poll_frame(cx)) {
+                let data = frame.expect("a body from memory").into_data();
+                text.extend_from_slice(&data.expect("a body without trailers"));
+            }
+            Poll::Ready(())
+        });
+        frames.now_or_never().expect("all of it is there");
+        let kind = head.headers[header::CONTENT_TYPE].to_str().expect("text");
+        let text = String::from_utf8(text).expect("text");
+        (head.status.as_u16(), kind.to_owned(), text)
+    }
+
+    fn plain(code: u16, text: &str) -> (u16, String, String) {
+        (
+            code,
+            "text/plain; charset=utf-8".to_owned(),
+            text.to_owned(),
+        )
     }
 
     #[test]
     fn another_method_than_get_is_refused_without_a_look_at_the_health() {
         let (context, _receiver) = silent_member();
         for method in [Method::POST, Method::HEAD] {
-            let request = health_asked_by(method);
+            let request = asked(method, "/health");
             let answer = serve(&context, &request).now_or_never();
             let answer = answer.expect("an answer at once");
             assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
             assert_eq!(answer.headers()[header::ALLOW], "GET");
         }
-        let asked = health_asked_by(Method::GET);
-        assert!(serve(&context, &asked).now_or_never().is_none());
+        let request = asked(Method::GET, "/health");
+        assert!(serve(&context, &request).now_or_never().is_none());
     }
 
     #[test]
@@ -158,6 +185,74 @@ mod tests {
         assert_eq!(
             told,
             Err("RANGE ERROR:etcdserver: server stopped".to_owned())
+        );
+    }
+
+    #[test]
+    fn the_version_is_json_for_whoever_gets_it() {
+        let (context, _receiver) = leaderless_member();
+        let (code, kind, text) = read(serve(&context, &asked(Method::GET, "/version")));
+        assert_eq!((code, kind.as_str()), (200, "application/json"));
+        let told: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let version = version::ETCD;
+        assert_eq!(
+            told,
+            serde_json::json!({"etcdserver": version, "etcdcluster": version, "storage": version})
+        );
+        let request = asked(Method::POST, "/version");
+        let refused = serve(&context, &request).now_or_never();
+        let refused = refused.expect("an answer at once");
+        assert_eq!(refused.headers()[header::ALLOW], "GET");
+        assert_eq!(read(ready(refused)), plain(405, "Method Not Allowed\n"));
+    }
+
+    #[test]
+    fn another_path_is_not_found() {
+        let (context, _receiver) = silent_member();
+        for path in ["/", "/healthy", "/health/", "/versions", "/v3/kv"] {
+            for method in [Method::GET, Method::POST] {
+                let request = asked(method, path);
+                let not_found = plain(404, "404 page not found\n");
+                assert_eq!(read(serve(&context, &request)), not_found, "{path}");
+                assert_eq!(read(serve_health(&context, &request)), not_found, "{path}");
+            }
+        }
+        let version = asked(Method::GET, "/version");
+        let not_found = plain(404, "404 page not found\n");
+        assert_eq!(read(serve_health(&context, &version)), not_found);
+    }
+
+    #[test]
+    fn a_member_without_a_leader_is_healthy_only_for_serializable_reads() {
+        let (context, _receiver) = leaderless_member();
+        let unhealthy = plain(
+            503,
+            "{\"health\":\"false\",\"reason\":\"RAFT NO LEADER\"}\n",
+        );
+        let healthy = plain(200, r#"{"health":"true","reason":""}"#);
+        for (path, expected) in [
+            ("/health", &unhealthy),
+            ("/health?serializable=false", &unhealthy),
+            ("/health?exclude=NOSPACE", &unhealthy),
+            ("/health?serializable=true", &healthy),
+            ("/health?exclude=NOSPACE&serializable=true", &healthy),
+        ] {
+            let request = asked(Method::GET, path);
+            assert_eq!(read(serve(&context, &request)), *expected, "{path}");
+            assert_eq!(read(serve_health(&context, &request)), *expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_member_that_leads_and_can_read_is_healthy() {
+        let (context, _receiver) = silent_member_with(Published {
+            leader: Some(2),
+            reads_need_no_quorum: true,
+            ..Published::at_start(Store::new().view(), 0)
+        });
+        assert_eq!(
+            read(serve(&context, &asked(Method::GET, "/health"))),
+            plain(200, r#"{"health":"true","reason":""}"#)
         );
     }
 }

@@ -61,4 +61,29 @@ mod tests {
         assert_eq!(ids.members["default"], 0x8e9e_05c5_2164_694d);
         assert_eq!(ids.cluster_id, 0xcdf8_1819_4e3a_8c32);
     }
+
+    #[test]
+    fn the_ids_of_three_members_are_etcds() {
+        let members = [("m1", 12_380), ("m2", 22_380), ("m3", 32_380)].map(|(name, port)| {
+            let url = format!("http://127.0.0.1:{port}").parse().expect("a URL");
+            (name.to_owned(), vec![url])
+        });
+        let ids = of_first_members(&BTreeMap::from(members), "etcd-cluster-1");
+        let of_members = ["m1", "m2", "m3"].map(|name| ids.members[name]);
+        assert_eq!(
+            of_members,
+            [
+                0x8211_f1d0_f64f_3269,
+                0x91bc_3c39_8fb3_c146,
+                0xfd42_2379_fda5_0e48
+            ]
+        );
+        assert_eq!(ids.cluster_id, 0xef37_ad9d_c622_a7c4);
+    }
+
+    #[test]
+    fn an_added_member_has_its_id_from_its_urls_and_the_time() {
+        let urls = ["http://a:1", "http://b:2"].map(ToOwned::to_owned);
+        assert_eq!(of_added_member(&urls, 1_700_000_000), 0x8fa6_c544_4a91_4e68);
+    }
 }

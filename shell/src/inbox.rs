@@ -6,7 +6,7 @@
 //! proposed here, they also stay when the thread is woken for something else: each batch costs every member a sync and
 //! a few messages.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -55,6 +55,8 @@ struct Shared {
     /// What the receiver sleeps for.
     sleeps: AtomicU8,
     receiver: OnceLock<Thread>,
+    /// How often the receiver has taken calls.
+    takes: AtomicU64,
     /// What the letters weigh that came since the receiver last took everything.
     letter_bytes: AtomicUsize,
 }
@@ -103,6 +105,11 @@ impl Inbox {
     /// Whether so many letters wait that no more should be read until some are taken.
     pub(crate) fn is_flooded(&self) -> bool {
         self.0.letter_bytes.load(Ordering::Relaxed) >= LETTER_BYTES_MAX
+    }
+
+    /// How often the receiver has taken calls: it does so at each of its alarms at least, for as long as it lives.
+    pub(crate) fn takes(&self) -> u64 {
+        self.0.takes.load(Ordering::Relaxed)
     }
 
     fn put(&self, call: Call, calls_max: usize) -> Result<(), Rejected> {
@@ -181,6 +188,7 @@ impl Shared {
     /// The receiver is awake and takes what it is to have.
     fn take(&self, queue: &mut Queue, proposals: Proposals) -> Vec<Call> {
         self.sleeps.store(AWAKE, Ordering::SeqCst);
+        self.takes.fetch_add(1, Ordering::Relaxed);
         self.letter_bytes.store(0, Ordering::Relaxed);
         match proposals {
             Proposals::Wake | Proposals::ComeAlong => std::mem::take(&mut queue.calls),

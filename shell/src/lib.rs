@@ -3,9 +3,11 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod descriptors;
 pub mod disk;
 pub mod logging;
 pub mod server;
+pub mod signals;
 
 mod background;
 mod bootstrap;
@@ -19,6 +21,7 @@ mod grpc;
 mod http;
 mod identity;
 mod inbox;
+mod listening;
 mod node;
 mod peers;
 mod promoting;

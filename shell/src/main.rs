@@ -12,6 +12,8 @@ use std::sync::atomic::AtomicBool;
 use metastore::config::{self, Action, Config};
 use metastore::logging;
 use metastore::server::{Server, Stopped};
+use metastore::signals;
+use sd_notify::NotifyState;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -53,7 +55,7 @@ fn serve(config: &Config, warnings: &[String]) -> ExitCode {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    tracing::info!(name = config.name, data_dir = %config.data_dir.display(), "starting a member");
+    tracing::info!(name = config.name, data_dir = %config.data_dir.display(), "starting an etcd server");
     let server = match Server::start(config) {
         Ok(server) => server,
         Err(error) => {
@@ -61,14 +63,10 @@ fn serve(config: &Config, warnings: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    for url in &config.listen_client_urls {
-        tracing::warn!(traffic = "grpc+http", address = %url, "serving client traffic insecurely; this is strongly discouraged!");
-    }
-    tracing::info!("ready to serve client requests");
+    announce(config);
     match server.run() {
         Stopped::Signal(signal) => {
-            // The parent sees which signal it was, as if nobody had handled it.
-            if let Err(error) = signal_hook::low_level::emulate_default_handler(signal) {
+            if let Err(error) = signals::end_by(signal) {
                 complain(&format!("cannot end by signal {signal}: {error}"));
             }
             ExitCode::SUCCESS
@@ -78,6 +76,27 @@ fn serve(config: &Config, warnings: &[String]) -> ExitCode {
         Stopped::DiskFailed(reason) => {
             complain(&format!("the disk failed: {reason}"));
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says that clients are served: a line for each of their listeners, in the words that scripts wait for, and a word to
+/// whoever started the process and asked for one.
+fn announce(config: &Config) {
+    let split = !config.listen_client_http_urls.is_empty();
+    let grpc = if split { "grpc" } else { "grpc+http" };
+    let clients = config.listen_client_urls.iter().map(|url| (grpc, url));
+    let http = config.listen_client_http_urls.iter();
+    for (traffic, url) in clients.chain(http.map(|url| ("http", url))) {
+        tracing::info!("ready to serve client requests");
+        tracing::warn!(traffic, address = %url, "serving client traffic insecurely; this is strongly discouraged!");
+    }
+    if env::var_os("NOTIFY_SOCKET").is_some() {
+        match sd_notify::notify(&[NotifyState::Ready]) {
+            Ok(()) => tracing::info!("successfully notified init daemon"),
+            Err(error) => {
+                tracing::error!(%error, "failed to notify init daemon; check the socket that NOTIFY_SOCKET names");
+            }
         }
     }
 }

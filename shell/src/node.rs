@@ -76,7 +76,7 @@ impl Node {
     /// Replicates a command and returns what came of it.
     pub(crate) async fn propose(&self, command: Command) -> Result<Outcome, Refusal> {
         let wait = self.send(|token| Call::Propose(token, command))?;
-        match wait.await {
+        match wait.await? {
             Answer::Proposed(result) => result,
             other => unreachable!("a proposal is answered as one: {other:?}"),
         }
@@ -87,7 +87,7 @@ impl Node {
         if self.published.load().reads_need_no_quorum {
             return Ok(());
         }
-        match self.send(Call::Barrier)?.await {
+        match self.send(Call::Barrier)?.await? {
             Answer::Barrier(result) => result,
             other => unreachable!("a barrier is answered as one: {other:?}"),
         }
@@ -95,7 +95,7 @@ impl Node {
 
     /// Asks the lessor; what only a leader can answer is refused elsewhere.
     pub(crate) async fn ask_lease(&self, question: LeaseQuestion) -> Result<LeaseAnswer, Refusal> {
-        match self.send(|token| Call::AskLease(token, question))?.await {
+        match self.send(|token| Call::AskLease(token, question))?.await? {
             Answer::Lease(result) => result,
             other => unreachable!("a question is answered as one: {other:?}"),
         }
@@ -108,7 +108,7 @@ impl Node {
     ) -> Result<Arc<[MemberInfo]>, Refusal> {
         match self
             .send(|token| Call::ChangeMembership(token, change))?
-            .await
+            .await?
         {
             Answer::Membership(result) => result,
             other => unreachable!("a change of the membership is answered as one: {other:?}"),
@@ -117,7 +117,7 @@ impl Node {
 
     /// Hands leadership to another member and returns when it leads.
     pub(crate) async fn transfer_leader(&self, to: u64) -> Result<(), Refusal> {
-        match self.send(|token| Call::TransferLeader(token, to))?.await {
+        match self.send(|token| Call::TransferLeader(token, to))?.await? {
             Answer::Transfer(result) => result,
             other => unreachable!("a transfer is answered as one: {other:?}"),
         }
@@ -126,6 +126,11 @@ impl Node {
     /// What this member shows now.
     pub(crate) fn published(&self) -> Guard<Arc<Published>> {
         self.published.load()
+    }
+
+    /// How often the member has taken anything from its inbox.
+    pub(crate) fn takes(&self) -> u64 {
+        self.calls.takes()
     }
 
     fn send(&self, call: impl FnOnce(Token) -> Call) -> Result<Wait, Refusal> {

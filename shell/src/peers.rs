@@ -11,6 +11,7 @@ mod introduction;
 mod lane;
 mod link;
 mod local;
+mod lookup;
 mod post;
 pub(crate) mod question;
 mod reception;

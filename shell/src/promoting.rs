@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use metastore_core::membership::MembershipChange;
+use metastore_core::output::Published;
 use tokio::time::sleep;
 
 use crate::grpc::Context;
@@ -14,30 +15,60 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) async fn run(context: Context) {
     loop {
         sleep(INTERVAL).await;
-        let Some(id) = candidate(&context) else {
-            continue;
-        };
-        match context
-            .node
-            .change_membership(MembershipChange::Promote { id })
-            .await
-        {
-            Ok(_) => tracing::info!(
-                promoted = format!("{id:x}"),
-                "promoted a learner that has caught up"
-            ),
-            Err(refusal) => tracing::debug!(error = %refusal, "a learner is not promoted yet"),
+        for id in candidates(&context.published(), context.identity.member_id) {
+            match context
+                .node
+                .change_membership(MembershipChange::Promote { id })
+                .await
+            {
+                Ok(_) => tracing::info!(
+                    promoted = format!("{id:x}"),
+                    "promoted a learner that has caught up"
+                ),
+                Err(refusal) => tracing::debug!(error = %refusal, "a learner is not promoted yet"),
+            }
         }
     }
 }
 
-/// A learner that has started, if this member leads.
-fn candidate(context: &Context) -> Option<u64> {
-    let published = context.published();
-    if published.leader != Some(context.identity.member_id) {
-        return None;
+/// The learners that have started, if this member leads.
+fn candidates(published: &Published, own: u64) -> Vec<u64> {
+    if published.leader != Some(own) {
+        return Vec::new();
     }
-    let mut learners = published.agreed_members.iter().filter(|it| it.is_learner);
-    let started = learners.find(|it| !it.name.is_empty());
-    started.map(|member| member.id)
+    let members = published.agreed_members.iter();
+    let started = members.filter(|it| it.is_learner && !it.name.is_empty());
+    started.map(|member| member.id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use metastore_core::mvcc::Store;
+    use metastore_core::output::MemberInfo;
+
+    use super::*;
+
+    #[test]
+    fn a_leader_asks_for_all_learners_that_have_started() {
+        let member = |id, name: &str, is_learner| MemberInfo {
+            id,
+            name: name.into(),
+            peer_urls: Vec::new(),
+            client_urls: Vec::new(),
+            is_learner,
+        };
+        let members = [
+            member(1, "leader", false),
+            member(2, "dead", true),
+            member(3, "", true),
+            member(4, "alive", true),
+        ];
+        let published = Published {
+            leader: Some(1),
+            agreed_members: members.into(),
+            ..Published::at_start(Store::new().view(), 0)
+        };
+        assert_eq!(candidates(&published, 1), [2, 4]);
+        assert!(candidates(&published, 4).is_empty());
+    }
 }

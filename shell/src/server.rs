@@ -7,9 +7,11 @@
 //! | main | waits for a signal or for a thread that cannot go on |
 //! | `member` | the core, see `driver.rs` |
 //! | `wal` | the log's writes, see [`crate::disk::log_thread`] |
+//! | `wal-segments` | prepares and removes files of the log |
 //! | `checkpoint` | writes the state beside the log, see `checkpointing.rs` |
 //! | `drop` | frees replaced views |
 //! | `conn-N` | connections of clients, see `connections.rs` |
+//! | tokio's own | reads that look at much, see `grpc/long_read.rs`, and look-ups of names |
 //! | `peers` | connections from and to other members, see `peers.rs` |
 //! | `signals` | turns signals into messages |
 //! | `last-words` | says that a second signal ends the process, which it does not wait for |
@@ -17,7 +19,6 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
@@ -37,7 +38,8 @@ use crate::background;
 use crate::bootstrap::{self, Bootstrap};
 use crate::checkpointing;
 use crate::config::{self, Config, Url};
-use crate::connections::{Connections, Lane, Serves, Transport};
+use crate::connections::{Connections, Lane, Transport};
+use crate::descriptors::{self, TooFew};
 use crate::disk::data_dir::{DataDir, DataDirError, MemberIdentity};
 use crate::disk::files::RealFiles;
 use crate::disk::log_stats::LogStats;
@@ -46,9 +48,11 @@ use crate::disk::wal_file::{Wal, WalOptions};
 use crate::driver::{Announcement, Driver, Ended, Readiness};
 use crate::grpc::{Context, FRAME_OVERHEAD_BYTES, Identity, RequestLimits};
 use crate::inbox::{self, Inbox};
+use crate::listening;
 use crate::node::{Call, Node};
 use crate::peers::{Me, Peers, Post};
 use crate::recovery::{self, Directories, Opened, RecoveryError};
+use crate::signals;
 use crate::syncs::Syncs;
 
 /// Why a server cannot start. Each text is one line that says what to change.
@@ -73,6 +77,9 @@ pub enum StartError {
     /// The data in it cannot be used.
     #[error("{0}")]
     Data(String),
+    /// There is no room for clients.
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     /// The system refused a thread or a runtime.
     #[error("cannot start a thread: {0}; raise the limit on processes or memory")]
     Thread(#[from] io::Error),
@@ -154,6 +161,10 @@ const LAST_WORDS_MAX: Duration = Duration::from_millis(100);
 /// Longer than any member runs, and little enough to be added to a point in time, which `Duration::MAX` is not.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
+/// What a response of a watch takes beside its events at most, in bytes: a header with four numbers of 64 bits, the
+/// watcher's id and the mark of a part.
+const WATCH_ENVELOPE_BYTES_MAX: u64 = 64;
+
 /// What a request may take beyond two election timeouts.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
@@ -163,8 +174,9 @@ impl Server {
     /// # Errors
     /// Listening comes first, so that a port in use leaves the data untouched.
     pub fn start(config: &Config) -> Result<Self, StartError> {
-        let listeners = listen(config)?;
-        let peer_listeners = listen_for_peers(config)?;
+        let listeners = listening::for_clients(config)?;
+        let peer_listeners = listening::for_peers(config)?;
+        let room = descriptors::make_room()?;
         let origin = Instant::now();
         let (data, bootstrap, opened) = open_data(config)?;
         let me = bootstrap.identity;
@@ -211,6 +223,7 @@ impl Server {
         };
         let connections = Connections::start(
             listeners,
+            room,
             lanes,
             &context,
             &transport(config),
@@ -240,6 +253,7 @@ impl Server {
         self.stopping.store(true, Ordering::Relaxed);
         if let Stopped::Signal(signal) = stopped {
             tracing::info!(signal, "received signal; shutting down");
+            tracing::info!("closing etcd server");
             self.step_down();
         }
         self.connections.stop();
@@ -252,7 +266,7 @@ impl Server {
         let written = self.log.stats();
         self.log.stop();
         report(&written);
-        tracing::info!("closed the server");
+        tracing::info!("closed etcd server");
         stopped
     }
 
@@ -318,47 +332,6 @@ fn first_end(ends: &Receiver<Stopped>) -> String {
     }
 }
 
-fn listen(config: &Config) -> Result<Vec<(TcpListener, Serves)>, StartError> {
-    let split = !config.listen_client_http_urls.is_empty();
-    let grpc = if split { Serves::GrpcOnly } else { Serves::All };
-    let clients = config
-        .listen_client_urls
-        .iter()
-        .map(|url| (url, grpc, "--listen-client-urls"));
-    let http = config
-        .listen_client_http_urls
-        .iter()
-        .map(|url| (url, Serves::HttpOnly, "--listen-client-http-urls"));
-    let metrics = config
-        .listen_metrics_urls
-        .iter()
-        .map(|url| (url, Serves::HttpOnly, "--listen-metrics-urls"));
-    clients
-        .chain(http)
-        .chain(metrics)
-        .map(|(url, serves, flag)| Ok((bind(url, flag)?, serves)))
-        .collect()
-}
-
-fn listen_for_peers(config: &Config) -> Result<Vec<TcpListener>, StartError> {
-    let urls = config.listen_peer_urls.iter();
-    urls.map(|url| bind(url, "--listen-peer-urls")).collect()
-}
-
-fn bind(url: &Url, flag: &'static str) -> Result<TcpListener, StartError> {
-    let refused = |source| StartError::Listen {
-        url: url.to_string(),
-        flag,
-        source,
-    };
-    let address = url
-        .socket_address()
-        .ok_or_else(|| refused(io::ErrorKind::AddrNotAvailable.into()))?;
-    let listener = TcpListener::bind(address).map_err(refused)?;
-    listener.set_nonblocking(true).map_err(refused)?;
-    Ok(listener)
-}
-
 /// Opens the data directory and what is in it; a new one gets this member's identity last of all.
 fn open_data(config: &Config) -> Result<(DataDir, Bootstrap, Opened), StartError> {
     let mut data = DataDir::open(&config.data_dir)?;
@@ -416,7 +389,7 @@ fn settings(config: &Config, member_id: u64, founders: BTreeMap<u64, Vec<String>
         heartbeat: config.heartbeat_interval,
         election_timeout: config.election_timeout,
         pre_vote: config.pre_vote,
-        request_timeout: REQUEST_TIME + 2 * config.election_timeout,
+        request_timeout: request_time(config),
         snapshot_entries: config.snapshot_count,
         catch_up_entries: config.snapshot_catchup_entries,
         checkpoint_log_bytes: CHECKPOINT_LOG_BYTES,
@@ -457,17 +430,28 @@ fn limits(config: &Config) -> RequestLimits {
             txn_operations_max: config.max_txn_ops as usize,
         },
         quota_bytes: config.quota_backend_bytes,
-        lease_ttl_seconds_min: lease_ttl_seconds_min(config.election_timeout),
+        lease_ttl_seconds_min: lease_ttl_seconds_min(
+            config.heartbeat_interval,
+            config.election_timeout,
+        ),
         auto_promote_learners: config.auto_promote_learners,
         election_timeout: config.election_timeout,
     }
 }
 
-/// A lease must outlive a change of leaders: one and a half election timeouts, in whole seconds.
-fn lease_ttl_seconds_min(election_timeout: Duration) -> i64 {
-    let millis = u64::try_from(election_timeout.as_millis()).unwrap_or(u64::MAX);
-    let seconds = millis.saturating_mul(3).div_ceil(2).div_ceil(1000);
-    i64::try_from(seconds).unwrap_or(i64::MAX).max(1)
+/// A lease must outlive a change of leaders: one and a half election timeouts, in whole heartbeats, rounded up to
+/// seconds.
+fn lease_ttl_seconds_min(heartbeat: Duration, election_timeout: Duration) -> i64 {
+    let heartbeats = election_timeout.as_millis() / heartbeat.as_millis();
+    let millis = heartbeats * 3 / 2 * heartbeat.as_millis();
+    i64::try_from(millis.div_ceil(1000))
+        .unwrap_or(i64::MAX)
+        .max(1)
+}
+
+/// What a request may take.
+fn request_time(config: &Config) -> Duration {
+    REQUEST_TIME + 2 * config.election_timeout
 }
 
 fn transport(config: &Config) -> Transport {
@@ -475,14 +459,16 @@ fn transport(config: &Config) -> Transport {
         streams_max: config.max_concurrent_streams,
         keepalive_interval: config.grpc_keepalive.interval,
         keepalive_timeout: config.grpc_keepalive.timeout.unwrap_or(FOREVER),
+        answers_within: request_time(config) + Duration::from_secs(1),
     }
 }
 
 fn watch_settings(config: &Config) -> metastore_core::watch::Settings {
     let frame_max = u64::from(config.max_request_bytes).saturating_add(FRAME_OVERHEAD_BYTES);
+    let events_max = frame_max - WATCH_ENVELOPE_BYTES_MAX;
     metastore_core::watch::Settings::new(
         config.watch_progress_notify_interval,
-        usize::try_from(frame_max).unwrap_or(usize::MAX),
+        usize::try_from(events_max).unwrap_or(usize::MAX),
     )
 }
 
@@ -614,24 +600,80 @@ fn end_at_once(signal: i32) -> ! {
             let _ = said.send(());
         });
     let _ = is_said.recv_timeout(LAST_WORDS_MAX);
-    let _ = signal_hook::low_level::emulate_default_handler(signal);
+    let _ = signals::end_by(signal);
     std::process::exit(128 + signal)
 }
 
 #[cfg(test)]
 mod tests {
+    use metastore_proto::etcdserverpb::{ResponseHeader, WatchResponse};
+    use prost::Message;
+
     use super::*;
     use crate::config::Action;
 
-    #[test]
-    fn whatever_time_a_flag_gives_it_can_be_added_to_the_present() {
-        let flags = "--grpc-keepalive-interval=2562047h --grpc-keepalive-timeout=0 --auto-compaction-retention=5124095576030431";
-        let startup = config::parse(flags.split(' ').map(Into::into), std::iter::empty(), |_| {
+    /// What a member is configured with by these flags.
+    fn config_of(flags: &str) -> Config {
+        let flags = flags.split(' ').map(Into::into);
+        let startup = config::parse(flags, std::iter::empty(), |_| {
             Err(io::ErrorKind::NotFound.into())
         });
         let Action::Run(config) = startup.expect("flags").action else {
             panic!("the flags start a server");
         };
+        *config
+    }
+
+    #[test]
+    fn every_flag_reaches_what_it_sets() {
+        let usual = settings(&config_of("--name=m1"), 1, BTreeMap::new());
+        assert!(usual.strict_reconfiguration && usual.pre_vote);
+        assert_eq!(usual.request_timeout, Duration::from_secs(7));
+
+        let config = config_of(
+            "--heartbeat-interval=30 --election-timeout=250 --max-learners=3 --strict-reconfig-check=false \
+             --pre-vote=false --snapshot-count=77 --snapshot-catchup-entries=66 --auto-promote-learners \
+             --max-txn-ops=7 --max-request-bytes=1000000 --quota-backend-bytes=12345 --max-concurrent-streams=9 \
+             --grpc-keepalive-interval=8s --grpc-keepalive-timeout=6s --watch-progress-notify-interval=4s",
+        );
+        let time = Duration::from_millis;
+        let settings = settings(&config, 5, BTreeMap::new());
+        assert!(!settings.strict_reconfiguration && !settings.pre_vote);
+        assert_eq!((settings.id, settings.learners_max), (5, 3));
+        assert_eq!(
+            (settings.heartbeat, settings.election_timeout),
+            (time(30), time(250))
+        );
+        assert_eq!(settings.request_timeout, time(5_000 + 2 * 250));
+        assert_eq!(
+            (settings.snapshot_entries, settings.catch_up_entries),
+            (77, 66)
+        );
+        assert_eq!(settings.checkpoint_entries, Some(77));
+
+        let limits = limits(&config);
+        assert_eq!(limits.shape.txn_operations_max, 7);
+        assert_eq!(limits.request_bytes_max, 1_000_000);
+        assert_eq!(limits.quota_bytes, Some(12_345));
+        assert_eq!(limits.election_timeout, time(250));
+        assert!(limits.auto_promote_learners);
+
+        let transport = transport(&config);
+        assert_eq!(transport.streams_max, 9);
+        assert_eq!(transport.answers_within, time(5_000 + 2 * 250 + 1_000));
+        assert_eq!(transport.keepalive_interval, Some(time(8_000)));
+        assert_eq!(transport.keepalive_timeout, time(6_000));
+
+        let watch = watch_settings(&config);
+        assert_eq!(watch.progress_interval, time(4_000));
+        assert_eq!(watch.fragment_bytes, 1_000_000 + 512 * 1024 - 64);
+    }
+
+    #[test]
+    fn whatever_time_a_flag_gives_it_can_be_added_to_the_present() {
+        let config = config_of(
+            "--grpc-keepalive-interval=2562047h --grpc-keepalive-timeout=0 --auto-compaction-retention=5124095576030431",
+        );
         let transport = transport(&config);
         let AutoCompaction::Periodic(kept) = settings(&config, 1, BTreeMap::new()).auto_compaction
         else {
@@ -644,5 +686,36 @@ mod tests {
         ] {
             assert!(Instant::now().checked_add(time).is_some(), "{time:?}");
         }
+    }
+
+    #[test]
+    fn the_least_time_of_a_lease_is_counted_in_whole_heartbeats() {
+        let least = |heartbeat, election| {
+            let time = Duration::from_millis;
+            lease_ttl_seconds_min(time(heartbeat), time(election))
+        };
+        assert_eq!(least(100, 1000), 2);
+        // 13 heartbeats fit, 19 are one and a half of them.
+        assert_eq!(least(100, 1390), 2);
+        assert_eq!(least(100, 1400), 3);
+        assert_eq!(least(10, 50), 1);
+        assert_eq!(least(10_000, 50_000), 70);
+    }
+
+    #[test]
+    fn a_whole_response_of_a_watch_is_smaller_than_the_largest_frame() {
+        let header = ResponseHeader {
+            cluster_id: u64::MAX,
+            member_id: u64::MAX,
+            revision: i64::MAX,
+            raft_term: u64::MAX,
+        };
+        let empty = WatchResponse {
+            header: Some(header),
+            watch_id: i64::MAX,
+            fragment: true,
+            ..WatchResponse::default()
+        };
+        assert!(empty.encoded_len() as u64 <= WATCH_ENVELOPE_BYTES_MAX);
     }
 }

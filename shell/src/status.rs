@@ -156,6 +156,252 @@ pub(crate) fn from_refusal(refusal: &Refusal) -> Status {
 mod tests {
     use super::*;
 
+    const OF_KEYS: [(KvError, Code, &str); 12] = [
+        (
+            KvError::EmptyKey,
+            Code::InvalidArgument,
+            "etcdserver: key is not provided",
+        ),
+        (
+            KvError::KeyNotFound,
+            Code::InvalidArgument,
+            "etcdserver: key not found",
+        ),
+        (
+            KvError::ValueProvided,
+            Code::InvalidArgument,
+            "etcdserver: value is provided",
+        ),
+        (
+            KvError::LeaseProvided,
+            Code::InvalidArgument,
+            "etcdserver: lease is provided",
+        ),
+        (
+            KvError::TooManyOperations,
+            Code::InvalidArgument,
+            "etcdserver: too many operations in txn request",
+        ),
+        (
+            KvError::DuplicateKey,
+            Code::InvalidArgument,
+            "etcdserver: duplicate key given in txn request",
+        ),
+        (
+            KvError::InvalidSortOption,
+            Code::InvalidArgument,
+            "etcdserver: invalid sort option",
+        ),
+        (
+            KvError::Compacted,
+            Code::OutOfRange,
+            "etcdserver: mvcc: required revision has been compacted",
+        ),
+        (
+            KvError::FutureRevision,
+            Code::OutOfRange,
+            "etcdserver: mvcc: required revision is a future revision",
+        ),
+        (
+            KvError::LeaseNotFound,
+            Code::NotFound,
+            "etcdserver: requested lease not found",
+        ),
+        (
+            KvError::StreamSortUnsupported,
+            Code::Unimplemented,
+            "RangeStream does not support custom sort orders",
+        ),
+        (
+            KvError::StreamFilterUnsupported,
+            Code::Unimplemented,
+            "RangeStream does not support revision filters",
+        ),
+    ];
+
+    const OF_LEASES: [(LeaseError, Code, &str); 3] = [
+        (
+            LeaseError::NotFound,
+            Code::NotFound,
+            "etcdserver: requested lease not found",
+        ),
+        (
+            LeaseError::Exists,
+            Code::FailedPrecondition,
+            "etcdserver: lease already exists",
+        ),
+        (
+            LeaseError::TtlTooLarge,
+            Code::OutOfRange,
+            "etcdserver: too large lease TTL",
+        ),
+    ];
+
+    const OF_MEMBERS: [(MembershipError, Code, &str); 8] = [
+        (
+            MembershipError::IdExists,
+            Code::FailedPrecondition,
+            "etcdserver: member ID already exist",
+        ),
+        (
+            MembershipError::UrlExists,
+            Code::FailedPrecondition,
+            "etcdserver: Peer URLs already exists",
+        ),
+        (
+            MembershipError::NotFound,
+            Code::NotFound,
+            "etcdserver: member not found",
+        ),
+        (
+            MembershipError::NotLearner,
+            Code::FailedPrecondition,
+            "etcdserver: can only promote a learner member",
+        ),
+        (
+            MembershipError::NotInSync,
+            Code::FailedPrecondition,
+            "etcdserver: can only promote a learner member which is in sync with leader",
+        ),
+        (
+            MembershipError::TooManyLearners,
+            Code::FailedPrecondition,
+            "etcdserver: too many learner members in cluster",
+        ),
+        (
+            MembershipError::NotEnoughStarted,
+            Code::Unknown,
+            "etcdserver: re-configuration failed due to not enough started members",
+        ),
+        (
+            MembershipError::Unhealthy,
+            Code::Unavailable,
+            "etcdserver: unhealthy cluster",
+        ),
+    ];
+
+    const OF_TRANSFERS: [(TransferError, Code, &str); 3] = [
+        (
+            TransferError::NotLeader,
+            Code::FailedPrecondition,
+            "etcdserver: not leader",
+        ),
+        (
+            TransferError::BadTransferee,
+            Code::FailedPrecondition,
+            "etcdserver: bad leader transferee",
+        ),
+        (
+            TransferError::TooLong,
+            Code::Unknown,
+            "etcdserver: request timed out, leader transfer took too long",
+        ),
+    ];
+
+    /// Without that of a changed leader, which depends on what was asked.
+    const OF_MEMBER: [(Refusal, Code, &str); 8] = [
+        (
+            Refusal::Corrupt,
+            Code::DataLoss,
+            "etcdserver: corrupt cluster",
+        ),
+        (
+            Refusal::NotLeader { leader: None },
+            Code::Unavailable,
+            "etcdserver: no leader",
+        ),
+        (
+            Refusal::NotLeader { leader: Some(7) },
+            Code::Unavailable,
+            "etcdserver: no leader",
+        ),
+        (
+            Refusal::TooManyRequests,
+            Code::Unknown,
+            "etcdserver: too many requests",
+        ),
+        (
+            Refusal::TimedOut,
+            Code::Unavailable,
+            "etcdserver: request timed out",
+        ),
+        (
+            Refusal::TimedOutLeaderLost,
+            Code::Unavailable,
+            "etcdserver: request timed out, possibly due to previous leader failure",
+        ),
+        (
+            Refusal::TimedOutDisconnected,
+            Code::Unavailable,
+            "etcdserver: request timed out, possibly due to connection lost",
+        ),
+        (
+            Refusal::Stopped,
+            Code::Unavailable,
+            "etcdserver: server stopped",
+        ),
+    ];
+
+    #[test]
+    fn every_refusal_has_etcds_code_and_text() {
+        let keys = OF_KEYS.map(|(error, code, text)| (Refusal::Kv(error), code, text));
+        let leases = OF_LEASES.map(|(error, code, text)| (Refusal::Lease(error), code, text));
+        let members =
+            OF_MEMBERS.map(|(error, code, text)| (Refusal::Membership(error), code, text));
+        let transfers =
+            OF_TRANSFERS.map(|(error, code, text)| (Refusal::Transfer(error), code, text));
+        let all = keys.into_iter().chain(leases).chain(members);
+        for (refusal, code, text) in all.chain(transfers).chain(OF_MEMBER) {
+            for status in [from_refusal(&refusal), from_write_refusal(&refusal)] {
+                assert_eq!(
+                    (status.code(), status.message()),
+                    (code, text),
+                    "{refusal:?}"
+                );
+            }
+        }
+        for (status, code, text) in [
+            (
+                request_too_large(),
+                Code::InvalidArgument,
+                "etcdserver: request is too large",
+            ),
+            (
+                space_exceeded(),
+                Code::ResourceExhausted,
+                "etcdserver: mvcc: database space exceeded",
+            ),
+            (
+                bad_member_urls(),
+                Code::InvalidArgument,
+                "etcdserver: given member URLs are invalid",
+            ),
+            (
+                not_on_learner(),
+                Code::FailedPrecondition,
+                "etcdserver: rpc not supported for learner",
+            ),
+            (no_leader(), Code::Unavailable, "etcdserver: no leader"),
+            (
+                server_stopped(),
+                Code::Unavailable,
+                "etcdserver: server stopped",
+            ),
+            (
+                invalid_client_api_version(),
+                Code::InvalidArgument,
+                "etcdserver: invalid client api version",
+            ),
+            (
+                as_unknown(bad_member_urls()),
+                Code::Unknown,
+                "etcdserver: given member URLs are invalid",
+            ),
+        ] {
+            assert_eq!((status.code(), status.message()), (code, text));
+        }
+    }
+
     #[test]
     fn a_write_whose_leader_changed_may_have_been_made_and_a_read_may_be_repeated() {
         let write = from_write_refusal(&Refusal::LeaderChanged);

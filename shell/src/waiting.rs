@@ -10,10 +10,13 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use metastore_core::lease::LeaseAnswer;
 use metastore_core::output::{MemberInfo, Outcome, Refusal};
 use slab::Slab;
+
+use crate::node::Node;
 
 /// How a wait ended.
 #[derive(Debug)]
@@ -99,8 +102,11 @@ impl Mailbox {
 }
 
 enum Slot {
-    Waiting(Option<Waker>),
+    /// Since this look.
+    Waiting(Option<Waker>, u64),
     Answered(Answer),
+    /// The member is silent for too long, which the handler is yet to learn.
+    Late,
     /// The handler is gone; the slot is kept until the answer comes, so that no other handler gets it.
     Abandoned,
 }
@@ -113,6 +119,8 @@ thread_local! {
 struct Registry {
     thread: usize,
     slots: Slab<Slot>,
+    /// How often it was looked for what is late: a clock that costs nothing.
+    looks: u64,
 }
 
 /// Makes this thread the connection thread with this index, and hands out what its mailbox receives, for ever.
@@ -128,10 +136,66 @@ pub(crate) async fn hand_out(thread: usize, mailbox: Mailbox) {
     }
 }
 
+/// Ends what has waited for longer than `patience` while the member took nothing from its inbox. To be run on a connection
+/// thread, for ever.
+///
+/// Every request ends by its deadline, which the member keeps. But a member that hangs, since its disk does, keeps none:
+/// then its clients learn here that they are to try elsewhere.
+pub(crate) async fn end_late(node: Node, patience: Duration) {
+    let mut silence = Silence::default();
+    loop {
+        tokio::time::sleep(patience / LOOKS).await;
+        let late = silence.look(node.takes());
+        for waker in THREAD.with_borrow_mut(|registry| registry.end_late(late)) {
+            waker.wake();
+        }
+    }
+}
+
+/// How often there is a look within the patience.
+const LOOKS: u32 = 8;
+
+/// For how many looks the member has taken nothing.
+#[derive(Default)]
+struct Silence {
+    takes: u64,
+    looks: u32,
+}
+
+impl Silence {
+    /// Whether the member has been silent for all of the patience.
+    fn look(&mut self, takes: u64) -> bool {
+        if takes != self.takes {
+            *self = Self { takes, looks: 0 };
+        }
+        self.looks = self.looks.saturating_add(1);
+        self.looks > LOOKS
+    }
+}
+
 impl Registry {
+    /// Ends what is late, if the member is silent, and returns who is to learn it.
+    fn end_late(&mut self, silent: bool) -> Vec<Waker> {
+        self.looks += 1;
+        if !silent {
+            return Vec::new();
+        }
+        let mut wakers = Vec::new();
+        for (_, slot) in &mut self.slots {
+            if let Slot::Waiting(waker, since) = slot
+                && *since + u64::from(LOOKS) < self.looks
+            {
+                wakers.extend(waker.take());
+                *slot = Slot::Late;
+            }
+        }
+        wakers
+    }
+
     fn answer(&mut self, slot: usize, answer: Answer) -> Option<Waker> {
         match std::mem::replace(&mut self.slots[slot], Slot::Answered(answer)) {
-            Slot::Waiting(waker) => waker,
+            Slot::Waiting(waker, _) => waker,
+            Slot::Late => None,
             Slot::Abandoned => {
                 self.slots.remove(slot);
                 None
@@ -141,7 +205,7 @@ impl Registry {
     }
 }
 
-/// A place in this thread's registry: a future that resolves with the answer.
+/// A place in this thread's registry: a future that resolves with the answer, or with why there is none.
 pub(crate) struct Wait {
     slot: usize,
     token: Token,
@@ -151,7 +215,8 @@ impl Wait {
     /// Takes a slot. Call it on a connection thread only.
     pub(crate) fn new() -> Self {
         THREAD.with_borrow_mut(|registry| {
-            let slot = registry.slots.insert(Slot::Waiting(None));
+            let looks = registry.looks;
+            let slot = registry.slots.insert(Slot::Waiting(None, looks));
             Self {
                 slot,
                 token: Token::new(registry.thread, slot),
@@ -173,21 +238,22 @@ impl Wait {
 }
 
 impl Future for Wait {
-    type Output = Answer;
+    type Output = Result<Answer, Refusal>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         THREAD.with_borrow_mut(|registry| {
             let slot = &mut registry.slots[self.slot];
             match std::mem::replace(slot, Slot::Abandoned) {
                 Slot::Answered(answer) => {
                     // Answered and taken: what is left for drop is to free the slot.
                     *slot = Slot::Answered(Answer::Barrier(Ok(())));
-                    Poll::Ready(answer)
+                    Poll::Ready(Ok(answer))
                 }
-                Slot::Waiting(_) => {
-                    *slot = Slot::Waiting(Some(cx.waker().clone()));
+                Slot::Waiting(_, since) => {
+                    *slot = Slot::Waiting(Some(cx.waker().clone()), since);
                     Poll::Pending
                 }
+                Slot::Late => Poll::Ready(Err(Refusal::TimedOut)),
                 Slot::Abandoned => unreachable!("an abandoned wait is not polled"),
             }
         })
@@ -207,7 +273,7 @@ impl Drop for Wait {
 mod tests {
     use super::*;
 
-    fn poll(wait: &mut Wait) -> Poll<Answer> {
+    fn poll(wait: &mut Wait) -> Poll<Result<Answer, Refusal>> {
         Pin::new(wait).poll(&mut Context::from_waker(Waker::noop()))
     }
 
@@ -226,7 +292,7 @@ mod tests {
         assert!(poll(&mut one).is_pending());
         assert!(matches!(
             poll(&mut two),
-            Poll::Ready(Answer::Proposed(Err(Refusal::TimedOut)))
+            Poll::Ready(Ok(Answer::Proposed(Err(Refusal::TimedOut))))
         ));
         drop(two);
         assert_eq!(slots(), 1);
@@ -244,6 +310,55 @@ mod tests {
         THREAD.with_borrow_mut(|registry| registry.answer(slot, Answer::Barrier(Ok(()))));
         assert_eq!(slots(), 1);
         next.forget();
+    }
+
+    #[test]
+    fn what_waits_for_a_silent_member_ends_and_its_slot_is_kept_for_the_answer() {
+        let mut early = Wait::new();
+        assert!(poll(&mut early).is_pending());
+        THREAD.with_borrow_mut(|registry| {
+            (0..LOOKS).for_each(|_| drop(registry.end_late(false)));
+        });
+        let mut late = Wait::new();
+        assert!(poll(&mut late).is_pending());
+        let woken = THREAD.with_borrow_mut(|registry| registry.end_late(true).len());
+        assert_eq!(woken, 1, "the other has patience yet");
+        assert!(matches!(
+            poll(&mut early),
+            Poll::Ready(Err(Refusal::TimedOut))
+        ));
+        assert!(poll(&mut late).is_pending());
+        let slot = early.token().slot();
+        drop(early);
+        assert_eq!(slots(), 2);
+        THREAD.with_borrow_mut(|registry| registry.answer(slot, Answer::Barrier(Ok(()))));
+        assert_eq!(slots(), 1);
+        late.forget();
+    }
+
+    #[test]
+    fn an_answer_that_comes_before_the_handler_learns_of_its_lateness_counts() {
+        let mut wait = Wait::new();
+        assert!(poll(&mut wait).is_pending());
+        THREAD.with_borrow_mut(|registry| {
+            (0..=LOOKS).for_each(|_| drop(registry.end_late(true)));
+            registry.answer(wait.token().slot(), Answer::Barrier(Ok(())));
+        });
+        assert!(matches!(
+            poll(&mut wait),
+            Poll::Ready(Ok(Answer::Barrier(Ok(()))))
+        ));
+        drop(wait);
+        assert_eq!(slots(), 0);
+    }
+
+    #[test]
+    fn a_member_that_takes_anything_is_not_silent() {
+        let mut silence = Silence::default();
+        assert!((0..LOOKS).all(|_| !silence.look(7)));
+        assert!(silence.look(7));
+        assert!((0..LOOKS).all(|_| !silence.look(8)));
+        assert!(silence.look(8));
     }
 
     #[test]

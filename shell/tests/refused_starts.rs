@@ -8,7 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cluster::server_process::{Ending, ServerProcess};
+use cluster::etcd_programs::clean_command;
+use cluster::server_process::{Ending, ServerProcess, program_under_test, run_to_exit};
 use tempfile::TempDir;
 
 /// What is in and below a folder, with the bytes of each file.
@@ -162,4 +163,22 @@ fn a_listen_url_that_is_none_is_named_before_the_usage() {
         "{ending:?}"
     );
     assert!(!server.data_dir().exists());
+}
+
+#[test]
+fn a_question_about_the_program_is_answered_on_stdout_and_starts_nothing() {
+    let folder = TempDir::new().expect("a temporary folder");
+    for (flag, start, part) in [
+        ("--help", "Usage", "--listen-client-urls"),
+        ("--version", "etcd Version: 3.7.0\n", "metastore Version: "),
+    ] {
+        let mut command = clean_command(&program_under_test());
+        let ending = run_to_exit(command.arg(flag).current_dir(folder.path()));
+        assert_eq!(ending.stderr, "", "{flag}");
+        assert_eq!(ending.status.code(), Some(0), "{flag}");
+        let answer = &ending.stdout;
+        let answers = answer.starts_with(start) && answer.contains(part);
+        assert!(answers, "{flag}: {answer}");
+    }
+    assert_eq!(contents(folder.path()), []);
 }

@@ -31,15 +31,16 @@ pub fn usage() -> String {
     text
 }
 
-/// This program's version, then the four lines etcd prints, with the version of the API that is served.
+/// The four lines etcd prints, with the version of the API that is served, since scripts read them by their beginnings
+/// and places; then this program's own.
 pub fn version_text() -> String {
     format!(
-        "metastore Version: {}\netcd Version: {ETCD_VERSION}\nGit SHA: {}\nRust Version: {}\nRust OS/Arch: {}/{}\n",
-        env!("CARGO_PKG_VERSION"),
+        "etcd Version: {ETCD_VERSION}\nGit SHA: {}\nGo Version: none\nGo OS/Arch: {}/{}\nmetastore Version: {}\nRust Version: {}\n",
         option_env!("METASTORE_GIT_SHA").unwrap_or("unknown"),
-        env!("CARGO_PKG_RUST_VERSION"),
         std::env::consts::OS,
         architecture(std::env::consts::ARCH),
+        env!("CARGO_PKG_VERSION"),
+        env!("CARGO_PKG_RUST_VERSION"),
     )
 }
 

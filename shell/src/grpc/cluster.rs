@@ -55,7 +55,7 @@ fn peer_urls(given: &[String]) -> Result<Vec<String>, Status> {
     let invalid = || status::bad_member_urls();
     let mut urls = Vec::new();
     for text in given {
-        let url: Url = text.parse().map_err(|_| invalid())?;
+        let url: Url = text.trim().parse().map_err(|_| invalid())?;
         if url.scheme != Scheme::Http {
             return Err(invalid());
         }
@@ -164,7 +164,7 @@ mod tests {
             peer_urls(&urls)
         };
         assert_eq!(
-            check(&["http://b:2", "http://a:1", "http://b:2"]).expect("two URLs"),
+            check(&["http://b:2", " http://a:1", "http://b:2 "]).expect("two URLs"),
             ["http://a:1", "http://b:2"]
         );
         for bad in [

@@ -19,7 +19,9 @@ use tonic::{Code, Status};
 use super::introduction::Introduction;
 use super::lane::SharedLane;
 use super::local::{Local, Task};
+use super::lookup;
 use crate::config::{Endpoint, Url};
+use crate::listening;
 
 /// The path of the method that takes letters.
 pub(super) const DELIVER: &str = "/metastore.peer.v1.Peer/Deliver";
@@ -193,9 +195,10 @@ pub(super) async fn connect(url: &Url) -> io::Result<TcpStream> {
     };
     let stream = match url.socket_address() {
         Some(address) => TcpStream::connect(address).await?,
-        None => TcpStream::connect((host.as_str(), *port)).await?,
+        None => TcpStream::connect(&lookup::addresses(host, *port).await?[..]).await?,
     };
     stream.set_nodelay(true)?;
+    listening::notice_death(&stream)?;
     Ok(stream)
 }
 

@@ -2,6 +2,7 @@
 //! peer URLs.
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -17,8 +18,9 @@ use hyper_util::rt::TokioIo;
 use metastore_core::output::MemberInfo;
 use metastore_proto::peer::{ListMembersRequest, ListMembersResponse};
 use prost::Message;
-use tokio::task::{JoinSet, LocalSet};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Code, Status};
 
 use super::dial::connect;
@@ -32,7 +34,7 @@ pub(super) const LIST_MEMBERS: &str = "/metastore.peer.v1.Peer/ListMembers";
 /// How long answers are waited for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
-    /// In all.
+    /// In all; more where a member is there that does not know the members yet.
     pub(crate) longest: Duration,
     /// From the first answer on: the others are asked for what the first does not know yet.
     pub(crate) after_first: Duration,
@@ -46,7 +48,23 @@ pub(crate) struct KnownCluster {
     pub(crate) members: Vec<MemberInfo>,
 }
 
-/// What is said at each of these URLs, which are all asked at once, or what went wrong there.
+/// Why there is no answer.
+#[derive(Debug)]
+enum Unanswered {
+    /// A member is there that does not know the members yet.
+    Starting(String),
+    /// Anything else.
+    Failed(String),
+}
+
+/// How long a question waits before it is asked again: members that start together are not all there at once.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a member may take from its first word to knowing the members: it replays its log in between.
+const STARTING_MAX: Duration = Duration::from_secs(30);
+
+/// What is said at each of these URLs, which are all asked at once, and again and again for as long as there is
+/// patience; or what went wrong there at last.
 ///
 /// # Errors
 /// The outer one is the system's, which refused a runtime.
@@ -57,37 +75,71 @@ pub(crate) fn ask_all(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let answers = LocalSet::new().block_on(&runtime, async {
-        let silent = |url| Err(format!("{url}: no answer within {:?}", patience.longest));
-        let mut answers: Vec<_> = urls.iter().map(silent).collect();
-        let mut questions = JoinSet::new();
-        for (place, url) in urls.iter().cloned().enumerate() {
-            questions.spawn_local(async move {
-                let answer = ask(&url).await;
-                (place, answer.map_err(|reason| format!("{url}: {reason}")))
-            });
-        }
-        let mut end = Instant::now() + patience.longest;
-        while let Ok(Some(asked)) = timeout_at(end, questions.join_next()).await {
-            let (place, answer) = asked.expect("a question neither panics nor is given up");
-            if answer.is_ok() {
-                end = end.min(Instant::now() + patience.after_first);
-            }
-            answers[place] = answer;
-        }
-        answers
-    });
+    let answers = LocalSet::new().block_on(&runtime, listen(urls, patience));
     // A name server may let a look-up hang; nobody waits for its end.
     runtime.shutdown_background();
     Ok(answers)
 }
 
-async fn ask(url: &Url) -> Result<KnownCluster, String> {
-    let stream = connect(url).await.map_err(|error| error.to_string())?;
+async fn listen(urls: &[Url], patience: Patience) -> Vec<Result<KnownCluster, String>> {
+    let silent = |url| Err(format!("{url}: no answer within {:?}", patience.longest));
+    let mut answers: Vec<_> = urls.iter().map(silent).collect();
+    let (said, mut hearing) = mpsc::unbounded_channel();
+    let questions: Vec<_> = urls.iter().cloned().enumerate().collect();
+    let _questions: Vec<Task> = questions
+        .into_iter()
+        .map(|(place, url)| Task::spawn(insist(place, url, said.clone())))
+        .collect();
+    let begun = Instant::now();
+    let mut end = begun + patience.longest;
+    let mut asked = urls.len();
+    while asked > 0
+        && let Ok(Some((place, answer))) = timeout_at(end, hearing.recv()).await
+    {
+        let someone_knows = asked < urls.len();
+        answers[place] = match answer {
+            Ok(cluster) => {
+                asked -= 1;
+                end = end.min(Instant::now() + patience.after_first);
+                Ok(cluster)
+            }
+            Err(Unanswered::Starting(reason)) => {
+                if !someone_knows {
+                    end = end.max(begun + STARTING_MAX);
+                }
+                Err(reason)
+            }
+            Err(Unanswered::Failed(reason)) => Err(reason),
+        };
+    }
+    answers
+}
+
+/// Asks until there is an answer, and says each time what came of it.
+async fn insist(
+    place: usize,
+    url: Url,
+    said: mpsc::UnboundedSender<(usize, Result<KnownCluster, Unanswered>)>,
+) {
+    loop {
+        let answer = ask(&url).await.map_err(|unanswered| match unanswered {
+            Unanswered::Starting(reason) => Unanswered::Starting(format!("{url}: {reason}")),
+            Unanswered::Failed(reason) => Unanswered::Failed(format!("{url}: {reason}")),
+        });
+        let done = answer.is_ok();
+        if said.send((place, answer)).is_err() || done {
+            return;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+async fn ask(url: &Url) -> Result<KnownCluster, Unanswered> {
+    let stream = connect(url).await.map_err(failed)?;
     let (mut sender, connection) = Builder::new(Local)
         .handshake::<_, Once>(TokioIo::new(stream))
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(failed)?;
     let _connection = Task::spawn(async move {
         // What breaks it also ends the answer, where it is noticed.
         let _ = connection.await;
@@ -95,19 +147,24 @@ async fn ask(url: &Url) -> Result<KnownCluster, String> {
     let question = Once(Some(frame::of(&ListMembersRequest {})));
     let mut request = Request::post(format!("{url}{LIST_MEMBERS}"))
         .body(question)
-        .map_err(|error| error.to_string())?;
+        .map_err(failed)?;
     let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(TE, HeaderValue::from_static("trailers"));
     let response = sender.send_request(request).await;
-    let response = response.map_err(|error| error.to_string())?;
+    let response = response.map_err(failed)?;
     if let Some(status) = Status::from_header_map(response.headers())
         && status.code() != Code::Ok
     {
-        return Err(status.message().to_owned());
+        let reason = status.message().to_owned();
+        return Err(match status.code() {
+            Code::Unavailable => Unanswered::Starting(reason),
+            _ => Unanswered::Failed(reason),
+        });
     }
-    let answer = message(response.into_body()).await?;
-    let answer = ListMembersResponse::decode(answer).map_err(|error| error.to_string())?;
+    let answer = message(response.into_body()).await;
+    let answer = answer.map_err(Unanswered::Failed)?;
+    let answer = ListMembersResponse::decode(answer).map_err(failed)?;
     let members = answer.members.into_iter().map(|member| MemberInfo {
         id: member.id,
         name: member.name,
@@ -119,6 +176,10 @@ async fn ask(url: &Url) -> Result<KnownCluster, String> {
         cluster_id: answer.cluster_id,
         members: members.collect(),
     })
+}
+
+fn failed(error: impl Display) -> Unanswered {
+    Unanswered::Failed(error.to_string())
 }
 
 /// The one message of an answer.

@@ -30,6 +30,7 @@ use super::question::LIST_MEMBERS;
 use super::seldom::Seldom;
 use super::{Me, Office};
 use crate::inbox::Inbox;
+use crate::listening;
 
 /// Room for what is under way on a connection, in bytes.
 const WINDOW_BYTES: u32 = 8 << 20;
@@ -68,7 +69,8 @@ pub(super) async fn accept(listener: TcpListener, office: Rc<RefCell<Office>>) {
 }
 
 async fn serve(socket: TcpStream, office: Rc<RefCell<Office>>, seldom: Rc<RefCell<Seldom>>) {
-    if let Err(error) = socket.set_nodelay(true) {
+    let prepared = socket.set_nodelay(true);
+    if let Err(error) = prepared.and_then(|()| listening::notice_death(&socket)) {
         return tracing::debug!(error = %error, "a connection ended before it began");
     }
     let service = service_fn(move |request| {
@@ -96,7 +98,7 @@ fn answer(
 ) -> Response<Answer> {
     let answered = match request.uri().path() {
         DELIVER => receive(request, office),
-        LIST_MEMBERS => Ok(list_members(&office.borrow())),
+        LIST_MEMBERS => list_members(&office.borrow()),
         path => Err(Status::unimplemented(format!("unknown method {path}"))),
     };
     let answer = answered.unwrap_or_else(|status| {
@@ -149,7 +151,14 @@ fn receive(request: Request<Incoming>, office: &RefCell<Office>) -> Result<Answe
     }))
 }
 
-fn list_members(office: &Office) -> Answer {
+/// A member that has started again learns who the members are from its log; before it has read that it says nothing about
+/// anybody, rather than that nobody is known.
+fn list_members(office: &Office) -> Result<Answer, Status> {
+    if office.members.is_empty() {
+        return Err(Status::unavailable(
+            "this member does not know yet who the members are",
+        ));
+    }
     let members = office.members.iter().map(|member| Member {
         id: member.id,
         name: member.name.clone(),
@@ -157,10 +166,10 @@ fn list_members(office: &Office) -> Answer {
         client_urls: member.client_urls.clone(),
         is_learner: member.is_learner,
     });
-    Answer::Message(Some(frame::of(&ListMembersResponse {
+    Ok(Answer::Message(Some(frame::of(&ListMembersResponse {
         cluster_id: office.me.cluster_id,
         members: members.collect(),
-    })))
+    }))))
 }
 
 /// Takes letters in until the sender ends.

@@ -394,3 +394,53 @@ fn a_caller_that_nobody_knew_is_answered_where_it_says() {
     one.peers.stop();
     two.peers.stop();
 }
+
+const PATIENCE: question::Patience = question::Patience {
+    longest: Duration::from_millis(300),
+    after_first: Duration::from_millis(100),
+};
+
+fn url(address: SocketAddr) -> crate::config::Url {
+    format!("http://{address}").parse().expect("a URL")
+}
+
+#[test]
+fn a_member_that_does_not_know_the_members_yet_is_asked_until_it_does() {
+    let (socket, address) = listener();
+    let end = End::start(CLUSTER, 1, socket, &[]);
+    let post = end.post.clone();
+    let replaying = thread::spawn(move || {
+        thread::sleep(PATIENCE.longest * 3);
+        post.follow([member(1, address), member(2, address)].into());
+    });
+    let answers = question::ask_all(&[url(address)], PATIENCE).expect("a runtime");
+    replaying.join().expect("no panic");
+    let known = answers[0].as_ref().expect("it knows in the end");
+    let ids: Vec<u64> = known.members.iter().map(|it| it.id).collect();
+    assert_eq!((known.cluster_id, ids), (CLUSTER, vec![1, 2]));
+    end.peers.stop();
+}
+
+#[test]
+fn a_member_that_comes_a_moment_later_is_asked_too_and_one_that_never_comes_is_waited_for_no_longer()
+ {
+    let (socket, address) = listener();
+    drop(socket);
+    let (late, never) = (
+        url(address),
+        url("127.0.0.1:1".parse().expect("an address")),
+    );
+    let coming = thread::spawn(move || {
+        thread::sleep(PATIENCE.longest / 3);
+        let socket = TcpListener::bind(address).expect("it was free");
+        socket.set_nonblocking(true).expect("a socket");
+        End::start(CLUSTER, 1, socket, &[member(1, address)])
+    });
+    let began = Instant::now();
+    let answers = question::ask_all(&[late, never], PATIENCE).expect("a runtime");
+    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(answers[0].is_ok(), "{answers:?}");
+    let failed = answers[1].as_ref().expect_err("nobody listens there");
+    assert!(failed.contains("127.0.0.1:1"), "{failed}");
+    coming.join().expect("no panic").peers.stop();
+}

@@ -34,6 +34,8 @@ pub(crate) struct ServerProcess {
     cluster: Option<(String, &'static str)>,
     /// No file that it writes may be longer, in bytes.
     file_size_max: Option<u64>,
+    /// No more files and sockets may be open.
+    open_files_max: Option<u64>,
     starts: u32,
     child: Option<Child>,
 }
@@ -65,6 +67,7 @@ impl ServerProcess {
             advertised_peer_url: None,
             cluster: None,
             file_size_max: None,
+            open_files_max: None,
             starts: 0,
             child: None,
         }
@@ -96,6 +99,11 @@ impl ServerProcess {
     /// From its next start on its disk takes no file longer than this, or of any length again.
     pub(crate) fn limit_file_size(&mut self, bytes: Option<u64>) {
         self.file_size_max = bytes;
+    }
+
+    /// From its next start on no more files and sockets may be open in it.
+    pub(crate) fn limit_open_files(&mut self, files: u64) {
+        self.open_files_max = Some(files);
     }
 
     /// Removes everything this member knew.
@@ -256,8 +264,13 @@ impl ServerProcess {
             .arg(format!("--initial-cluster-state={state}"))
             .args(&self.extra_flags);
         die_with_the_test(&mut command);
+        // A write beyond this length of a file fails, as on a full disk, and brings a signal that ends a process which
+        // does not expect it.
         if let Some(bytes) = self.file_size_max {
-            limit_file_size(&mut command, bytes);
+            limit(&mut command, libc::RLIMIT_FSIZE, bytes);
+        }
+        if let Some(files) = self.open_files_max {
+            limit(&mut command, libc::RLIMIT_NOFILE, files);
         }
         command
     }
@@ -350,17 +363,16 @@ pub(crate) fn die_with_the_test(command: &mut Command) {
     }
 }
 
-/// A write beyond this length of a file fails, as on a full disk, and brings a signal that ends a process which does
-/// not expect it.
-fn limit_file_size(command: &mut Command, bytes: u64) {
+/// The program may take no more than this of what the system limits.
+fn limit(command: &mut Command, resource: libc::__rlimit_resource_t, most: u64) {
     let limit = libc::rlimit {
-        rlim_cur: bytes,
-        rlim_max: bytes,
+        rlim_cur: most,
+        rlim_max: most,
     };
     // SAFETY: setrlimit is async-signal-safe and touches no memory of the parent.
     unsafe {
         command.pre_exec(move || {
-            if libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) != 0 {
+            if libc::setrlimit(resource, &raw const limit) != 0 {
                 return Err(std::io::Error::last_os_error());
             }
             Ok(())
@@ -372,13 +384,14 @@ fn limit_file_size(command: &mut Command, bytes: u64) {
 /// was only tried out would seem taken as long.
 static STARTS: Mutex<()> = Mutex::new(());
 
-fn start(command: &mut Command) -> io::Result<Child> {
+/// Starts a program while nobody looks for ports.
+pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
     let _nobody_looks_for_ports = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
     command.spawn()
 }
 
 /// Two loopback ports nobody listens on now. They differ, and no outgoing connection takes them meanwhile.
-fn free_ports() -> [u16; 2] {
+pub(crate) fn free_ports() -> [u16; 2] {
     let _nobody_starts = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
     let listeners = ports::reserve(2).expect("free ports");
     [0, 1].map(|place: usize| {

@@ -93,6 +93,18 @@ fn the_data_directory_and_the_cluster_follow_the_name() {
 }
 
 #[test]
+fn a_name_that_repeats_in_the_initial_cluster_has_all_its_urls() {
+    let config = config(
+        "--name m1 --initial-advertise-peer-urls http://10.0.0.1:2380,http://10.1.0.1:2380 \
+         --initial-cluster m1=http://10.1.0.1:2380,m2=http://10.0.0.2:2380,m1=http://10.0.0.1:2380",
+    );
+    let urls = |name| texts(&config.initial_cluster[name]);
+    assert_eq!(urls("m1"), ["http://10.0.0.1:2380", "http://10.1.0.1:2380"]);
+    assert_eq!(urls("m2"), ["http://10.0.0.2:2380"]);
+    assert_eq!(config.initial_cluster.len(), 2);
+}
+
+#[test]
 fn zero_stands_for_the_default_or_for_off() {
     let config = config(
         "--quota-backend-bytes 0 --snapshot-count 0 --compaction-batch-limit 0 --compaction-sleep-interval 0 \
@@ -216,7 +228,6 @@ fn log_levels_and_formats_are_read() {
     }
 }
 
-/// Retention is refused for now; its reading is tested below that refusal.
 #[test]
 fn retention_is_hours_a_duration_or_revisions_by_mode() {
     let assembled = |mode: &str, retention: &str| {
