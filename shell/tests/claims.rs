@@ -256,12 +256,55 @@ fn an_election_is_won_proclaimed_and_given_up() {
             "election: not leader"
         );
         election.resign(resign).await.expect("nothing happens");
-        let missing = election.proclaim(proclaim(None)).await;
-        assert_eq!(
-            missing.expect_err("whose?").message(),
-            "\"leader\" field must be provided"
-        );
+        let missing = [
+            election.proclaim(proclaim(None)).await.map(drop),
+            election
+                .resign(ResignRequest { leader: None })
+                .await
+                .map(drop),
+        ];
+        for missing in missing {
+            let missing = missing.expect_err("whose?");
+            assert_eq!(
+                (missing.code(), missing.message()),
+                (Code::Unknown, "\"leader\" field must be provided")
+            );
+        }
         assert!(exists(&connection, &second.key).await);
+    });
+}
+
+/// Others write while it waits, and the header is that of the claim nevertheless.
+#[test]
+fn a_campaign_that_waited_answers_with_its_first_header() {
+    with_a_server(|connection| async move {
+        let (one, other) = (lease(&connection, 60).await, lease(&connection, 60).await);
+        let first = campaign(&connection, one, b"a").await;
+        let waiting = tokio::spawn({
+            let mut election = connection.election.clone();
+            async move { election.campaign(stand(other, b"b")).await }
+        });
+        let key = format!("post/{other:x}").into_bytes();
+        let in_line = async { while !exists(&connection, &key).await {} };
+        timeout(PATIENCE, in_line).await.expect("it gets in line");
+        let request = PutRequest {
+            key: b"else".to_vec(),
+            ..PutRequest::default()
+        };
+        let written = connection.kv.clone().put(request).await.expect("a put");
+        assert_eq!(revision(written.into_inner().header), first.rev + 2);
+        let resign = ResignRequest {
+            leader: Some(first.clone()),
+        };
+        let resigned = connection.election.clone().resign(resign).await;
+        assert_eq!(
+            revision(resigned.expect("it led").into_inner().header),
+            first.rev + 3
+        );
+        let elected = waiting.await.expect("a task").expect("its turn");
+        let elected = elected.into_inner();
+        assert_eq!(elected.leader.expect("the key").rev, first.rev + 1);
+        assert_eq!(revision(elected.header), first.rev + 1);
     });
 }
 

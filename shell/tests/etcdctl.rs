@@ -218,6 +218,52 @@ fn endpoint_status_and_member_list_agree_on_the_only_member() {
     );
 }
 
+/// The numbers of the line that `endpoint hashkv` prints.
+fn hash_line(tour: &Tour, words: &str) -> Vec<u64> {
+    let line = tour.output(words);
+    let endpoint = format!("{}, ", tour.server.client_address());
+    let numbers = line
+        .strip_prefix(&endpoint)
+        .and_then(|it| it.strip_suffix('\n'));
+    let numbers = numbers.unwrap_or_else(|| panic!("{words}: {line}"));
+    let numbers = numbers.split(", ").map(str::parse);
+    numbers
+        .collect::<Result<_, _>>()
+        .unwrap_or_else(|error| panic!("{words}: {line}: {error}"))
+}
+
+#[test]
+fn endpoint_hashkv_prints_the_hash_of_the_keys_as_of_a_revision() {
+    let Some(etcdctl) = etcdctl("endpoint_hashkv_prints_the_hash_of_the_keys_as_of_a_revision")
+    else {
+        return;
+    };
+    let mut tour = Tour::start(etcdctl);
+    tour.put_all(&[("a", "1"), ("a", "2")]);
+    let newest = hash_line(&tour, "endpoint hashkv");
+    let json = tour.output("endpoint hashkv -w json");
+    assert_eq!(newest[0], json_number(&json, "hash"), "{json}");
+    assert_ne!(hash_line(&tour, "endpoint hashkv --rev=2"), newest);
+    tour.put_all(&[("b", "3")]);
+    assert_ne!(hash_line(&tour, "endpoint hashkv"), newest);
+    assert_eq!(hash_line(&tour, "endpoint hashkv --rev=3"), newest);
+    tour.server.kill();
+    tour.server.start();
+    assert_eq!(hash_line(&tour, "endpoint hashkv --rev=3"), newest);
+    let said = tour.run("endpoint hashkv --rev=100", "");
+    assert_ne!(said.code, 0, "{said:?}");
+}
+
+#[test]
+fn there_are_no_alarms_to_list_or_to_disarm() {
+    let Some(etcdctl) = etcdctl("there_are_no_alarms_to_list_or_to_disarm") else {
+        return;
+    };
+    let tour = Tour::start(etcdctl);
+    tour.prints("alarm list", "");
+    tour.prints("alarm disarm", "");
+}
+
 #[test]
 fn a_missing_server_is_reported_as_unhealthy() {
     let Some(etcdctl) = etcdctl("a_missing_server_is_reported_as_unhealthy") else {

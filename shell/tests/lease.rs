@@ -8,7 +8,7 @@ use cluster::{
     connection::{Connection, single_threaded_runtime},
     server_process::ServerProcess,
 };
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::join, stream};
 use metastore_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
     LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
@@ -29,6 +29,12 @@ impl Connection {
             .lease_grant(request)
             .await
             .map(|r| r.into_inner())
+    }
+
+    /// Grants a lease for two seconds and puts one key that lives with it.
+    async fn grant_with_a_key(&mut self, id: i64) {
+        self.grant(id, 2).await.expect("a lease");
+        self.put(&format!("k{id}"), id).await.expect("a put");
     }
 
     /// Revokes, and tells the revision after it.
@@ -270,3 +276,36 @@ fn a_killed_server_comes_back_with_its_leases_and_ends_them() {
         assert_eq!(stands.granted_ttl, 500);
     });
 }
+
+#[test]
+fn a_renewal_tells_the_revision_from_before_it_waited() {
+    let mut server = ServerProcess::metastore(&[]);
+    server.start();
+    single_threaded_runtime().block_on(async {
+        let mut client = connect(&server).await;
+        let last = LEASES_AT_ONCE;
+        let earlier = stream::iter(1..last).map(|id| {
+            let mut client = client.clone();
+            async move { client.grant_with_a_key(id).await }
+        });
+        earlier.buffer_unordered(64).collect::<Vec<()>>().await;
+        client.grant_with_a_key(last).await;
+        // It sleeps until the time of all is over. Then they end a few at a time, and the renewal is there before the last.
+        server.signal(libc::SIGSTOP);
+        tokio::time::sleep(Duration::from_millis(2_200)).await;
+        let waking = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            server.signal(libc::SIGCONT);
+        };
+        let (answers, ()) = join(client.keep_alive(&[last]), waking).await;
+        assert_eq!(renewals(&answers), [(last, 0)], "its time is over");
+        let told = answers[0].header.as_ref().map(|it| it.revision);
+        client.wait_until_empty().await;
+        let ended = client.time_to_live(last).await.header.map(|it| it.revision);
+        assert_eq!(ended, Some(1 + 2 * LEASES_AT_ONCE));
+        assert!(told < ended, "{told:?}, and it waited until {ended:?}");
+    });
+}
+
+/// As many as take a while to end.
+const LEASES_AT_ONCE: i64 = 2_000;

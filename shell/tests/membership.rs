@@ -9,11 +9,19 @@ use cluster::{
     eventually::eventually,
     server_process::ServerProcess,
     several::{Several, get, in_words, put, status},
+    watch_stream::{WatchStream, create},
 };
+use futures_util::stream;
 use metastore_proto::etcdserverpb::{
-    Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
-    MemberUpdateRequest, MoveLeaderRequest,
+    CompactionRequest, HashKvRequest, LeaseGrantRequest, LeaseKeepAliveRequest, Member,
+    MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
+    MemberUpdateRequest, MoveLeaderRequest, RangeRequest, ResponseHeader, TxnRequest,
+    WatchCreateRequest,
 };
+use metastore_proto::health::HealthCheckRequest;
+use metastore_proto::v3electionpb::CampaignRequest;
+use metastore_proto::v3lockpb::LockRequest;
+use tonic::Status;
 
 async fn connect(member: &ServerProcess) -> Connection {
     Connection::open(member.client_address())
@@ -42,12 +50,13 @@ impl Connection {
         removed.map(|_| ()).map_err(in_words)
     }
 
-    async fn promote(&mut self, id: u64) -> Result<(), String> {
+    async fn promote(&mut self, id: u64) -> Result<ResponseHeader, String> {
         let promoted = self
             .cluster
             .member_promote(MemberPromoteRequest { id })
             .await;
-        promoted.map(|_| ()).map_err(in_words)
+        let promoted = promoted.map_err(in_words)?.into_inner();
+        Ok(promoted.header.expect("a header"))
     }
 }
 
@@ -74,6 +83,25 @@ async fn add_and_start(
     newcomer.spawn();
     several.members.push(newcomer);
     added
+}
+
+/// Waits until a member that was added to vote does so: it shows as a voter before that. Only to those that vote a leader
+/// hands over, and a change of the membership is answered when the one before it is finished.
+async fn until_it_votes(several: &Several, leader: usize, newcomer: usize) {
+    let target_id = own_id(&several.members[newcomer]).await;
+    let mut before = connect(&several.members[leader]).await.maintenance;
+    eventually("the newcomer leads", async || {
+        let moved = before.move_leader(MoveLeaderRequest { target_id }).await;
+        moved.map_err(in_words)
+    })
+    .await;
+    let unchanged = MemberUpdateRequest {
+        id: target_id,
+        peer_ur_ls: vec![several.members[newcomer].peer_url()],
+    };
+    let mut members = connect(&several.members[newcomer]).await.cluster;
+    members.member_update(unchanged).await.expect("an update");
+    several.move_leader(newcomer, leader).await;
 }
 
 #[test]
@@ -104,6 +132,7 @@ fn a_cluster_of_one_grows_to_three_and_every_member_has_everything() {
         let mut names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
         names.sort_unstable();
         assert_eq!(names, ["m1", "m2", "m3"]);
+        until_it_votes(&several, 0, 2).await;
         // Three voters: one may be lost.
         several.members[0].kill();
         several.members.remove(0);
@@ -144,10 +173,14 @@ fn a_learner_serves_what_learners_serve_until_it_is_promoted() {
             too_many.map(|_| ()),
             Err("FailedPrecondition: etcdserver: too many learner members in cluster".to_owned())
         );
-        eventually("the learner is promoted", async || {
+        let header = eventually("the learner is promoted", async || {
             connection.promote(added.id).await
         })
         .await;
+        assert_eq!(
+            (header.member_id, header.revision),
+            (own_id(voter).await, 0)
+        );
         assert_eq!(
             connection.promote(added.id).await,
             Err("FailedPrecondition: etcdserver: can only promote a learner member".to_owned())
@@ -156,6 +189,158 @@ fn a_learner_serves_what_learners_serve_until_it_is_promoted() {
             put(learner, "k", "w").await
         })
         .await;
+    });
+}
+
+/// What a member answers to calls that only voters serve.
+async fn of_voters(to: &mut Connection) -> Vec<(&'static str, Result<(), Status>)> {
+    let read = RangeRequest {
+        key: b"k".to_vec(),
+        serializable: true,
+        ..RangeRequest::default()
+    };
+    let watch = create(WatchCreateRequest {
+        key: b"k".to_vec(),
+        ..WatchCreateRequest::default()
+    });
+    let list = MemberListRequest::default();
+    let grant = LeaseGrantRequest { id: 7, ttl: 60 };
+    let renewals = stream::iter([LeaseKeepAliveRequest { id: 7 }]);
+    let lock = LockRequest {
+        name: b"lock".to_vec(),
+        lease: 0,
+    };
+    let campaign = CampaignRequest {
+        name: b"post".to_vec(),
+        ..CampaignRequest::default()
+    };
+    let compaction = CompactionRequest::default();
+    vec![
+        ("RangeStream", to.kv.range_stream(read).await.map(drop)),
+        ("Txn", to.kv.txn(TxnRequest::default()).await.map(drop)),
+        ("Compact", to.kv.compact(compaction).await.map(drop)),
+        ("Watch", WatchStream::open(to, watch).await.map(drop)),
+        ("LeaseGrant", to.lease.lease_grant(grant).await.map(drop)),
+        (
+            "LeaseKeepAlive",
+            to.lease.lease_keep_alive(renewals).await.map(drop),
+        ),
+        ("MemberList", to.cluster.member_list(list).await.map(drop)),
+        (
+            "HashKV",
+            to.maintenance
+                .hash_kv(HashKvRequest::default())
+                .await
+                .map(drop),
+        ),
+        ("Lock", to.lock.lock(lock).await.map(drop)),
+        ("Campaign", to.election.campaign(campaign).await.map(drop)),
+        (
+            "Health",
+            to.health
+                .check(HealthCheckRequest::default())
+                .await
+                .map(drop),
+        ),
+    ]
+}
+
+#[test]
+fn a_learner_refuses_all_but_its_status_and_its_own_keys() {
+    let mut several = Several::of(1, &[]);
+    several.start();
+    single_threaded_runtime().block_on(async {
+        put(&several.members[0], "k", "v").await.expect("a write");
+        let learner = ServerProcess::metastore(&[]).named("m2");
+        add_and_start(&mut several, learner, true).await;
+        let learner = &mut several.members[1];
+        learner.wait_until_ready();
+        for (call, answer) in of_voters(&mut connect(learner).await).await {
+            assert_eq!(
+                answer.map_err(in_words),
+                Err("FailedPrecondition: etcdserver: rpc not supported for learner".to_owned()),
+                "{call}"
+            );
+        }
+        let found = eventually("the learner has the write", async || {
+            get(learner, "k", true)
+                .await?
+                .ok_or_else(|| "not yet".to_owned())
+        });
+        assert_eq!(found.await, "v");
+        assert!(status(learner).await.expect("a status").is_learner);
+        // All of it is served by members that vote.
+        for (call, answer) in of_voters(&mut connect(&several.members[0]).await).await {
+            assert!(answer.is_ok(), "{call}: {answer:?}");
+        }
+    });
+}
+
+#[test]
+fn a_status_tells_versions_sizes_and_quota() {
+    for (flags, quota) in [
+        (&[][..], 2_147_483_648),
+        (&["--quota-backend-bytes=100000"], 100_000),
+        (&["--quota-backend-bytes=-1"], -1),
+    ] {
+        let mut server = ServerProcess::metastore(flags);
+        server.start();
+        single_threaded_runtime().block_on(async {
+            let empty = status(&server).await.expect("a status");
+            assert!(empty.db_size > 0, "clients divide by it");
+            put(&server, "k", &"v".repeat(5_000))
+                .await
+                .expect("a write");
+            let told = status(&server).await.expect("a status");
+            assert_eq!((&*told.version, &*told.storage_version), ("3.7.0", "3.7.0"));
+            assert!(
+                empty.db_size_in_use + 5_000 < told.db_size_in_use,
+                "{told:?}"
+            );
+            assert!(told.db_size_in_use <= told.db_size, "{told:?}");
+            assert_eq!(told.db_size_quota, quota);
+            assert_eq!(told.errors, [""; 0]);
+        });
+    }
+}
+
+#[test]
+fn answers_about_members_carry_no_revision() {
+    let mut server = ServerProcess::metastore(&[]);
+    server.start();
+    single_threaded_runtime().block_on(async {
+        put(&server, "k", "v").await.expect("a write");
+        let status = status(&server).await.expect("a status").header;
+        let expected = status.map(|header| ResponseHeader {
+            revision: 0,
+            ..header
+        });
+        assert!(
+            expected.is_some_and(|it| it.cluster_id != 0 && it.member_id != 0 && it.raft_term != 0)
+        );
+        let mut members = connect(&server).await.cluster;
+        for linearizable in [true, false] {
+            let listed = members
+                .member_list(MemberListRequest { linearizable })
+                .await;
+            assert_eq!(listed.expect("a list").into_inner().header, expected);
+        }
+        let add = MemberAddRequest {
+            peer_ur_ls: vec!["http://127.0.0.1:1".to_owned()],
+            is_learner: true,
+        };
+        let added = members.member_add(add).await.expect("a learner is added");
+        let added = added.into_inner();
+        assert_eq!(added.header, expected);
+        let id = added.member.expect("the new member").id;
+        let update = MemberUpdateRequest {
+            id,
+            peer_ur_ls: vec!["http://127.0.0.1:2".to_owned()],
+        };
+        let updated = members.member_update(update).await;
+        assert_eq!(updated.expect("it moves").into_inner().header, expected);
+        let removed = members.member_remove(MemberRemoveRequest { id }).await;
+        assert_eq!(removed.expect("it goes").into_inner().header, expected);
     });
 }
 
@@ -307,6 +492,9 @@ fn leadership_moves_where_it_is_sent() {
             began.elapsed()
         );
         assert_eq!(several.leader().await, target);
+        let log = several.members[target].stderr();
+        let told = format!("{target_id:x} became leader at term");
+        assert!(log.contains(&told), "{log}");
     });
 }
 

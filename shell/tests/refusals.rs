@@ -9,8 +9,9 @@ use cluster::{
 };
 use http::uri::PathAndQuery;
 use metastore_proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, PutResponse, RangeRequest,
-    RequestOp, TxnRequest, request_op::Request,
+    CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest,
+    LeaseRevokeRequest, PutRequest, PutResponse, RangeRequest, RequestOp, TxnRequest,
+    request_op::Request,
 };
 use prost::Message;
 use tonic::client::Grpc;
@@ -26,14 +27,18 @@ struct Refusal {
     message: &'static str,
 }
 
-#[test]
-fn every_refusal_has_etcds_code_and_text_and_changes_nothing() {
-    let mut server = ServerProcess::metastore(&[]);
+fn with_a_server(flags: &[&str], test: impl AsyncFnOnce(Connection)) {
+    let mut server = ServerProcess::metastore(flags);
     server.start();
     single_threaded_runtime().block_on(async {
-        let mut connection = Connection::open(server.client_address())
-            .await
-            .expect("a ready server");
+        let connection = Connection::open(server.client_address()).await;
+        test(connection.expect("a ready server")).await;
+    });
+}
+
+#[test]
+fn every_refusal_has_etcds_code_and_text_and_changes_nothing() {
+    with_a_server(&[], async |mut connection| {
         for revision in 2..=COMPACTED {
             let answer = put(b"there", revision.to_string().as_bytes())
                 .send(&mut connection)
@@ -71,12 +76,7 @@ fn every_refusal_has_etcds_code_and_text_and_changes_nothing() {
 
 #[test]
 fn a_sort_no_server_knows_is_refused() {
-    let mut server = ServerProcess::metastore(&[]);
-    server.start();
-    single_threaded_runtime().block_on(async {
-        let mut connection = Connection::open(server.client_address())
-            .await
-            .expect("a ready server");
+    with_a_server(&[], async |mut connection| {
         let good = RangeRequest {
             key: b"a".to_vec(),
             ..RangeRequest::default()
@@ -112,12 +112,7 @@ fn a_sort_no_server_knows_is_refused() {
 
 #[test]
 fn a_range_stream_refuses_what_it_cannot_do_in_chunks() {
-    let mut server = ServerProcess::metastore(&[]);
-    server.start();
-    single_threaded_runtime().block_on(async {
-        let mut connection = Connection::open(server.client_address())
-            .await
-            .expect("a ready server");
+    with_a_server(&[], async |mut connection| {
         let good = RangeRequest {
             key: b"a".to_vec(),
             ..RangeRequest::default()
@@ -173,12 +168,7 @@ fn a_range_stream_refuses_what_it_cannot_do_in_chunks() {
 
 #[test]
 fn a_request_beyond_the_size_limits_is_refused_and_one_below_is_not() {
-    let mut server = ServerProcess::metastore(&[]);
-    server.start();
-    single_threaded_runtime().block_on(async {
-        let mut connection = Connection::open(server.client_address())
-            .await
-            .expect("a ready server");
+    with_a_server(&[], async |mut connection| {
         let below = put(b"a", &vec![b'v'; REQUEST_BYTES_MAX - 1024])
             .send(&mut connection)
             .await;
@@ -202,6 +192,106 @@ fn a_request_beyond_the_size_limits_is_refused_and_one_below_is_not() {
         // The connection survived all of this, and nothing else was written.
         let after = put(b"a", b"").send(&mut connection).await;
         assert_eq!(after.revision(), Some(3), "{after:?}");
+    });
+}
+
+/// The limit on requests is one on what is written to the log.
+#[test]
+fn a_read_is_as_long_as_a_message_may_be() {
+    with_a_server(&[], async |mut connection| {
+        for length in [REQUEST_BYTES_MAX + 1, FRAME_BYTES_MAX - 1024] {
+            let long = vec![b'k'; length];
+            let answer = range(&long, 0).send(&mut connection).await;
+            assert_eq!(answer.revision(), Some(1), "{}", answer.outcome());
+            let request = RangeRequest {
+                key: long,
+                ..RangeRequest::default()
+            };
+            let reads = txn(&[], &[range_op(request)]);
+            let answer = reads.send(&mut connection).await;
+            assert_eq!(answer.outcome(), "succeeded");
+        }
+    });
+}
+
+/// Sends one after the other until one is refused for want of room.
+async fn fill(requests: impl Iterator<Item = Operation>, connection: &mut Connection) {
+    for request in requests.take(QUOTA_BYTES / 64) {
+        let answer = request.send(connection).await;
+        if answer == refused(Code::ResourceExhausted, FULL) {
+            return;
+        }
+        assert_eq!(answer.outcome(), "ok");
+    }
+    panic!("there is room for more than the quota");
+}
+
+#[test]
+fn a_full_store_refuses_what_adds_and_takes_what_frees() {
+    let flag = format!("--quota-backend-bytes={QUOTA_BYTES}");
+    with_a_server(&[&flag], async |mut connection| {
+        for length in [10_000, 1_000, 100, 0] {
+            let request = put(b"a", &vec![b'v'; length]);
+            fill(std::iter::repeat(request), &mut connection).await;
+        }
+        let grants = (1..).map(|id| Operation::Grant(LeaseGrantRequest { id, ttl: 600 }));
+        fill(grants, &mut connection).await;
+
+        let read = range(b"a", 0).send(&mut connection).await;
+        let newest = read.revision().expect("reads are served");
+        let not_run = Operation::Txn(TxnRequest {
+            success: vec![read_op(0)],
+            failure: vec![put_op(b"b", b"")],
+            ..TxnRequest::default()
+        });
+        let any = Operation::GrantAnyId { ttl: 600 };
+        for adds in [put(b"a", b""), put(b"b", b""), not_run, any.clone()] {
+            let answer = adds.send(&mut connection).await;
+            assert_eq!(answer, refused(Code::ResourceExhausted, FULL), "{adds:?}");
+        }
+
+        let deletes = txn(&[], &[delete_op(b"a", b""), delete_op(b"b", b"c")]);
+        let answer = deletes.send(&mut connection).await;
+        assert_eq!(answer.revision(), Some(newest + 1), "{answer:?}");
+        let compaction = Operation::Compact(CompactionRequest {
+            revision: newest + 1,
+            physical: true,
+        });
+        let revocation = Operation::Revoke(LeaseRevokeRequest { id: 1 });
+        for frees in [delete(b"a", b"b"), compaction, revocation] {
+            let answer = frees.send(&mut connection).await;
+            assert_eq!(answer.revision(), Some(newest + 1), "{answer:?}");
+        }
+        // There is room again.
+        let answer = put(b"a", &[b'v'; 10_000]).send(&mut connection).await;
+        assert_eq!(answer.revision(), Some(newest + 2), "{}", answer.outcome());
+        assert_eq!(any.send(&mut connection).await.outcome(), "ok");
+    });
+}
+
+#[test]
+fn hash_kv_of_a_compacted_or_future_revision() {
+    with_a_server(&[], async |mut connection| {
+        for revision in 2..=COMPACTED + 1 {
+            let answer = put(b"a", b"").send(&mut connection).await;
+            assert_eq!(answer.revision(), Some(revision), "{answer:?}");
+        }
+        compact(COMPACTED).send(&mut connection).await;
+        for (revision, expected) in [
+            (1, Err(COMPACTED_TEXT)),
+            (COMPACTED - 1, Err(COMPACTED_TEXT)),
+            (COMPACTED, Ok(COMPACTED)),
+            (0, Ok(COMPACTED + 1)),
+            (COMPACTED + 2, Err(FUTURE_TEXT)),
+            (i64::MAX, Err(FUTURE_TEXT)),
+        ] {
+            let request = HashKvRequest { revision };
+            let answer = connection.maintenance.hash_kv(request).await;
+            let told = answer.map(|it| it.into_inner().hash_revision);
+            let told = told.map_err(|it| (it.code(), it.message().to_owned()));
+            let expected = expected.map_err(|text| (Code::OutOfRange, text.to_owned()));
+            assert_eq!(told, expected, "{revision}");
+        }
     });
 }
 
@@ -267,25 +357,25 @@ fn a_message_beyond_the_limit_is_refused_in_the_same_words_by_every_service() {
 
 #[test]
 fn a_client_whose_version_is_no_text_is_refused_and_any_text_will_do() {
-    let mut server = ServerProcess::metastore(&[]);
-    server.start();
-    single_threaded_runtime().block_on(async {
-        let mut connection = Connection::open(server.client_address())
-            .await
-            .expect("a ready server");
+    with_a_server(&[], async |mut connection| {
         for (version, code) in [(&b"\xff"[..], Code::InvalidArgument), (b"3.7", Code::Ok)] {
-            let mut request = tonic::Request::new(put_request(b"k", b"v"));
             let version = AsciiMetadataValue::try_from(version).expect("bytes a header may have");
-            request.metadata_mut().insert("client-api-version", version);
-            let answer = connection.kv.put(request).await;
-            let status = answer.err().unwrap_or_else(|| Status::new(Code::Ok, ""));
-            assert_eq!(status.code(), code, "{status}");
-            if code != Code::Ok {
-                assert_eq!(status.message(), "etcdserver: invalid client api version");
+            let mut request = tonic::Request::new(put_request(b"k", b"v"));
+            let mut renewals = tonic::Request::new(futures_util::stream::empty());
+            for metadata in [request.metadata_mut(), renewals.metadata_mut()] {
+                metadata.insert("client-api-version", version.clone());
+            }
+            let put = connection.kv.put(request).await.map(drop);
+            let stream = connection.lease.lease_keep_alive(renewals).await.map(drop);
+            for answer in [put, stream] {
+                let status = answer.err().unwrap_or_else(|| Status::new(Code::Ok, ""));
+                assert_eq!(status.code(), code, "{status}");
+                if code != Code::Ok {
+                    assert_eq!(status.message(), "etcdserver: invalid client api version");
+                }
             }
         }
     });
-    server.stop();
 }
 
 /// A delete "from a key on" does not count as overlapping a put, so this request passes every check.
@@ -675,6 +765,8 @@ fn op(request: Request) -> RequestOp {
 const COMPACTED: i64 = 5;
 const REQUEST_BYTES_MAX: usize = 1_572_864;
 const FRAME_BYTES_MAX: usize = REQUEST_BYTES_MAX + 512 * 1024;
+const QUOTA_BYTES: usize = 100_000;
+const FULL: &str = "etcdserver: mvcc: database space exceeded";
 const NO_KEY: &str = "etcdserver: key is not provided";
 const NOT_FOUND: &str = "etcdserver: key not found";
 const TOO_MANY: &str = "etcdserver: too many operations in txn request";

@@ -9,9 +9,15 @@ use std::{
 };
 
 use cluster::{
-    connection::single_threaded_runtime,
+    connection::{Connection, single_threaded_runtime},
+    eventually::eventually,
+    operation::{Answer, Operation},
     server_process::ServerProcess,
     several::{Several, get, put, status},
+};
+use metastore_proto::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, TxnRequest,
 };
 
 #[test]
@@ -59,6 +65,85 @@ fn writes_go_on_within_two_seconds_when_the_leader_is_killed() {
         assert_eq!(get(&dead, "after", false).await, Ok(Some(String::new())));
         let status = status(&dead).await.expect("a status");
         assert_ne!(status.leader, 0);
+    });
+}
+
+/// One call of each kind about keys and leases, and the answers.
+async fn ask_everything(member: &ServerProcess, id: i64) -> Vec<(&'static str, Answer)> {
+    let opened = Connection::open(member.client_address()).await;
+    let mut connection = opened.expect("a server");
+    let key = b"k".to_vec();
+    let put = Operation::Put(PutRequest {
+        key: key.clone(),
+        ..PutRequest::default()
+    });
+    let written = put.send(&mut connection).await;
+    let compaction = CompactionRequest {
+        revision: written.revision().expect("a header"),
+        physical: false,
+    };
+    let mut answers = vec![(put.kind(), written)];
+    for operation in [
+        Operation::Range(RangeRequest {
+            key: key.clone(),
+            ..RangeRequest::default()
+        }),
+        Operation::Delete(DeleteRangeRequest {
+            key,
+            ..DeleteRangeRequest::default()
+        }),
+        Operation::Txn(TxnRequest::default()),
+        Operation::Compact(compaction),
+        Operation::Grant(LeaseGrantRequest { id, ttl: 60 }),
+        Operation::KeepAlive(vec![LeaseKeepAliveRequest { id }]),
+        Operation::TimeToLive(LeaseTimeToLiveRequest { id, keys: true }),
+        Operation::Leases,
+        Operation::Revoke(LeaseRevokeRequest { id }),
+    ] {
+        let answer = operation.send(&mut connection).await;
+        answers.push((operation.kind(), answer));
+    }
+    answers
+}
+
+/// The term that a member says it is in, as do all its headers. `lease` numbers the leases of the test.
+async fn told_term(member: &ServerProcess, lease: &mut i64) -> u64 {
+    let (term, answers) = eventually("a term that lasts", async || {
+        let term = status(member).await?.raft_term;
+        *lease += 1;
+        let answers = ask_everything(member, *lease).await;
+        match status(member).await?.raft_term {
+            later if later == term => Ok((term, answers)),
+            later => Err(format!("{term} was followed by {later}")),
+        }
+    })
+    .await;
+    for (kind, mut answer) in answers {
+        let headers = answer.headers_mut();
+        let told: Vec<u64> = headers.iter().map(|it| it.raft_term).collect();
+        assert_eq!(told, [term], "{kind}: {answer:?}");
+    }
+    term
+}
+
+#[test]
+fn headers_tell_the_term_of_now() {
+    let mut several = Several::of(3, &[]);
+    several.start();
+    single_threaded_runtime().block_on(async {
+        let mut lease = 0;
+        let mut former = 0;
+        for member in &several.members {
+            former = former.max(told_term(member, &mut lease).await);
+        }
+        let leader = several.leader().await;
+        several.members.remove(leader).kill();
+        let limit = Duration::from_secs(10);
+        several.write_through_any("k", limit).await;
+        for member in &several.members {
+            let term = told_term(member, &mut lease).await;
+            assert!(term > former, "{term} after {former}");
+        }
     });
 }
 

@@ -1,6 +1,6 @@
 //! Watchers led through a long past: more revisions than one batch holds, and more bytes than one response.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use metastore_proto::{
     etcdserverpb::{DeleteRangeRequest, PutRequest, WatchCreateRequest, WatchResponse},
@@ -24,8 +24,10 @@ pub(crate) struct Told {
     pub(crate) parts: usize,
     /// The most bytes of a response with more than one event.
     pub(crate) bytes_max: usize,
-    /// How many responses there were.
+    /// How many responses had events.
     pub(crate) responses: usize,
+    /// The most revisions whose events came in one response.
+    pub(crate) revisions_max: usize,
     more_parts: bool,
 }
 
@@ -74,6 +76,7 @@ pub(crate) async fn watch(server: &mut Connection, from: i64, until: i64, fragme
         parts: 0,
         bytes_max: 0,
         responses: 0,
+        revisions_max: 0,
         more_parts: false,
     };
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -95,7 +98,13 @@ impl Told {
     }
 
     fn note(&mut self, response: &WatchResponse) {
-        self.responses += 1;
+        self.responses += usize::from(!response.events.is_empty());
+        let revisions: BTreeSet<i64> = response
+            .events
+            .iter()
+            .map(|event| key_and_revision(event).1)
+            .collect();
+        self.revisions_max = self.revisions_max.max(revisions.len());
         self.more_parts = response.fragment;
         self.parts += usize::from(response.fragment);
         if response.events.len() > 1 {

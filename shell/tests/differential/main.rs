@@ -97,7 +97,12 @@ fn a_long_history_is_watched_as_on_etcd() {
         assert_eq!(answered.events, reference.events);
         assert_eq!(reference.events.len(), PUTS + KEYS);
         for told in [answered, reference] {
-            assert!(told.responses > 1, "{} responses", told.responses);
+            assert!(told.responses > 1, "{} with events", told.responses);
+            assert!(
+                told.revisions_max <= REVISIONS_OF_A_RESPONSE,
+                "{} revisions in one response",
+                told.revisions_max
+            );
         }
     }
 }
@@ -142,7 +147,8 @@ fn progress_is_notified_as_etcd_does_it() {
     }
 }
 
-/// More revisions than a server bundles into one response.
+/// As many revisions as a server bundles into one response at most, and more than that.
+const REVISIONS_OF_A_RESPONSE: usize = 1_000;
 const PUTS: usize = 1_200;
 const LEASES_THAT_END_WITH_KEYS: i64 = 4;
 /// Of a response with several events: the largest request and half a MiB.
