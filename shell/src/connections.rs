@@ -15,6 +15,7 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::Instant;
 use tonic::body::Body;
 
 use crate::coalesced::Coalesced;
@@ -24,6 +25,7 @@ use crate::grpc::{Context, Services};
 use crate::http as plain;
 use crate::listening;
 use crate::promoting;
+use crate::seldom::Seldom;
 use crate::waiting::{self, Mailbox};
 use crate::watching;
 
@@ -74,6 +76,9 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 /// Flow-control windows: room for the largest request, so that it never waits for an update.
 const WINDOW_BYTES: u32 = 2 << 20;
+
+/// How long who asks for the health alone may take for a question, or between two.
+const QUESTION_MAX: Duration = Duration::from_secs(10);
 
 /// How many calls of a connection a client may have cancelled before this process has looked at any of them; with more
 /// the connection is closed. A process that was paused finds all that clients gave up in the meantime.
@@ -227,8 +232,8 @@ impl Doors {
     }
 }
 
-/// Accepts for all threads and deals the connections out in turn. Where there is no room it does not accept: who connects
-/// waits.
+/// Accepts for all threads and deals the connections out in turn. Where there is no room the next has to wait, and all
+/// after it are not accepted yet.
 async fn accept(
     listener: TcpListener,
     serves: Serves,
@@ -240,23 +245,23 @@ async fn accept(
         Ok(listener) => listener,
         Err(error) => return tracing::error!(error = %error, "cannot accept connections"),
     };
+    let mut seldom = Seldom::default();
     for thread in (0..hand_over.len()).cycle() {
-        if room.available_permits() == 0 {
-            tracing::warn!(
-                "as many clients are connected as the limit on open files allows; others wait until one leaves"
-            );
-        }
         let accepted = async {
-            // Nobody closes the room.
-            let place = Arc::clone(&room)
-                .acquire_owned()
-                .await
-                .map_err(io::Error::other)?;
             let (socket, _) = listener.accept().await?;
+            let socket = socket.into_std()?;
+            if room.available_permits() == 0 && seldom.may_say("full", Instant::now()) {
+                tracing::warn!(
+                    traffic = ?serves,
+                    "as many are connected as may be; others wait until one leaves"
+                );
+            }
+            // Nobody closes the room.
+            let place = Arc::clone(&room).acquire_owned().await;
             Ok::<_, io::Error>(Arrival {
-                socket: socket.into_std()?,
+                socket,
                 serves,
-                place,
+                place: place.map_err(io::Error::other)?,
             })
         };
         let accepted = tokio::select! {
@@ -311,6 +316,11 @@ async fn serve(
         .keep_alive_interval(transport.keepalive_interval)
         .keep_alive_timeout(transport.keepalive_timeout);
     builder.http1().timer(TokioTimer::new());
+    if serves == Serves::HealthOnly {
+        // There are few places, and who says nothing has to leave its own.
+        builder = builder.http1_only();
+        builder.http1().header_read_timeout(QUESTION_MAX);
+    }
     let socket = Coalesced::new(socket);
     let connection = builder.serve_connection(socket.clone(), service);
     tokio::pin!(connection);

@@ -26,6 +26,7 @@ mod node;
 mod peers;
 mod promoting;
 mod recovery;
+mod seldom;
 mod status;
 mod syncs;
 mod version;

@@ -15,7 +15,6 @@ mod lookup;
 mod post;
 pub(crate) mod question;
 mod reception;
-mod seldom;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -174,6 +174,10 @@ impl Server {
     /// # Errors
     /// Listening comes first, so that a port in use leaves the data untouched.
     pub fn start(config: &Config) -> Result<Self, StartError> {
+        let (ended, ends) = channel();
+        // Until it serves a signal ends it at once, which the first process of a container has to do by itself.
+        let stopping = Arc::new(AtomicBool::new(true));
+        spawn_signals(ended.clone(), Arc::clone(&stopping))?;
         let listeners = listening::for_clients(config)?;
         let peer_listeners = listening::for_peers(config)?;
         let room = descriptors::make_room()?;
@@ -190,7 +194,6 @@ impl Server {
             calls.clone(),
             bootstrap.first,
         )?;
-        let (ended, ends) = channel();
         let log = spawn_log(opened.wal, calls.clone())?;
         let (checkpoints, work) = sync_channel(1);
         checkpointing::spawn(opened.checkpoints, work, calls.clone())?;
@@ -211,7 +214,7 @@ impl Server {
             announcement: announcement(config, member_id),
             ready,
         };
-        let member = spawn_member(start, ended.clone())?;
+        let member = spawn_member(start, ended)?;
         let published = wait_until_ready(&readiness, &ends)?;
         let context = Context {
             node: Node::new(calls.clone(), published),
@@ -229,8 +232,7 @@ impl Server {
             &transport(config),
             watch_settings(config),
         )?;
-        let stopping = Arc::<AtomicBool>::default();
-        spawn_signals(ended, Arc::clone(&stopping))?;
+        stopping.store(false, Ordering::Relaxed);
         Ok(Self {
             connections,
             peers,
@@ -595,7 +597,7 @@ fn end_at_once(signal: i32) -> ! {
         .spawn(move || {
             let _ = writeln!(
                 io::stderr(),
-                "metastore: received signal {signal} while shutting down; ending at once"
+                "metastore: received signal {signal} while starting or shutting down; ending at once"
             );
             let _ = said.send(());
         });

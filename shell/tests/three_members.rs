@@ -169,7 +169,7 @@ fn a_second_signal_ends_a_member_that_takes_long_to_stop() {
     let mut lines = said.lines().filter(|line| line.starts_with("metastore: "));
     assert_eq!(
         lines.next(),
-        Some("metastore: received signal 2 while shutting down; ending at once")
+        Some("metastore: received signal 2 while starting or shutting down; ending at once")
     );
     assert_eq!(lines.next(), None, "{said}");
 }

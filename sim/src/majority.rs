@@ -81,12 +81,12 @@ pub(crate) async fn serves(cluster: &Rc<Cluster>) -> Result<(), Failure> {
     }
 }
 
-/// Those of the newest membership that serve.
+/// Those of the newest membership.
 fn voters(cluster: &Cluster) -> Vec<u64> {
     let judges = cluster.judges.borrow();
     let newest = judges.memberships.newest();
-    let votes = |id: &u64| newest.is_some_and(|newest| newest.is_voter(*id));
-    cluster.serving().into_iter().filter(votes).collect()
+    let voters = newest.map(|newest| newest.voters.iter().flatten().copied().collect());
+    voters.unwrap_or_default()
 }
 
 /// Clients that ask all of a majority at the same time, until one of them has written something.
@@ -212,8 +212,8 @@ impl fmt::Display for Shape {
 
 /// The numbers of the clients that ask.
 const ASKERS: u64 = 1010;
-/// A leader that is heard and hears no quorum is silent three times within it, for two election timeouts each.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A leader that is heard and hears no quorum is silent twice within it, for two election timeouts each.
+const PATIENCE: Duration = Duration::from_secs(12);
 
 #[cfg(test)]
 mod tests {

@@ -6,17 +6,17 @@
 //! they can elect another (etcd's steps down instead), and then speaks for a while, since they may all have come back and
 //! need it: perhaps nobody else can lead. That it hears them is no reason to speak sooner, as they may not hear it.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::Member;
 use crate::plant::Plant;
 use crate::raft::message::{MessageKind, PeerMessage};
 
-/// How many election timeouts the others have to elect another: they hear of the leader's end in less than one, and each
-/// tries for itself within another.
-const SILENT: u128 = 2;
-
-/// After so many election timeouts the leader is silent anew.
+/// The election timeouts without an answer in which a leader is silent, of so many, counted from the moment in which it is
+/// not believed in any more. One passes before, as those that are slow to write answer late. In the next the others hear
+/// of its end, and in the one after each tries for itself.
+const SILENT: Range<u128> = 1..3;
 const PERIOD: u128 = 6;
 
 /// Since when no quorum answers this leader; none if one does, or this member does not lead.
@@ -38,7 +38,10 @@ impl Member {
         };
         let timeout = self.settings.election_timeout;
         let timeouts = (self.now - since).as_nanos() / timeout.as_nanos();
-        timeouts % PERIOD < SILENT && !self.settings.planted().is(Plant::SpeaksForEver)
+        // Who hands over says nothing by itself, and what the other lacks has to go out.
+        let hands_over = self.transfers.hands_over(self.published.term);
+        let planted = self.settings.planted().is(Plant::SpeaksForEver);
+        SILENT.contains(&(timeouts % PERIOD)) && !hands_over && !planted
     }
 }
 

@@ -31,6 +31,11 @@ impl Transfers {
         self.waiting.iter().map(|transfer| transfer.deadline).min()
     }
 
+    /// Whether leadership was handed over in this term.
+    pub(super) fn hands_over(&self, term: u64) -> bool {
+        self.handed_over == Some(term)
+    }
+
     /// All clients that wait for an answer.
     pub(super) fn take_clients(&mut self) -> Vec<u64> {
         let waiting = self.waiting.drain(..);
@@ -112,7 +117,7 @@ impl Member {
         let Some(to) = self.transfers.waiting.last().map(|transfer| transfer.to) else {
             return false;
         };
-        if !leads || self.transfers.handed_over == Some(term) || !self.is_close(to) {
+        if !leads || self.transfers.hands_over(term) || !self.is_close(to) {
             return false;
         }
         self.transfers.handed_over = Some(term);
@@ -132,10 +137,8 @@ impl Member {
             return false;
         };
         let gap = index(self.id).unwrap_or(at).saturating_sub(at);
-        let is_light = self
-            .log
-            .last_beyond(GAP_BYTES_MAX)
-            .is_none_or(|far| far < at);
+        let too_far = self.log.last_beyond(GAP_BYTES_MAX);
+        let is_light = self.log.holds(at + 1) && too_far.is_none_or(|far| far <= at);
         following.active.contains(&id) && gap <= GAP_MAX && is_light
     }
 

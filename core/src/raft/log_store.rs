@@ -62,7 +62,12 @@ impl LogStore {
         stored.map(|stored| stored.entry.clone()).collect()
     }
 
-    /// The last entry that has more than `bytes` of newer ones behind it; none if all fit.
+    /// Whether no entry is gone from this one on.
+    pub(crate) fn holds(&self, index: u64) -> bool {
+        self.log.borrow().first_index() <= index
+    }
+
+    /// The last entry that together with all newer ones has more than `bytes`; none if all fit.
     pub(crate) fn last_beyond(&self, bytes: usize) -> Option<u64> {
         let log = self.log.borrow();
         let mut room = bytes;

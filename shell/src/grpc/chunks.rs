@@ -82,7 +82,9 @@ impl Reading {
         if let Self::Open(chunks) = self
             && chunks.overtaken_by(context.published().view.compact_revision())
         {
-            *self = Self::Overtaken;
+            let chunks = std::mem::replace(self, Self::Overtaken);
+            // Perhaps nothing else holds what was compacted, and freeing much takes a while.
+            drop(tokio::task::spawn_blocking(move || drop(chunks)));
         }
     }
 }

@@ -17,7 +17,8 @@ use metastore_proto::etcdserverpb::{
 use tonic::{Request, Response, Status};
 
 use super::chunks::Chunks;
-use super::{Context, long_read, short};
+use super::long_read::{self, Extent};
+use super::{Context, short};
 use crate::breathing::Breathing;
 use crate::status;
 
@@ -55,13 +56,13 @@ impl KvService {
     /// Reads from the published view: on this thread what is short, and all else away from it.
     async fn read<T: Send + 'static>(
         &self,
-        short: bool,
+        extent: Option<Extent>,
         read: impl FnOnce(&View) -> Result<T, KvError> + Send + 'static,
     ) -> Result<T, Status> {
-        if short {
-            return read(&self.context.published().view).map_err(|e| status::from_kv(&e));
+        match extent {
+            None => read(&self.context.published().view).map_err(|e| status::from_kv(&e)),
+            Some(extent) => long_read::compute(&self.context, extent, read).await,
         }
-        long_read::compute(&self.context, read).await
     }
 
     fn stamp_txn(&self, response: &mut TxnResponse) {
@@ -81,8 +82,8 @@ impl Kv for KvService {
         }
         check::range(&request, &self.context.limits.shape).map_err(|e| status::from_kv(&e))?;
         self.read_barrier(request.serializable).await?;
-        let short = short::is_short_range(&request);
-        let mut response = self.read(short, move |view| view.range(&request)).await?;
+        let extent = short::extent_of_range(&request);
+        let mut response = self.read(extent, move |view| view.range(&request)).await?;
         self.context.stamp(&mut response.header);
         Ok(Response::new(response))
     }
@@ -140,9 +141,9 @@ impl Kv for KvService {
         check::txn(&request, &self.context.limits.shape).map_err(|e| status::from_kv(&e))?;
         if txn::is_read_only(&request) {
             self.read_barrier(txn::is_serializable(&request)).await?;
-            let short = short::is_short_read(&request);
+            let extent = short::extent_of_read(&request);
             let read = move |view: &View| view.txn_read_only(&request);
-            let mut response = self.read(short, read).await?;
+            let mut response = self.read(extent, read).await?;
             self.stamp_txn(&mut response);
             return Ok(Response::new(response));
         }

@@ -11,20 +11,41 @@ use tonic::Status;
 use super::Context;
 use crate::status;
 
-/// How many are computed at a time. More would take the processors from each other, and what a client has given up
-/// cannot be broken off once it has begun: it must not pile up. What waits for a place ends with its client.
-static PLACES: LazyLock<Semaphore> = LazyLock::new(|| {
+/// How much a read may look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// As much as its limit says, and what is beyond it is at most counted.
+    Limited,
+    /// Everything.
+    Unlimited,
+}
+
+/// How many are computed at a time, each extent for itself, so that none waits for one that is much longer. More would take
+/// the processors from each other, and what a client has given up cannot be broken off once it has begun: it must not pile
+/// up. What waits for a place ends with its client.
+static PLACES: LazyLock<[Semaphore; 2]> = LazyLock::new(|| {
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    Semaphore::new(2 * processors)
+    [0, 1].map(|_| Semaphore::new(2 * processors))
 });
+
+impl Extent {
+    fn places(self) -> &'static Semaphore {
+        match self {
+            Self::Limited => &PLACES[0],
+            Self::Unlimited => &PLACES[1],
+        }
+    }
+}
 
 /// Reads from the view that is published when there is a place.
 pub(super) async fn compute<T: Send + 'static>(
     context: &Context,
+    extent: Extent,
     read: impl FnOnce(&View) -> Result<T, KvError> + Send + 'static,
 ) -> Result<T, Status> {
     let internal = |error: &dyn std::error::Error| Status::internal(error.to_string());
-    let place = PLACES.acquire().await.map_err(|error| internal(&error))?;
+    let place = extent.places().acquire().await;
+    let place = place.map_err(|error| internal(&error))?;
     let view = context.published().view.clone();
     let answer = tokio::task::spawn_blocking(move || {
         let answer = read(&view);
@@ -58,7 +79,7 @@ mod tests {
         let begun = Arc::new(AtomicUsize::new(0));
         let read = || {
             let (until, begun) = (Arc::clone(&until), Arc::clone(&begun));
-            compute(&context, move |_| {
+            compute(&context, Extent::Unlimited, move |_| {
                 begun.fetch_add(1, Ordering::SeqCst);
                 let _ended = until.lock().expect("nobody panics").recv();
                 Ok(())
@@ -66,7 +87,7 @@ mod tests {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         runtime.expect("a runtime").block_on(async {
-            let places = PLACES.available_permits();
+            let places = Extent::Unlimited.places().available_permits();
             let mut all = Vec::new();
             for _ in 0..places {
                 let mut reading = Box::pin(read());
@@ -78,11 +99,13 @@ mod tests {
             drop(given_up);
             let mut waiting = Box::pin(read());
             assert!(poll!(&mut waiting).is_pending());
+            let limited = compute(&context, Extent::Limited, |view| Ok(view.revision()));
+            assert_eq!(limited.await.expect("it has places of its own"), 1);
             all.push(waiting);
             drop(end);
             assert!(join_all(all).await.iter().all(Result::is_ok));
             assert_eq!(begun.load(Ordering::SeqCst), places + 1);
-            assert_eq!(PLACES.available_permits(), places);
+            assert_eq!(Extent::Unlimited.places().available_permits(), places);
         });
     }
 }

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use futures_util::Stream;
+use metastore_core::mvcc::View;
 use metastore_proto::etcdserverpb::alarm_request::AlarmAction;
 use metastore_proto::etcdserverpb::maintenance_server::Maintenance;
 use metastore_proto::etcdserverpb::{
@@ -13,7 +14,8 @@ use metastore_proto::etcdserverpb::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Context, long_read};
+use super::Context;
+use super::long_read::{self, Extent};
 use crate::{status, version};
 
 /// See the module.
@@ -108,7 +110,8 @@ impl Maintenance for MaintenanceService {
     ) -> Result<Response<HashKvResponse>, Status> {
         let revision = request.into_inner().revision;
         // It reads all that the store retains.
-        let hashed = long_read::compute(&self.context, move |view| view.hash_kv(revision));
+        let hash = move |view: &View| view.hash_kv(revision);
+        let hashed = long_read::compute(&self.context, Extent::Unlimited, hash);
         let mut response = hashed.await?;
         self.context.stamp(&mut response.header);
         Ok(Response::new(response))

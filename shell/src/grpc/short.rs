@@ -4,16 +4,28 @@ use metastore_core::mvcc;
 use metastore_proto::etcdserverpb::request_op::Request;
 use metastore_proto::etcdserverpb::{RangeRequest, TxnRequest};
 
+use super::long_read::Extent;
+
 /// A read that may look at more keys than this is computed away from the connection thread.
 const SHORT_READ_KEYS: i64 = 128;
 
-/// Whether a range looks at few keys; beyond its limit it only counts.
-pub(super) fn is_short_range(range: &RangeRequest) -> bool {
-    keys_at_most(range).is_some_and(|keys| keys <= SHORT_READ_KEYS)
+/// How much a range looks at; none if that is so little that the thread of its connection does it.
+pub(super) fn extent_of_range(range: &RangeRequest) -> Option<Extent> {
+    let short = keys_at_most(range).is_some_and(|keys| keys <= SHORT_READ_KEYS);
+    let limited = range.limit > 0 && mvcc::is_in_key_order(range);
+    (!short).then_some(if limited {
+        Extent::Limited
+    } else {
+        Extent::Unlimited
+    })
 }
 
-/// Whether a transaction that only reads looks at few keys, whichever branch it takes.
-pub(super) fn is_short_read(txn: &TxnRequest) -> bool {
+/// The same of a transaction that only reads, whichever branch it takes.
+pub(super) fn extent_of_read(txn: &TxnRequest) -> Option<Extent> {
+    (!is_short_read(txn)).then_some(Extent::Unlimited)
+}
+
+fn is_short_read(txn: &TxnRequest) -> bool {
     let operations = txn.success.iter().chain(&txn.failure);
     let keys = operations.map(|operation| match &operation.request {
         Some(Request::RequestRange(range)) => keys_at_most(range),
@@ -41,6 +53,10 @@ mod tests {
     use metastore_proto::etcdserverpb::{Compare, RequestOp};
 
     use super::*;
+
+    fn is_short_range(range: &RangeRequest) -> bool {
+        extent_of_range(range).is_none()
+    }
 
     fn up_to(limit: i64) -> RangeRequest {
         RangeRequest {
@@ -72,6 +88,8 @@ mod tests {
         for long in [0, 129, i64::MAX, -1] {
             assert!(!is_short_range(&up_to(long)), "{long}");
         }
+        assert_eq!(extent_of_range(&up_to(129)), Some(Extent::Limited));
+        assert_eq!(extent_of_range(&up_to(0)), Some(Extent::Unlimited));
     }
 
     #[test]

@@ -25,10 +25,10 @@ use super::frame::Frames;
 use super::introduction::Introduction;
 use super::lane::{Lane, SharedLane};
 use super::local::Task;
-use super::seldom::Seldom;
 use crate::config::Url;
 use crate::inbox::Inbox;
 use crate::node::Call;
+use crate::seldom::Seldom;
 
 /// The ways to one member. Dropping it closes them.
 pub(super) struct Peer {
@@ -79,7 +79,7 @@ const GRACE: Duration = Duration::from_millis(150);
 
 /// How long a connection is kept that nobody accepts. Longer than a receiver takes that has more to do than it can: if
 /// it were given up sooner, the attempts alone would keep such a receiver busy.
-const INTRODUCTION_MAX: Duration = Duration::from_secs(5);
+const INTRODUCTION_MAX: Duration = Duration::from_secs(3);
 
 /// The pause after the receiver refused: somebody has to change something first.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);

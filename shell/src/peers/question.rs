@@ -31,6 +31,9 @@ use crate::config::Url;
 /// The path of the method that answers.
 pub(super) const LIST_MEMBERS: &str = "/metastore.peer.v1.Peer/ListMembers";
 
+/// What a member says that has started again and has not read its log yet.
+pub(super) const UNKNOWN_YET: &str = "this member does not know yet who the members are";
+
 /// How long answers are waited for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
@@ -157,9 +160,10 @@ async fn ask(url: &Url) -> Result<KnownCluster, Unanswered> {
         && status.code() != Code::Ok
     {
         let reason = status.message().to_owned();
-        return Err(match status.code() {
-            Code::Unavailable => Unanswered::Starting(reason),
-            _ => Unanswered::Failed(reason),
+        // A proxy before a dead member refuses in the same code, but not in these words.
+        return Err(match reason == UNKNOWN_YET {
+            true => Unanswered::Starting(reason),
+            false => Unanswered::Failed(reason),
         });
     }
     let answer = message(response.into_body()).await;

@@ -26,11 +26,11 @@ use super::dial::{DELIVER, FRAME_BYTES_MAX};
 use super::frame::{self, Frames};
 use super::introduction::Introduction;
 use super::local::{Local, Task};
-use super::question::LIST_MEMBERS;
-use super::seldom::Seldom;
+use super::question::{LIST_MEMBERS, UNKNOWN_YET};
 use super::{Me, Office};
 use crate::inbox::Inbox;
 use crate::listening;
+use crate::seldom::Seldom;
 
 /// Room for what is under way on a connection, in bytes.
 const WINDOW_BYTES: u32 = 8 << 20;
@@ -155,9 +155,7 @@ fn receive(request: Request<Incoming>, office: &RefCell<Office>) -> Result<Answe
 /// anybody, rather than that nobody is known.
 fn list_members(office: &Office) -> Result<Answer, Status> {
     if office.members.is_empty() {
-        return Err(Status::unavailable(
-            "this member does not know yet who the members are",
-        ));
+        return Err(Status::unavailable(UNKNOWN_YET));
     }
     let members = office.members.iter().map(|member| Member {
         id: member.id,

@@ -141,3 +141,22 @@ fn a_target_that_lacks_much_in_bytes_is_not_handed_leadership_yet() {
     assert_eq!(world.transfer_answers.get(&1), Some(&Ok(())));
     assert_eq!(world.leader(), Some(other));
 }
+
+#[test]
+fn a_large_entry_that_the_target_has_does_not_keep_leadership_from_it() {
+    let (mut world, leader, other) = three();
+    let put = PutRequest {
+        key: b"large".to_vec(),
+        value: vec![b'v'; 9 << 20],
+        ..PutRequest::default()
+    };
+    let command = Request::Put(put).into();
+    world.handle(
+        leader,
+        Input::Propose(vec![Proposal { token: 10, command }]),
+    );
+    world.pass(Duration::from_millis(500));
+    world.transfer(leader, 1, other);
+    world.pass(Duration::from_millis(300));
+    assert_eq!(world.transfer_answers.get(&1), Some(&Ok(())));
+}

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// Which complaints were made lately.
 #[derive(Default)]
-pub(super) struct Seldom(BTreeMap<String, Instant>);
+pub(crate) struct Seldom(BTreeMap<String, Instant>);
 
 /// How long a complaint is not repeated.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -17,7 +17,7 @@ const COMPLAINTS_MAX: usize = 64;
 
 impl Seldom {
     /// Whether to make this complaint now.
-    pub(super) fn may_say(&mut self, complaint: &str, now: Instant) -> bool {
+    pub(crate) fn may_say(&mut self, complaint: &str, now: Instant) -> bool {
         if self
             .0
             .get(complaint)
