@@ -116,7 +116,7 @@ pub struct Server {
     member: JoinHandle<()>,
     log: LogThread,
     ends: Receiver<Stopped>,
-    /// From now on a signal ends the process at once.
+    /// Whether a signal ends the process at once.
     stopping: Arc<AtomicBool>,
     /// Held for its lock.
     _data: DataDir,
@@ -175,9 +175,7 @@ impl Server {
     /// Listening comes first, so that a port in use leaves the data untouched.
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let (ended, ends) = channel();
-        // Until it serves a signal ends it at once, which the first process of a container has to do by itself.
-        let stopping = Arc::new(AtomicBool::new(true));
-        spawn_signals(ended.clone(), Arc::clone(&stopping))?;
+        let stopping = spawn_signals(ended.clone())?;
         let listeners = listening::for_clients(config)?;
         let peer_listeners = listening::for_peers(config)?;
         let room = descriptors::make_room()?;
@@ -569,23 +567,25 @@ fn spawn_dropper() -> io::Result<Sender<Arc<Published>>> {
     Ok(sender)
 }
 
-/// The first signal stops the server in order. Where that hangs, on a disk for example, or has begun for another reason,
-/// the next one ends the process.
-fn spawn_signals(ended: Sender<Stopped>, stopping: Arc<AtomicBool>) -> io::Result<()> {
+/// Turns signals into messages. Where the flag is set, as it is until the member serves and again when it stops, a signal
+/// ends the process at once instead: the first process of a container has to do that by itself.
+fn spawn_signals(ended: Sender<Stopped>) -> io::Result<Arc<AtomicBool>> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let stopping = Arc::new(AtomicBool::new(true));
+    let at_once = Arc::clone(&stopping);
     thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
             for signal in signals.forever() {
-                if stopping.swap(true, Ordering::Relaxed)
+                if at_once.swap(true, Ordering::Relaxed)
                     || ended.send(Stopped::Signal(signal)).is_err()
                 {
                     end_at_once(signal);
                 }
             }
         })?;
-    Ok(())
+    Ok(stopping)
 }
 
 /// Ends the process by this signal, as if nobody had handled it.
