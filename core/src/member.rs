@@ -253,6 +253,16 @@ impl Member {
         &self.published
     }
 
+    /// Whether this member is what it was added as, by all that it has applied: one that is to vote catches up first.
+    pub fn has_its_part(&self) -> bool {
+        let replica = self.replica.borrow();
+        let membership = replica.membership.membership();
+        let mut configs = membership.get_joint_config().iter();
+        membership
+            .get_node(&self.id)
+            .is_some_and(|peer| !peer.joins || configs.all(|voters| voters.contains(&self.id)))
+    }
+
     /// The fingerprint of the replicated state, see [`crate::state::State::hash`].
     pub fn state_hash(&self) -> u64 {
         self.replica.borrow().state.hash()

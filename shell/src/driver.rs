@@ -54,7 +54,8 @@ pub(crate) struct Driver {
 pub(crate) struct Announcement {
     command: Command,
     proposed: bool,
-    /// Told when the announcement is committed.
+    committed: bool,
+    /// Told when the announcement is committed, and this member votes if it is to.
     ready: Option<SyncSender<Readiness>>,
 }
 
@@ -67,6 +68,7 @@ impl Announcement {
         Self {
             command,
             proposed: false,
+            committed: false,
             ready: Some(ready),
         }
     }
@@ -134,7 +136,7 @@ impl Driver {
     /// Proposes the announcement as soon as there is a leader to take it.
     fn announce(&mut self, outgoing: &mut [Vec<(Token, Answer)>]) {
         if self.announcement.proposed
-            || self.announcement.ready.is_none()
+            || self.announcement.committed
             || self.member.published().leader.is_none()
         {
             return;
@@ -152,11 +154,21 @@ impl Driver {
     /// Committed means that this member has a leader and all its data. Otherwise it is tried again.
     fn announced(&mut self, answer: &Result<Outcome, Refusal>) {
         self.announcement.proposed = false;
-        if answer.is_ok()
+        if answer.is_ok() {
+            self.announcement.committed = true;
+            tracing::info!("published local member to cluster through raft");
+            self.say_ready();
+        }
+    }
+
+    /// Who waits for a new member may take another away next: so it is ready when it counts.
+    fn say_ready(&mut self) {
+        if self.announcement.committed
+            && self.announcement.ready.is_some()
+            && self.member.has_its_part()
             && let Some(ready) = self.announcement.ready.take()
         {
-            tracing::info!("published local member to cluster through raft");
-            // Whoever started this member has given up.
+            // Whoever started this member may have given up.
             let _ = ready.send(Ok(Arc::clone(&self.published)));
         }
     }
@@ -194,6 +206,7 @@ impl Driver {
                     // Without the dropping thread (at the very end) it is dropped here.
                     let _ = self.replaced.send(replaced);
                     self.follow(&published.members);
+                    self.say_ready();
                 }
                 Output::Answer {
                     token: ANNOUNCEMENT,

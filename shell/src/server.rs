@@ -146,7 +146,7 @@ const COMPARISON_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a lease runs before what it has left is recorded: a restart gives it at most this much more.
 const LEASE_RECORD_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long a start waits until a leader has taken this member's announcement.
+/// How long a start waits until a leader has taken this member's announcement, and made a voter of it if it is to vote.
 const READY_MAX: Duration = Duration::from_secs(5);
 
 /// How long replaced views are collected before they are dropped.
@@ -317,7 +317,7 @@ fn wait_until_ready(
         Ok(_) => {}
         Err(RecvTimeoutError::Timeout) => tracing::warn!(
             waited = ?READY_MAX,
-            "cannot reach a leader yet; serving what needs none, such as serializable reads"
+            "no leader has taken this member in yet; serving what needs none, such as serializable reads"
         ),
         Err(RecvTimeoutError::Disconnected) => return Err(ended()),
     }
