@@ -312,10 +312,11 @@ impl Memberships {
         let votes = self.votes.get(&(term, id)).unwrap_or(&none);
         let earlier = self.agreed().rev().find(|agreed| agreed.term < term);
         let stale = earlier.filter(|it| it.configuration.index > newest.index);
-        // That it leaves may be in its log, and not in force: then it can still be needed.
-        let is_agreed = self.agreed.contains_key(&newest.index);
-        let why = if !newest.is_voter(id) && is_agreed {
-            "it is no voter".to_owned()
+        // That it leaves may be in its log without its knowing that this is in force: then it can still be needed (Ongaro's
+        // thesis, 4.2.2). Who votes for it must not know that either, which is judged with each vote.
+        let has_left = look.applied_index >= newest.index;
+        let why = if !newest.is_voter(id) && has_left {
+            "it has applied that it left".to_owned()
         } else if !newest.is_quorum(votes) {
             format!("only {votes:?} voted for it")
         } else if let Some(stale) = stale {

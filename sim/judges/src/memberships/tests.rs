@@ -136,6 +136,11 @@ fn a_leader_without_a_quorum_of_its_membership_is_seen() {
     assert_eq!(verdict(&memberships, 1, &voters), Ok(()));
     let without = configuration(0, &[&[2, 3]], &[2, 3]);
     assert_eq!(verdict(&memberships, 1, &without), Err("membership"));
+    // With all votes it may still be needed, unless it has applied that it left: all have applied the first entry here.
+    memberships.vote(3, 2, 1);
+    assert_eq!(verdict(&memberships, 1, &without), Err("membership"));
+    let without = configuration(2, &[&[2, 3]], &[2, 3]);
+    assert_eq!(verdict(&memberships, 1, &without), Ok(()));
     // One that does not know what was agreed on in an earlier term.
     let next = configuration(7, &[&[1, 2, 3]], &[1, 2, 3, 4]);
     memberships
