@@ -21,7 +21,8 @@ pub(crate) fn config(settings: &Settings) -> Config {
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let election = millis(settings.election_timeout);
     let heartbeat = (election / HEARTBEAT_SHARE).max(millis(settings.heartbeat));
-    // Consensus looks at its timers every so often, and so finds that they are over half as much later in the mean.
+    // This version of consensus looks at its timers every so often, and so finds that they are over half as much later in
+    // the mean.
     let late = heartbeat * 13 / 64 / 2;
     let config = Config {
         cluster_name: "metastore".into(),

@@ -52,4 +52,6 @@ impl PeerMessage {
 }
 
 #[cfg(test)]
+mod layouts;
+#[cfg(test)]
 mod tests;
