@@ -135,8 +135,7 @@ impl Member {
         let kept = settings.catch_up_entries;
         let trimmer = Trimmer::new(log.clone(), Rc::clone(&retention), kept);
         let id = settings.id;
-        let planted = settings.planted();
-        let machine = Machine::new(id, Rc::clone(&replica), Rc::clone(&outbox), planted);
+        let machine = Machine::new(&settings, Rc::clone(&replica), Rc::clone(&outbox));
         let network = Network::new(Rc::clone(&outbox), settings.election_timeout, retention);
         let config = Arc::new(config(&settings));
         let started = executor.block_on(Raft::new(id, config, network, log.clone(), machine));

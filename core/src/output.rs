@@ -184,6 +184,11 @@ pub enum Outcome {
     DeleteRange(DeleteRangeResponse),
     /// Of a transaction.
     Txn(TxnResponse),
+    /// Of a transaction that was executed, where nobody waits for its answer or that has no room.
+    TxnUntold {
+        /// Whether its compares held.
+        succeeded: bool,
+    },
     /// Of a compaction.
     Compact {
         /// The answer.

@@ -45,6 +45,11 @@ pub(crate) enum Place {
     Ahead,
 }
 
+/// Where a life of a member begins to number its proposals.
+pub(crate) fn first_number(incarnation: u32) -> u64 {
+    u64::from(incarnation) << 32
+}
+
 /// A ring over consecutive numbers: adding, finding and removing are O(1), and because every proposal gets
 /// the same time, the oldest is the first to expire.
 #[derive(Default)]
@@ -58,7 +63,7 @@ impl PendingProposals {
     /// The numbers of an earlier life must not come again: other members may still speak of them.
     pub(crate) fn new(incarnation: u32) -> Self {
         Self {
-            first: u64::from(incarnation) << 32,
+            first: first_number(incarnation),
             ..Self::default()
         }
     }

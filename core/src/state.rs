@@ -14,6 +14,7 @@ use crate::lease::{LeaseTerms, Leases};
 use crate::membership::MembershipError;
 use crate::mvcc::{Changes, NEVER_COMPACTED, Store, Sweep, View};
 use crate::output::Outcome;
+use crate::txn::Room;
 
 mod digest;
 
@@ -116,9 +117,23 @@ impl State {
     /// # Panics
     /// If `index` does not follow the last one: each apply moves the applied index by one.
     pub fn apply(&mut self, index: u64, command: &Command) -> Result<Outcome, ApplyError> {
+        self.apply_within(index, command, Room::WAITED_FOR)
+    }
+
+    /// The same where nobody waits for the outcome: what a transaction would have been answered is left out.
+    pub fn apply_unheard(&mut self, index: u64, command: &Command) -> Result<Outcome, ApplyError> {
+        self.apply_within(index, command, Room::NONE)
+    }
+
+    fn apply_within(
+        &mut self,
+        index: u64,
+        command: &Command,
+        room: Room,
+    ) -> Result<Outcome, ApplyError> {
         self.skip(index);
         let mut changes = Changes::default();
-        let outcome = self.perform(index, command, &mut changes);
+        let outcome = self.perform(index, command, &mut changes, room);
         self.digest.absorb_effects(&self.kv, &changes, &outcome);
         outcome
     }
@@ -139,13 +154,21 @@ impl State {
         index: u64,
         command: &Command,
         changes: &mut Changes,
+        mut room: Room,
     ) -> Result<Outcome, ApplyError> {
         match command.request() {
             Request::Put(put) => Ok(Outcome::Put(self.kv.put(put, changes)?)),
             Request::DeleteRange(delete) => {
                 Ok(Outcome::DeleteRange(self.kv.delete_range(delete, changes)?))
             }
-            Request::Txn(txn) => Ok(Outcome::Txn(self.kv.txn(txn, changes)?)),
+            Request::Txn(txn) => {
+                let answer = self.kv.txn_within(txn, changes, &mut room)?;
+                let succeeded = answer.response.succeeded;
+                Ok(match answer.is_whole {
+                    true => Outcome::Txn(answer.response),
+                    false => Outcome::TxnUntold { succeeded },
+                })
+            }
             Request::Compact(compact) => {
                 let response = self.kv.compact(compact)?;
                 Ok(Outcome::Compact {

@@ -3,8 +3,9 @@
 use metastore_proto::etcdserverpb::request_op::Request;
 use metastore_proto::etcdserverpb::response_op::Response;
 use metastore_proto::etcdserverpb::{
-    RangeRequest, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+    RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
+use prost::Message as _;
 
 use crate::kv_error::KvError;
 use crate::mvcc::write::Write;
@@ -40,17 +41,65 @@ impl Store {
         request: &TxnRequest,
         changes: &mut Changes,
     ) -> Result<TxnResponse, KvError> {
+        let all = &mut Room(usize::MAX);
+        self.txn_within(request, changes, all)
+            .map(|answer| answer.response)
+    }
+
+    /// The same, with an answer for which there may be no room.
+    pub(crate) fn txn_within(
+        &mut self,
+        request: &TxnRequest,
+        changes: &mut Changes,
+        room: &mut Room,
+    ) -> Result<Answer, KvError> {
         let branch = Branch::choose(&self.view, request);
         branch.check(&self.view, &|put| self.check_put(put))?;
         let mut write = Write::begin(self, changes);
-        let response = branch.apply(&mut write);
+        let response = branch.apply(&mut write, room);
         let revision = write.revision();
         write.commit();
-        Ok(TxnResponse {
-            header: header(revision),
-            ..response
+        Ok(Answer {
+            response: TxnResponse {
+                header: header(revision),
+                ..response
+            },
+            is_whole: room.0 > 0,
         })
     }
+}
+
+/// Bytes of ranges that the answer of a transaction may still take; 0 once there was no room, and from then on nothing is
+/// read any more, as nobody is told.
+///
+/// A small transaction can ask for the same range thousands of times, and every member executes it, also when it starts
+/// again: what it asks for must not be more than any of them has memory.
+pub(crate) struct Room(usize);
+
+impl Room {
+    /// For whoever waits for the answer: far more than any client takes.
+    pub(crate) const WAITED_FOR: Self = Self(512 << 20);
+    /// Where nobody waits.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// The answer of a range, if there is room for it.
+    fn read(&mut self, write: &Write<'_>, request: &RangeRequest) -> Option<RangeResponse> {
+        if self.0 == 0 {
+            return None;
+        }
+        #[cfg(test)]
+        tests::READ.set(tests::READ.get() + 1);
+        let response = write.range(request);
+        self.0 = self.0.saturating_sub(response.encoded_len());
+        (self.0 > 0).then_some(response)
+    }
+}
+
+/// What comes of a transaction.
+pub(crate) struct Answer {
+    pub(crate) response: TxnResponse,
+    /// Whether all that was read is in the response.
+    pub(crate) is_whole: bool,
 }
 
 impl View {
@@ -144,20 +193,18 @@ impl<'a> Branch<'a> {
     }
 
     /// Runs the branch; the response's header is empty, as nested ones stay.
-    fn apply(&self, write: &mut Write<'_>) -> TxnResponse {
+    fn apply(&self, write: &mut Write<'_>, room: &mut Room) -> TxnResponse {
         let responses = self.operations.iter().map(|operation| {
             let response = match operation {
-                Operation::Range(request) => Response::ResponseRange(write.range(request)),
-                Operation::Put(request) => Response::ResponsePut(write.put(request)),
+                Operation::Range(request) => room.read(write, request).map(Response::ResponseRange),
+                Operation::Put(request) => Some(Response::ResponsePut(write.put(request))),
                 Operation::DeleteRange(request) => {
-                    Response::ResponseDeleteRange(write.delete_range(request))
+                    Some(Response::ResponseDeleteRange(write.delete_range(request)))
                 }
-                Operation::Txn(branch) => Response::ResponseTxn(branch.apply(write)),
+                Operation::Txn(branch) => Some(Response::ResponseTxn(branch.apply(write, room))),
                 Operation::Unset => unreachable!("refused by the check"),
             };
-            ResponseOp {
-                response: Some(response),
-            }
+            ResponseOp { response }
         });
         let responses = responses.collect();
         TxnResponse {
@@ -179,4 +226,4 @@ fn check_revision(view: &View, revision: i64) -> Result<(), KvError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

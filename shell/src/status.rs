@@ -12,6 +12,19 @@ pub(crate) fn request_too_large() -> Status {
     Status::invalid_argument("etcdserver: request is too large")
 }
 
+/// What came back belongs to another kind of request: some member of the cluster is broken.
+pub(crate) fn answered_otherwise(what: &str) -> Status {
+    Status::internal(format!("{what} got the answer to another kind of request"))
+}
+
+/// The answer to a transaction that was executed has no room anywhere; the code is that of a message which gRPC does not
+/// send.
+pub(crate) fn answer_too_large() -> Status {
+    Status::resource_exhausted(
+        "the transaction was executed, and its answer is too large to be sent",
+    )
+}
+
 /// The space quota is used up.
 pub(crate) fn space_exceeded() -> Status {
     Status::resource_exhausted("etcdserver: mvcc: database space exceeded")

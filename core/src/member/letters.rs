@@ -5,12 +5,19 @@ use std::rc::Rc;
 use super::Member;
 use super::silence::is_of_leader;
 use crate::output::{DiskOp, Output};
+use crate::raft::following;
 use crate::raft::message::{Body, Forwarded, PeerMessage};
 use crate::raft::network::{Reply, Request};
 use crate::raft::reception;
 
+/// A member that was away since the beginning of time may have missed so many elections, and not more.
+const TERMS_AHEAD_MAX: u64 = 1 << 32;
+
 impl Member {
     pub(super) fn receive(&mut self, from: u64, message: PeerMessage) {
+        if self.uses_up_terms(&message) {
+            return;
+        }
         match message.body {
             Body::Reply(reply) => {
                 if matches!(reply, Reply::Removed) {
@@ -43,6 +50,14 @@ impl Member {
             }
             Body::Forwarded(forwarded) => self.receive_forwarded(from, message.call, forwarded),
         }
+    }
+
+    /// Whether a letter tells of a term so far ahead that no elections led there. A term is kept for good, and after the
+    /// last there is none, so one such letter would end all elections.
+    fn uses_up_terms(&self, message: &PeerMessage) -> bool {
+        let own = || following::vote(&self.raft).leader_id.term;
+        let told = message.term();
+        told.is_some_and(|term| term > own().saturating_add(TERMS_AHEAD_MAX))
     }
 
     fn receive_forwarded(&mut self, from: u64, call: u64, forwarded: Forwarded) {

@@ -18,10 +18,12 @@ use serde::{Deserialize, Serialize};
 use super::outbox::SharedOutbox;
 use super::types::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::codec;
-use crate::command::{Command, MemberAttributes, Request};
+use crate::command::{Command, MemberAttributes, Origin, Request};
 use crate::lease::{self, LeaseTerms, Leases};
+use crate::member::Settings;
 use crate::mvcc::Store;
 use crate::output::Checkpoint;
+use crate::pending;
 use crate::plant::{Plant, Planted};
 use crate::state::{Digest, Remainder, State, StateView};
 
@@ -165,7 +167,7 @@ impl Replica {
                 {
                     break;
                 }
-                EntryPayload::Normal(command) => drop(ahead.apply(index, command)),
+                EntryPayload::Normal(command) => drop(ahead.apply_unheard(index, command)),
                 EntryPayload::Blank | EntryPayload::Membership(_) => ahead.skip(index),
             }
         }
@@ -246,6 +248,8 @@ pub(super) fn describe(meta: &SnapshotMeta, view: StateView, index: u64) -> Chec
 /// The adapter that consensus drives.
 pub struct Machine {
     id: u64,
+    /// The life of the member.
+    incarnation: u32,
     replica: Rc<RefCell<Replica>>,
     outbox: SharedOutbox,
     /// Whether consensus has made or installed a snapshot. Which one does not matter: a newer one serves as well,
@@ -262,20 +266,23 @@ pub struct Builder {
     made: Rc<Cell<bool>>,
 }
 
+/// More than a life of a member gives to proposals. Those of another life are further off, but for one in millions.
+const NUMBERS_OF_A_LIFE: u64 = 1 << 40;
+
 impl Machine {
     pub(crate) fn new(
-        id: u64,
+        settings: &Settings,
         replica: Rc<RefCell<Replica>>,
         outbox: SharedOutbox,
-        planted: Planted,
     ) -> Self {
         let made = replica.borrow().last_applied.is_some();
         Self {
-            id,
+            id: settings.id,
+            incarnation: settings.incarnation,
             replica,
             outbox,
             made: Rc::new(Cell::new(made)),
-            planted,
+            planted: settings.planted(),
             begins: made,
         }
     }
@@ -286,6 +293,14 @@ impl Machine {
             let mut outbox = self.outbox.borrow_mut();
             outbox.finish_applied(origin.number, log_id.index());
         }
+    }
+
+    /// Whether a client of this life of this member may wait for what comes of a proposal.
+    fn is_asked(&self, origin: Origin) -> bool {
+        let since = origin
+            .number
+            .wrapping_sub(pending::first_number(self.incarnation));
+        origin.member == self.id && since < NUMBERS_OF_A_LIFE
     }
 }
 
@@ -318,7 +333,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
             replica.last_applied = Some(log_id);
             match &entry.payload {
                 EntryPayload::Normal(command) => {
-                    let outcome = replica.state.apply(log_id.index(), command);
+                    let heard = match command.origin() {
+                        None => responder.is_some(),
+                        Some(origin) => self.is_asked(origin),
+                    };
+                    let outcome = match heard {
+                        true => replica.state.apply(log_id.index(), command),
+                        false => replica.state.apply_unheard(log_id.index(), command),
+                    };
                     if self.begins && self.planted.is(Plant::AppliesTwice) {
                         replica.state.apply_again(log_id.index(), command);
                     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use openraft::raft::AppendEntriesResponse;
 use serde::{Deserialize, Serialize};
 
 use super::network::{Reply, Request};
@@ -101,6 +102,25 @@ pub(crate) struct ForwardedEnd {
     pub(crate) result: Result<(), Refusal>,
 }
 
+#[cfg(test)]
+impl Body {
+    /// A heartbeat, a request for a vote and a refusal that tell of this vote.
+    pub(crate) fn telling(vote: super::types::Vote) -> [Self; 3] {
+        let append = openraft::raft::AppendEntriesRequest {
+            vote,
+            prev_log_id: None,
+            leader_commit: None,
+            entries: Vec::new(),
+        };
+        let ballot = openraft::raft::VoteRequest::new(vote, None);
+        [
+            Self::Request(Request::Append(append)),
+            Self::Request(Request::Vote(ballot)),
+            Self::Reply(Reply::Append(AppendEntriesResponse::HigherVote(vote))),
+        ]
+    }
+}
+
 impl PeerMessage {
     /// What it is about.
     pub fn kind(&self) -> MessageKind {
@@ -115,6 +135,21 @@ impl PeerMessage {
             Body::Forwarded(Forwarded::Change { .. }) => MessageKind::Change,
             Body::Request(_) | Body::Reply(_) | Body::Forwarded(_) => MessageKind::Other,
         }
+    }
+
+    /// The term of the vote that it tells, if it tells any.
+    pub(crate) fn term(&self) -> Option<u64> {
+        let vote = match &self.body {
+            Body::Request(Request::Append(rpc) | Request::AppendInOrder(rpc)) => &rpc.vote,
+            Body::Request(Request::Vote(rpc) | Request::PreVote(rpc)) => &rpc.vote,
+            Body::Request(Request::Chunk(chunk)) => &chunk.vote(),
+            Body::Request(Request::Transfer(rpc)) => rpc.from_leader(),
+            Body::Reply(Reply::Append(AppendEntriesResponse::HigherVote(vote))) => vote,
+            Body::Reply(Reply::Vote(reply)) => &reply.vote,
+            Body::Reply(Reply::Snapshot(reply)) => &reply.vote,
+            _ => return None,
+        };
+        Some(vote.leader_id.term)
     }
 
     /// Whether it carries entries, a piece of a snapshot or many answers, or has to stay behind entries. Such a message

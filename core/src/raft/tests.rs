@@ -18,8 +18,8 @@ use super::log_store::{LogStore, RecoveredLog};
 use super::machine::{Builder, Image, Machine, Replica};
 use super::outbox::{Outbox, SharedOutbox};
 use super::types::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig, Vote};
+use crate::member::Settings;
 use crate::output::DiskOp;
-use crate::plant::Planted;
 
 /// A log store with a disk that is ready at once.
 struct WithDisk {
@@ -173,12 +173,8 @@ impl StoreBuilder<TypeConfig, WithDisk, Gapless, ()> for Fresh {
         let outbox: SharedOutbox = Rc::new(RefCell::new(Outbox::new(0)));
         let log = LogStore::new(RecoveredLog::default(), Rc::clone(&outbox));
         let replica = Rc::new(RefCell::new(Replica::new()));
-        let machine = Machine::new(
-            1,
-            Rc::clone(&replica),
-            Rc::clone(&outbox),
-            Planted::default(),
-        );
+        let settings = Settings::usual(1);
+        let machine = Machine::new(&settings, Rc::clone(&replica), Rc::clone(&outbox));
         let machine = Gapless {
             machine,
             replica,

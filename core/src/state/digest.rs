@@ -1,5 +1,7 @@
 //! Digest: a running checksum of what every entry did, so that members compare histories without reading states.
 
+use metastore_proto::etcdserverpb::TxnResponse;
+
 use crate::apply_error::ApplyError;
 use crate::mvcc::{Changes, Store};
 use crate::output::Outcome;
@@ -36,7 +38,9 @@ impl Digest {
                 self.absorb(&response.id.to_le_bytes());
                 self.absorb(&response.ttl.to_le_bytes());
             }
-            Ok(Outcome::Txn(response)) => self.absorb(&[u8::from(response.succeeded)]),
+            Ok(Outcome::Txn(TxnResponse { succeeded, .. }) | Outcome::TxnUntold { succeeded }) => {
+                self.absorb(&[u8::from(*succeeded)]);
+            }
             Ok(_) => {}
             Err(error) => self.absorb(error.to_string().as_bytes()),
         }

@@ -3,7 +3,17 @@
 use metastore_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use metastore_proto::etcdserverpb::{CompactionRequest, Compare, DeleteRangeRequest, PutRequest};
 
+use std::cell::Cell;
+
 use super::*;
+use crate::command::{Command, Request as Replicated};
+use crate::output::Outcome;
+use crate::state::State;
+
+thread_local! {
+    /// How many ranges in transactions were read on this thread.
+    pub(crate) static READ: Cell<usize> = const { Cell::new(0) };
+}
 
 fn op(request: Request) -> RequestOp {
     RequestOp {
@@ -396,4 +406,86 @@ fn only_plain_ranges_in_both_branches_make_a_read() {
         failure: vec![range(false)],
         ..success(vec![range(true)])
     }));
+}
+
+/// A transaction whose lists are `width` long at each of `depth` depths, with the range of one key at the bottom.
+fn deep(depth: usize, width: usize) -> TxnRequest {
+    let bottom = || match depth {
+        1 => range_op("k", 0),
+        _ => op(Request::RequestTxn(deep(depth - 1, width))),
+    };
+    success((0..width).map(|_| bottom()).collect())
+}
+
+fn large_value() -> Command {
+    let put = PutRequest {
+        key: b"k".to_vec(),
+        value: vec![b'v'; 1 << 20],
+        ..PutRequest::default()
+    };
+    Replicated::Put(put).into()
+}
+
+#[test]
+fn a_transaction_whose_answer_is_beyond_all_memory_is_executed_and_not_read() {
+    let mut state = State::new();
+    state.apply(0, &large_value()).expect("a fair put");
+    // 42 * 42 * 42 times a megabyte.
+    let mut poison = deep(3, 42);
+    poison.success.push(put_op("after", "v"));
+    let poison = Command::from(Replicated::Txn(poison));
+    let read = READ.get();
+    let outcome = state.apply_unheard(1, &poison);
+    assert_eq!(outcome, Ok(Outcome::TxnUntold { succeeded: true }));
+    assert_eq!(READ.get(), read);
+    assert_eq!(state.kv().revision(), 3);
+    // Where somebody waits it is read as far as there is room.
+    let mut room = Room(10 << 20);
+    let Replicated::Txn(request) = poison.request() else {
+        panic!("it is a transaction")
+    };
+    let mut store = Store::new();
+    let large = large_value();
+    let Replicated::Put(put) = large.request() else {
+        panic!("it is a put")
+    };
+    store.put(put, &mut Changes::new()).expect("a fair put");
+    let answer = store.txn_within(request, &mut Changes::new(), &mut room);
+    assert!(!answer.expect("it is executed").is_whole);
+    assert_eq!(READ.get(), read + 10);
+    assert_eq!(store.revision(), 3);
+}
+
+#[test]
+fn whether_anybody_waits_makes_no_difference_to_the_state() {
+    let [mut heard, mut unheard] = [State::new(), State::new()];
+    let read_and_write = |key: &str| {
+        let inner = success(vec![range_op("a", 0), put_op(key, "1"), range_op(key, 0)]);
+        let request = TxnRequest {
+            compare: vec![version_is("a", 1)],
+            success: vec![delete_op("a", "b"), op(Request::RequestTxn(inner.clone()))],
+            failure: vec![
+                put_op("a", "1"),
+                op(Request::RequestTxn(inner)),
+                range_op("a", 0),
+            ],
+        };
+        Command::from(Replicated::Txn(request))
+    };
+    for (index, key) in (0..).zip(["x", "y", "z", "x"]) {
+        let command = read_and_write(key);
+        let told = heard.apply(index, &command).expect("a fair transaction");
+        let untold = unheard.apply_unheard(index, &command);
+        let Outcome::Txn(response) = told else {
+            panic!("there is room for it")
+        };
+        let succeeded = response.succeeded;
+        assert_eq!(untold, Ok(Outcome::TxnUntold { succeeded }));
+        assert_eq!(heard.hash(), unheard.hash());
+        assert_eq!(heard.digest(), unheard.digest());
+    }
+    let future = success(vec![range_op("a", 99), put_op("a", "1")]);
+    let future = Command::from(Replicated::Txn(future));
+    assert_eq!(heard.apply(4, &future), unheard.apply_unheard(4, &future));
+    assert_eq!(heard.digest(), unheard.digest());
 }

@@ -178,6 +178,7 @@ async fn execute(context: &Context, request: TxnRequest) -> Result<TxnResponse, 
             context.stamp(&mut response.header);
             Ok(response)
         }
-        other => unreachable!("a transaction answered {other:?}"),
+        Outcome::TxnUntold { .. } => Err(status::answer_too_large()),
+        _ => Err(status::answered_otherwise("a transaction")),
     }
 }

@@ -116,7 +116,7 @@ impl Kv for KvService {
                 self.context.stamp(&mut response.header);
                 Ok(Response::new(response))
             }
-            other => unreachable!("a put answered {other:?}"),
+            _ => Err(status::answered_otherwise("a put")),
         }
     }
 
@@ -132,7 +132,7 @@ impl Kv for KvService {
                 self.context.stamp(&mut response.header);
                 Ok(Response::new(response))
             }
-            other => unreachable!("a delete answered {other:?}"),
+            _ => Err(status::answered_otherwise("a delete")),
         }
     }
 
@@ -152,7 +152,8 @@ impl Kv for KvService {
                 self.stamp_txn(&mut response);
                 Ok(Response::new(response))
             }
-            other => unreachable!("a transaction answered {other:?}"),
+            Outcome::TxnUntold { .. } => Err(status::answer_too_large()),
+            _ => Err(status::answered_otherwise("a transaction")),
         }
     }
 
@@ -168,7 +169,7 @@ impl Kv for KvService {
                 self.context.stamp(&mut response.header);
                 Ok(Response::new(response))
             }
-            other => unreachable!("a compaction answered {other:?}"),
+            _ => Err(status::answered_otherwise("a compaction")),
         }
     }
 }

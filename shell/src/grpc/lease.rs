@@ -60,7 +60,7 @@ impl Lease for LeaseService {
                 self.context.stamp(&mut response.header);
                 Ok(Response::new(response))
             }
-            other => unreachable!("a revocation answered {other:?}"),
+            _ => Err(status::answered_otherwise("a revocation")),
         }
     }
 
@@ -87,7 +87,7 @@ impl Lease for LeaseService {
         let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
         let question = LeaseQuestion::TimeToLive { id, keys };
         let LeaseAnswer::TimeToLive(status) = self.ask(question).await? else {
-            unreachable!("a question about a lease answered something else");
+            return Err(status::answered_otherwise("a question about a lease"));
         };
         let header = self.context.header_now();
         let response = status.map_or_else(
@@ -114,7 +114,7 @@ impl Lease for LeaseService {
         _: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
         let LeaseAnswer::List(ids) = self.ask(LeaseQuestion::List).await? else {
-            unreachable!("a question for all leases answered something else");
+            return Err(status::answered_otherwise("a question for all leases"));
         };
         Ok(Response::new(LeaseLeasesResponse {
             header: Some(self.context.header_now()),
@@ -132,7 +132,7 @@ async fn grant(context: &Context, id: i64, ttl: i64) -> Result<LeaseGrantRespons
             context.stamp(&mut response.header);
             Ok(response)
         }
-        other => unreachable!("a grant answered {other:?}"),
+        _ => Err(status::answered_otherwise("a grant")),
     }
 }
 
@@ -159,7 +159,7 @@ async fn renew(context: &Context, id: i64) -> Result<LeaseKeepAliveResponse, Sta
     // Taken before the renewal, as clients know it.
     let header = context.header_now();
     let LeaseAnswer::Renewed { ttl_seconds } = ask(context, LeaseQuestion::Renew(id)).await? else {
-        unreachable!("a renewal answered something else");
+        return Err(status::answered_otherwise("a renewal"));
     };
     Ok(LeaseKeepAliveResponse {
         header: Some(header),

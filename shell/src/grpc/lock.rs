@@ -49,7 +49,7 @@ impl LockService {
                     header: response.header,
                 })
             }
-            other => unreachable!("a deletion answered {other:?}"),
+            _ => Err(status::answered_otherwise("a deletion")),
         }
     }
 }

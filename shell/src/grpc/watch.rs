@@ -77,6 +77,10 @@ pub(crate) struct WatchStream {
 /// between that and what waits for the reader, so two responses make room for the answer: answers never pile up.
 const RESPONSES_PER_REQUEST: u32 = 2;
 
+/// Requests that are heard before the other streams of the thread have their turn: not all have an answer, and of those a
+/// client can send many.
+const REQUESTS_PER_TURN: u32 = 32;
+
 impl WatchStream {
     fn hear(&self, request: WatchRequest) {
         match request.request_union {
@@ -107,7 +111,7 @@ impl Stream for WatchStream {
     type Item = Result<Outgoing, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        loop {
+        for _ in 0..REQUESTS_PER_TURN {
             let its_turn = self.unheard >= RESPONSES_PER_REQUEST;
             if !its_turn {
                 match self.open.poll_next(cx) {
@@ -130,6 +134,8 @@ impl Stream for WatchStream {
                 Poll::Pending => return Poll::Pending,
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -172,5 +178,48 @@ impl Encoder for OutgoingEncoder {
         buffer.reserve(item.response.encoded_len(&item.stamp));
         item.response.encode(&item.stamp, buffer);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::Waker;
+    use std::time::Duration;
+
+    use arc_swap::ArcSwap;
+    use metastore_core::mvcc::Store;
+    use metastore_core::output::Published;
+    use metastore_core::watch::Settings;
+
+    use super::*;
+    use crate::feed::Feed;
+    use crate::watching;
+
+    /// So many requests that ask for nothing, and the end; each is an empty message in a frame.
+    fn nothings(count: usize) -> Streaming<WatchRequest> {
+        let frames = String::from_utf8(vec![0; 5 * count]).expect("zeros are text");
+        Streaming::new_request(WatchCodec.decoder(), Body::new(frames), None, None)
+    }
+
+    #[test]
+    fn requests_without_an_answer_leave_others_their_turn() {
+        let shown = Published::at_start(Store::new().view(), 0);
+        let (context, _calls) = Context::showing(&Arc::new(ArcSwap::from_pointee(shown)));
+        let settings = Settings::new(Duration::from_secs(600), 1 << 20);
+        watching::begin(context.node.clone(), Feed::default(), settings);
+        let mut stream = WatchStream {
+            context,
+            requests: Some(nothings(100)),
+            open: OpenStream::open(),
+            unheard: 0,
+        };
+        let mut turns = 0;
+        while stream.requests.is_some() {
+            let cx = &mut TaskContext::from_waker(Waker::noop());
+            assert!(Pin::new(&mut stream).poll_next(cx).is_pending());
+            turns += 1;
+        }
+        assert_eq!(turns, 4, "thirty-two in a turn");
     }
 }

@@ -529,3 +529,49 @@ fn applied_proposals_are_forgotten_with_their_clients_while_a_state_stands_still
     let kept = &world.members[&follower].forwards;
     assert!(kept.ahead_count < 66_000, "{}", kept.ahead_count);
 }
+
+#[test]
+fn what_a_transaction_reads_is_read_by_the_member_that_was_asked_alone_and_once() {
+    use metastore_proto::etcdserverpb::request_op::Request as Op;
+    use metastore_proto::etcdserverpb::{RangeRequest, RequestOp, TxnRequest};
+
+    use crate::txn::tests::READ;
+
+    let mut world = World::new(3);
+    world.pass(Duration::from_secs(5));
+    let leader = world.leader().expect("a leader");
+    let follower = (1..=3).find(|id| *id != leader).expect("a follower");
+    let op = |request| RequestOp {
+        request: Some(request),
+    };
+    let put = Op::RequestPut(PutRequest {
+        key: b"a".to_vec(),
+        ..PutRequest::default()
+    });
+    let range = Op::RequestRange(RangeRequest {
+        key: b"a".to_vec(),
+        ..RangeRequest::default()
+    });
+    let txn = TxnRequest {
+        success: vec![op(put), op(range)],
+        ..TxnRequest::default()
+    };
+    let read = READ.get();
+    for (token, asked) in [(1, leader), (2, follower)] {
+        let command = Request::Txn(txn.clone()).into();
+        world.handle(asked, Input::Propose(vec![Proposal { token, command }]));
+        world.pass(Duration::from_millis(200));
+        let Some(Ok(Outcome::Txn(answer))) = world.answers.get(&token) else {
+            panic!("{:?}", world.answers.get(&token));
+        };
+        assert_eq!(answer.responses.len(), 2);
+        assert_eq!(READ.get(), read + usize::try_from(token).expect("small"));
+    }
+    // A start replays it, and nobody waits for it any more.
+    world.members.remove(&follower);
+    world.start(follower, 3, 1);
+    world.pass(Duration::from_secs(2));
+    let shown = |id: u64| world.members[&id].published().view.revision();
+    assert_eq!(shown(follower), shown(leader));
+    assert_eq!(READ.get(), read + 2);
+}

@@ -293,3 +293,26 @@ fn a_follower_whose_disk_went_back_is_given_again_what_it_lost() {
         "nothing is sent over and over"
     );
 }
+
+#[test]
+fn a_letter_of_a_term_that_no_elections_led_to_uses_up_none() {
+    let (mut world, leader, follower) = elected(3);
+    let term = world.members[&leader].published().term;
+    for body in Body::telling(Vote::new_committed(u64::MAX, follower)) {
+        // The calls that are under way are among these.
+        for call in 0..2_000 {
+            let message = PeerMessage {
+                call,
+                body: body.clone(),
+            };
+            let from = follower;
+            world.handle(leader, Input::Peer { from, message });
+        }
+    }
+    world.pass(Duration::from_secs(3));
+    let published = world.members[&leader].published();
+    assert_eq!((published.leader, published.term), (Some(leader), term));
+    world.cut_off = vec![leader];
+    world.pass(Duration::from_secs(5));
+    assert!(world.leader().is_some_and(|next| next != leader));
+}
