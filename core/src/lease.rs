@@ -8,6 +8,7 @@
 //! its id and by the index of the entry that granted it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -141,7 +142,7 @@ pub enum LeaseAnswer {
     /// How a lease stands; none if it does not exist.
     TimeToLive(Option<LeaseStatus>),
     /// All ids; on the leader the lease that ends soonest comes first.
-    List(Vec<i64>),
+    List(Arc<[i64]>),
 }
 
 impl LeaseAnswer {

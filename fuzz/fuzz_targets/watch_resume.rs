@@ -101,6 +101,7 @@ const SETTINGS: Settings = Settings {
     fragment_bytes: 120,
     stream_bytes_max: 400,
     changes_per_step: 3,
+    events_per_revision_max: 5,
 };
 
 impl World {

@@ -484,6 +484,7 @@ fn lease_answered(
         LeaseAnswer::List(ids) => {
             let waiting = life.waiting.borrow();
             let shown = waiting.get(&token).map_or(0, |waiting| waiting.shown);
+            let ids = ids.to_vec();
             Ending::Leases { ids, shown }
         }
     });

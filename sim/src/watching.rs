@@ -155,6 +155,7 @@ fn settings(fragment_bytes: usize, planted: Planted) -> Settings {
         fragment_bytes,
         stream_bytes_max: STREAM_BYTES_MAX,
         changes_per_step: 16,
+        events_per_revision_max: 12,
         planted,
     }
 }

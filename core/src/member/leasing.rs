@@ -5,6 +5,7 @@
 //! a leader that the quorum still followed after the question was asked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use metastore_proto::etcdserverpb::LeaseRevokeRequest;
@@ -258,8 +259,9 @@ impl Member {
     /// Tells the lessor what happened, asks what is due, and answers; tells whether anything was proposed.
     pub(super) fn tend_leases(&mut self) -> bool {
         self.inform_lessor();
+        let mut listed = None;
         for ask in std::mem::take(&mut self.asks.ready) {
-            self.answer_ask(ask);
+            self.answer_ask(ask, &mut listed);
         }
         self.send_asks();
         self.expire_asks();
@@ -332,11 +334,13 @@ impl Member {
         }
     }
 
-    fn answer_ask(&mut self, ask: Ask) {
+    /// Answers a question; all who ask for a list at this time share one.
+    fn answer_ask(&mut self, ask: Ask, listed: &mut Option<Arc<[i64]>>) {
         let asker = ask.asker;
         match ask.question {
             LeaseQuestion::List => {
-                let answer = Ok(LeaseAnswer::List(self.list_leases()));
+                let list = listed.get_or_insert_with(|| self.list_leases().into());
+                let answer = Ok(LeaseAnswer::List(Arc::clone(list)));
                 self.answer_asker(asker, answer);
             }
             // Replaced since the barrier was passed.

@@ -58,6 +58,9 @@ pub struct Settings {
     pub stream_bytes_max: usize,
     /// Revisions of the log, or changes of a key, that one step through the history looks at.
     pub changes_per_step: u32,
+    /// Events that one revision may bring to all watchers together, before they are queued. Where it brings more, all read it
+    /// from the history: many changes times many watchers is more than any memory holds.
+    pub events_per_revision_max: usize,
     /// A fault on purpose.
     #[cfg(feature = "plant")]
     pub planted: Planted,
@@ -71,6 +74,7 @@ impl Settings {
             fragment_bytes,
             stream_bytes_max: 256 << 10,
             changes_per_step: 4096,
+            events_per_revision_max: 1 << 18,
             #[cfg(feature = "plant")]
             planted: Planted::default(),
         }
@@ -406,6 +410,11 @@ impl Hub {
             self.index.watching(record.key(), &mut found);
             let hears = |watcher: &u32| self.watchers[*watcher as usize].hears(record);
             heard.extend(found.drain(..).filter(hears).map(|it| (it, index)));
+            if heard.len() > self.settings.events_per_revision_max {
+                self.found = found;
+                let revision = record.mod_revision();
+                return self.read_from_history(revision, revision);
+            }
         }
         self.found = found;
         heard.sort_unstable();
@@ -449,11 +458,23 @@ impl Hub {
             "revision {} is not compacted at {boundary}, so the view has it",
             self.tail + 1
         );
+        self.read_from_history(self.tail + 1, view.revision());
+    }
+
+    /// How many watchers read the history.
+    #[cfg(test)]
+    pub(super) fn lagging(&self) -> usize {
+        let all = self.watchers.iter();
+        all.filter(|(_, watcher)| watcher.lagging).count()
+    }
+
+    /// Whoever waits for a revision between these reads it from the history.
+    fn read_from_history(&mut self, first: i64, last: i64) {
         let mut fallen = Vec::new();
         let synced = self.watchers.iter_mut().filter(|(_, it)| !it.lagging);
         for (key, watcher) in synced {
-            watcher.next = watcher.next.max(self.tail + 1);
-            if watcher.next <= view.revision() {
+            watcher.next = watcher.next.max(first);
+            if watcher.next <= last {
                 watcher.lagging = true;
                 self.streams[watcher.stream.0].begin_lagging(key_of(key), watcher.serial);
                 fallen.push(watcher.stream);

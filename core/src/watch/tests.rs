@@ -29,6 +29,7 @@ const SETTINGS: Settings = Settings {
     fragment_bytes: 100,
     stream_bytes_max: 256 << 10,
     changes_per_step: 100,
+    events_per_revision_max: 100_000,
 };
 
 impl Story {
@@ -661,4 +662,27 @@ impl Story {
     fn tell_ready(&mut self, steps: &str) {
         steps.split(';').for_each(|step| self.step(step.trim()));
     }
+}
+
+#[test]
+fn a_revision_that_brings_more_than_memory_holds_is_read_from_the_history() {
+    let settings = Settings {
+        events_per_revision_max: 10,
+        ..SETTINGS
+    };
+    let watchers = "watch a..z; watch a..z; watch a..z; watch a..z; watch a; see";
+    let mut story = Story::with(settings).tell(watchers);
+    story.told.clear();
+    // Thirteen events, then nine.
+    for (write, lagging) in [("put a 1+put b 1+put c 1", 5), ("put a 2+put b 2", 0)] {
+        story.step(write);
+        story.step("see");
+        assert_eq!(story.hub.lagging(), lagging, "{write}");
+        story.read();
+    }
+    let events = |id: i64| {
+        let told = story.told.iter().filter(|it| it.watch_id == id);
+        told.map(|it| it.events.len()).sum::<usize>()
+    };
+    assert_eq!([0, 1, 2, 3, 4].map(events), [5, 5, 5, 5, 2]);
 }

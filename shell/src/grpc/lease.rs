@@ -118,7 +118,7 @@ impl Lease for LeaseService {
         };
         Ok(Response::new(LeaseLeasesResponse {
             header: Some(self.context.header_now()),
-            leases: ids.into_iter().map(|id| LeaseStatus { id }).collect(),
+            leases: ids.iter().map(|id| LeaseStatus { id: *id }).collect(),
         }))
     }
 }

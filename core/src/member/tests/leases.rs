@@ -324,12 +324,30 @@ fn a_follower_lists_what_it_knows_and_a_leader_by_the_time_left() {
     world.ask(leader, 5, LeaseQuestion::List);
     assert_eq!(
         world.lease_answers.get(&4),
-        Some(&Ok(LeaseAnswer::List(vec![7, 9])))
+        Some(&Ok(LeaseAnswer::List([7, 9].into())))
     );
     assert_eq!(
         world.lease_answers.get(&5),
-        Some(&Ok(LeaseAnswer::List(vec![9, 7])))
+        Some(&Ok(LeaseAnswer::List([9, 7].into())))
     );
+}
+
+#[test]
+fn leases_are_listed_once_for_all_who_ask_together() {
+    let mut world = World::new(1);
+    world.pass(Duration::from_secs(1));
+    world.grant(1, 1, 9, 30);
+    let ask = |token| LeaseQuery {
+        token,
+        question: LeaseQuestion::List,
+    };
+    world.handle(1, Input::AskLeases(vec![ask(4), ask(5)]));
+    let lists = [4, 5].map(|token| match world.lease_answers.get(&token) {
+        Some(Ok(LeaseAnswer::List(ids))) => Arc::clone(ids),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(*lists[0], [9]);
+    assert!(Arc::ptr_eq(&lists[0], &lists[1]));
 }
 
 #[test]

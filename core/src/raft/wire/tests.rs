@@ -194,7 +194,7 @@ fn lease_answer() -> impl Strategy<Value = LeaseAnswer> {
     prop_oneof![
         any::<i64>().prop_map(|ttl_seconds| LeaseAnswer::Renewed { ttl_seconds }),
         prop::option::of(status).prop_map(LeaseAnswer::TimeToLive),
-        prop::collection::vec(any::<i64>(), 0..4).prop_map(LeaseAnswer::List),
+        prop::collection::vec(any::<i64>(), 0..4).prop_map(|ids| LeaseAnswer::List(ids.into())),
     ]
 }
 
