@@ -5,7 +5,7 @@
 
 #![no_main]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
@@ -71,7 +71,8 @@ struct Traveller {
     silences: Vec<Silence>,
     /// Whether its reader looks for more: it has not been told to wait, or was woken since.
     awake: bool,
-    /// Whether it has had everything and room for more ever since it was told to wait, where every view arrives.
+    /// Whether it has had everything and room for more ever since it was told to wait, where every view arrives, and no
+    /// revision has brought more than is queued.
     caught_up: bool,
     watchers: Vec<Watcher>,
 }
@@ -92,6 +93,8 @@ struct World {
     /// Views on their way to the member that lags.
     members: [Member; 2],
     late: VecDeque<View>,
+    /// How many changes each revision has.
+    changes: BTreeMap<i64, usize>,
     travellers: Vec<Traveller>,
     now: Duration,
 }
@@ -101,7 +104,7 @@ const SETTINGS: Settings = Settings {
     fragment_bytes: 120,
     stream_bytes_max: 400,
     changes_per_step: 3,
-    events_per_revision_max: 5,
+    events_per_revision_max: 24,
 };
 
 impl World {
@@ -115,6 +118,7 @@ impl World {
             members: [member(), member()],
             history: History::new(),
             late: VecDeque::new(),
+            changes: BTreeMap::new(),
             travellers: Vec::new(),
             now: Duration::ZERO,
             store,
@@ -250,6 +254,8 @@ impl World {
         assert!(written.is_ok(), "a fair write");
         if !changes.is_empty() {
             self.history.commit_changes(changes.as_slice());
+            let count = changes.as_slice().len();
+            self.changes.insert(self.store.revision(), count);
             self.late.push_back(self.store.view());
         }
     }
@@ -274,10 +280,25 @@ impl World {
             _ => self.late.pop_front(),
         };
         if let Some(view) = view {
+            let before = self.members[which].view.revision();
             self.members[which].hub.advance(&view);
             self.members[which].view = view;
+            self.sees_large(which, before);
         }
         self.notice();
+    }
+
+    /// What may be more than a revision is to bring to all watchers of a hub together, they read from the history.
+    fn sees_large(&mut self, which: usize, before: i64) {
+        let here = |it: &&mut Traveller| it.at == which;
+        let watchers = self.travellers.iter_mut().filter(here);
+        let watchers: usize = watchers.map(|it| it.watchers.len()).sum();
+        let newest = self.members[which].view.revision();
+        let mut seen = self.changes.range(before + 1..newest + 1);
+        if seen.any(|(_, count)| count * watchers > SETTINGS.events_per_revision_max) {
+            let all = self.travellers.iter_mut().filter(here);
+            all.for_each(|it| it.caught_up = false);
+        }
     }
 
     /// Reads so many responses, or all there are, if its reader looks for any.
