@@ -74,10 +74,6 @@ fn raise() -> u64 {
 }
 
 #[cfg(not(target_os = "linux"))]
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "where there is a limit it may not be raised"
-)]
 fn raise() -> u64 {
     UNLIMITED
 }

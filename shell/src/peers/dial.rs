@@ -212,10 +212,11 @@ mod tests {
     use hyper::service::service_fn;
     use tokio::net::TcpListener;
     use tokio::sync::mpsc;
-    use tokio::task::{LocalSet, spawn_local};
+    use tokio::task::spawn_local;
     use tokio::time::{sleep, timeout};
 
     use super::super::lane::Lane;
+    use super::super::local::on_one_thread;
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(5);
@@ -281,14 +282,6 @@ mod tests {
             .await
             .ok()
             .flatten()
-    }
-
-    fn on_one_thread(test: impl Future<Output = ()>) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        LocalSet::new().block_on(&runtime, test);
     }
 
     #[test]

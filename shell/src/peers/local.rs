@@ -31,3 +31,13 @@ impl Drop for Task {
         self.0.abort();
     }
 }
+
+/// Runs a test that starts such tasks.
+#[cfg(test)]
+pub(super) fn on_one_thread(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    tokio::task::LocalSet::new().block_on(&runtime, test);
+}

@@ -61,17 +61,8 @@ async fn look_up(host: String, finding: watch::Sender<Finding>) {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use tokio::task::LocalSet;
-
+    use super::super::local::on_one_thread;
     use super::*;
-
-    fn on_one_thread(test: impl Future<Output = ()>) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        LocalSet::new().block_on(&runtime, test);
-    }
 
     fn under_way() -> usize {
         UNDER_WAY.with_borrow(BTreeMap::len)
