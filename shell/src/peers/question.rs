@@ -88,9 +88,8 @@ async fn listen(urls: &[Url], patience: Patience) -> Vec<Result<KnownCluster, St
     let silent = |url| Err(format!("{url}: no answer within {:?}", patience.longest));
     let mut answers: Vec<_> = urls.iter().map(silent).collect();
     let (said, mut hearing) = mpsc::unbounded_channel();
-    let questions: Vec<_> = urls.iter().cloned().enumerate().collect();
+    let questions = urls.iter().cloned().enumerate();
     let _questions: Vec<Task> = questions
-        .into_iter()
         .map(|(place, url)| Task::spawn(insist(place, url, said.clone())))
         .collect();
     let begun = Instant::now();
@@ -110,9 +109,9 @@ async fn listen(urls: &[Url], patience: Patience) -> Vec<Result<KnownCluster, St
                 if !someone_knows {
                     end = end.max(begun + STARTING_MAX);
                 }
-                Err(reason)
+                Err(format!("{}: {reason}", urls[place]))
             }
-            Err(Unanswered::Failed(reason)) => Err(reason),
+            Err(Unanswered::Failed(reason)) => Err(format!("{}: {reason}", urls[place])),
         };
     }
     answers
@@ -125,10 +124,7 @@ async fn insist(
     said: mpsc::UnboundedSender<(usize, Result<KnownCluster, Unanswered>)>,
 ) {
     loop {
-        let answer = ask(&url).await.map_err(|unanswered| match unanswered {
-            Unanswered::Starting(reason) => Unanswered::Starting(format!("{url}: {reason}")),
-            Unanswered::Failed(reason) => Unanswered::Failed(format!("{url}: {reason}")),
-        });
+        let answer = ask(&url).await;
         let done = answer.is_ok();
         if said.send((place, answer)).is_err() || done {
             return;
