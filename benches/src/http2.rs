@@ -54,7 +54,7 @@ impl Receiver for Vec<Reply> {
     }
 
     fn message(&mut self, _: u64, _: &[u8]) {
-        unreachable!("who keeps only receiver asks for no messages");
+        unreachable!("who keeps only replies asks for no messages");
     }
 }
 

@@ -4,15 +4,20 @@
 //! |---|---|
 //! | [`member`] | one cluster member as a value: inputs and the time in, outputs and the next alarm out |
 //! | [`input`], [`output`] | the two closed lists that pass the door |
+//! | [`command`] | what an entry of the log asks for |
 //! | [`state`] | the replicated half: a function of the log |
+//! | [`check`], [`txn`] | what a request must satisfy whatever the state; transactions |
+//! | [`kv_error`], [`apply_error`] | what the state refuses, in etcd's words |
 //! | [`lease`] | which leases there are, and the leader's countdown |
 //! | [`claim`] | what locks and elections are made of |
 //! | [`quota`] | what a request may add to the store, and whether there is room |
 //! | [`compactor`] | what a leader compacts by itself, and when |
 //! | [`membership`] | which changes of the membership are allowed |
-//! | [`mvcc`] | keys, their history, and frozen views of both |
+//! | [`key`], [`mvcc`] | keys, their history, and frozen views of both |
 //! | [`raft`] | consensus, stepped |
+//! | [`codec`] | values of consensus as bytes |
 //! | [`watch`] | who hears of which change |
+//! | [`transfer`] | a snapshot on its way to another member |
 //! | [`wal`], [`snapshot`] | what is on the disk, as functions on bytes |
 //! | [`plant`] | faults on purpose, for the simulator alone |
 //!

@@ -27,11 +27,12 @@ use crate::raft::trimmer::Trimmer;
 use crate::raft::types::{Peer, Raft};
 
 mod answering;
-mod applying;
 mod checkpointing;
 mod compacting;
+mod comparing;
 mod confirming;
 mod forwarding;
+mod forwarding_changes;
 mod leadership;
 mod leasing;
 mod letters;
@@ -42,15 +43,18 @@ mod receiving;
 mod reconfiguring;
 mod settings;
 mod silence;
+mod sizes;
 mod standing;
 mod sweeping;
 mod transferring;
 
 pub use settings::{Recovered, Settings};
+pub use sizes::Sizes;
 
-use applying::Applications;
 use checkpointing::Checkpoints;
+use comparing::Comparison;
 use forwarding::Forwards;
+use forwarding_changes::ForwardedChanges;
 use leadership::Leadership;
 use leasing::Asks;
 use reading::Barriers;
@@ -88,10 +92,11 @@ pub struct Member {
     asks: Asks,
     compactor: Compactor,
     changes: Changes,
-    applications: Applications,
+    forwarded_changes: ForwardedChanges,
     transfers: Transfers,
     assembly: Assembly,
     standing: Standing,
+    comparison: Comparison,
     outputs: VecDeque<Output>,
     /// Answers to physical compactions, until the sweep is done.
     until_swept: Vec<(u64, Outcome)>,
@@ -130,13 +135,13 @@ impl Member {
         let replica = Rc::new(RefCell::new(replica));
         let log_bytes = log.bytes();
         let covered = replica.borrow().last_applied.map_or(0, |id| id.index());
-        let log = LogStore::new(log, Rc::clone(&outbox));
+        let log = LogStore::new(log, Rc::clone(&outbox), settings.sizes.read_bytes);
         let retention = SharedRetention::default();
         let kept = settings.catch_up_entries;
-        let trimmer = Trimmer::new(log.clone(), Rc::clone(&retention), kept);
+        let trimmer = Trimmer::new(log.clone(), Rc::clone(&retention), kept, settings.sizes);
         let id = settings.id;
         let machine = Machine::new(&settings, Rc::clone(&replica), Rc::clone(&outbox));
-        let network = Network::new(Rc::clone(&outbox), settings.election_timeout, retention);
+        let network = Network::new(Rc::clone(&outbox), &settings, retention);
         let config = Arc::new(config(&settings));
         let started = executor.block_on(Raft::new(id, config, network, log.clone(), machine));
         let raft =
@@ -158,14 +163,19 @@ impl Member {
             barriers: Barriers::new(settings.incarnation),
             leadership: Leadership::default(),
             silence: Silence::default(),
-            lessor: Lessor::new(settings.election_timeout, settings.lease_record_interval),
+            lessor: Lessor::new(
+                settings.election_timeout,
+                settings.lease_record_interval,
+                settings.sizes,
+            ),
             asks: Asks::new(settings.incarnation),
             compactor: Compactor::new(settings.auto_compaction, now),
             changes: Changes::default(),
-            applications: Applications::default(),
+            forwarded_changes: ForwardedChanges::default(),
             transfers: Transfers::default(),
-            assembly: Assembly::default(),
+            assembly: Assembly::new(settings.election_timeout),
             standing,
+            comparison: Comparison::default(),
             outputs: VecDeque::new(),
             until_swept: Vec::new(),
             sweep_at: (!swept).then_some(now),
@@ -235,10 +245,10 @@ impl Member {
             .chain(self.leases_alarm())
             .chain(self.compactor.next_alarm())
             .chain(self.changes.alarm(self.now))
-            .chain(self.applications.alarm(self.now))
+            .chain(self.forwarded_changes.alarm(self.now))
             .chain(self.transfers.alarm())
             .chain(self.assembly.alarm())
-            .chain(self.standing.alarm())
+            .chain(self.comparison.alarm(self.settings.comparison_interval))
             .min()
     }
 
@@ -252,8 +262,8 @@ impl Member {
         &self.published
     }
 
-    /// Whether this member is what it was added as, by all that it has applied: one that is to vote catches up first.
-    pub fn has_its_part(&self) -> bool {
+    /// Whether, by all that it has applied, this is a member, and votes if it is to: one that joins catches up first.
+    pub fn votes_if_it_should(&self) -> bool {
         let replica = self.replica.borrow();
         let membership = replica.membership.membership();
         let mut configs = membership.get_joint_config().iter();
@@ -335,7 +345,8 @@ impl Member {
             let proposed = self.tend_compactor() || proposed;
             let started = self.tend_membership();
             let started = self.tend_transfers() || started;
-            let more = self.tend_standing() || started || proposed || self.has_more();
+            let compared = self.tend_comparison();
+            let more = self.tend_standing() || compared || started || proposed || self.has_more();
             if !more {
                 break;
             }

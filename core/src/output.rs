@@ -112,7 +112,7 @@ pub struct Checkpoint {
     pub view: View,
     /// All else.
     pub description: Description,
-    /// Whether the member waits for it and does nothing else meanwhile: it holds a snapshot that is being installed.
+    /// Whether it holds a snapshot that is to be installed once it is durable: the member has nothing newer to do.
     pub awaited: bool,
 }
 
@@ -196,8 +196,8 @@ pub enum Outcome {
         /// Whether the caller also waits for the old records to be gone.
         physical: bool,
     },
-    /// Of a member's publication of itself.
-    Published,
+    /// Of what a member says of itself.
+    MemberAnnounced,
     /// Of a grant.
     LeaseGranted(LeaseGrantResponse),
     /// Of the end of a lease, asked for or because its time was over.

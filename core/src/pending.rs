@@ -45,9 +45,15 @@ pub(crate) enum Place {
     Ahead,
 }
 
-/// Where a life of a member begins to number its proposals.
+/// Where a life of a member begins to number its proposals, letters and questions: what a former one numbered is told
+/// apart from them for 2^32 numbers.
 pub(crate) fn first_number(incarnation: u32) -> u64 {
     u64::from(incarnation) << 32
+}
+
+/// The incarnation that gave this number.
+pub(crate) fn life_of(number: u64) -> u64 {
+    number >> 32
 }
 
 /// A ring over consecutive numbers: adding, finding and removing are O(1), and because every proposal gets

@@ -17,7 +17,12 @@ pub fn charge(request: &Request) -> u64 {
         Request::Put(put) => charge_put(put),
         Request::Txn(txn) => charge_txn(txn),
         Request::LeaseGrant(_) => GRANT_BYTES,
-        _ => 0,
+        Request::DeleteRange(_)
+        | Request::Compact(_)
+        | Request::Publish(_)
+        | Request::LeaseRevoke(_)
+        | Request::LeaseExpire(_)
+        | Request::LeaseRemaining(_) => 0,
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod call;
 pub(crate) mod config;
 pub mod executor;
 pub(crate) mod following;
+pub(crate) mod installing;
 pub mod log_store;
 pub mod machine;
 pub mod message;

@@ -29,6 +29,8 @@ pub struct Encoder {
     view: View,
     /// Frames ready to go before any records.
     ready: VecDeque<Vec<u8>>,
+    /// The length of a full frame.
+    frame_bytes: usize,
     /// Record bytes not yet framed.
     pending: Vec<u8>,
     /// The last record taken; the next one follows it.
@@ -77,6 +79,11 @@ pub enum SnapshotError {
 impl Encoder {
     /// Begins a snapshot of `view`; `extra` comes back from the decoder as it is.
     pub fn new(view: View, extra: &[u8]) -> Self {
+        Self::with_frames(view, extra, PAYLOAD_BYTES)
+    }
+
+    /// The same in frames with so many bytes of payload, at least 1 and at most [`PAYLOAD_BYTES`].
+    pub fn with_frames(view: View, extra: &[u8], payload_bytes: usize) -> Self {
         let mut header = Vec::with_capacity(HEADER_BYTES);
         header.extend_from_slice(MAGIC);
         header.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
@@ -86,12 +93,13 @@ impl Encoder {
         let mut ready = VecDeque::from([frame(KIND_HEADER, &header)]);
         ready.extend(
             extra
-                .chunks(PAYLOAD_BYTES)
+                .chunks(payload_bytes)
                 .map(|chunk| frame(KIND_EXTRA, chunk)),
         );
         Encoder {
             view,
             ready,
+            frame_bytes: FRAME_HEAD_BYTES + 1 + payload_bytes,
             pending: begin_frame(KIND_RECORDS, &[], 0),
             last: None,
             records: 0,
@@ -115,7 +123,7 @@ impl Encoder {
                 .retained(compact)
                 .skip_while(|record| Some(record.position()) <= taken)
             {
-                if self.pending.len() >= FRAME_BYTES_MAX {
+                if self.pending.len() >= self.frame_bytes {
                     break 'all;
                 }
                 let bytes = record.as_bytes();
@@ -128,7 +136,7 @@ impl Encoder {
         }
         let last = last.map(|record| (record.key().to_vec(), record.position()));
         self.last = last.or(resume);
-        self.pending.len() >= FRAME_BYTES_MAX
+        self.pending.len() >= self.frame_bytes
     }
 
     fn next_frame(&mut self) -> Option<Vec<u8>> {
@@ -136,12 +144,12 @@ impl Encoder {
             return Some(frame);
         }
         if self.stage == Stage::Records {
-            if self.pending.len() >= FRAME_BYTES_MAX || self.fill() {
+            if self.pending.len() >= self.frame_bytes || self.fill() {
                 // Another frame this long is likely: it gets its room at once instead of growing into it.
-                let rest = &self.pending[FRAME_BYTES_MAX..];
-                let rest = begin_frame(KIND_RECORDS, rest, FRAME_BYTES_MAX);
+                let rest = &self.pending[self.frame_bytes..];
+                let rest = begin_frame(KIND_RECORDS, rest, self.frame_bytes);
                 let mut full = std::mem::replace(&mut self.pending, rest);
-                full.truncate(FRAME_BYTES_MAX);
+                full.truncate(self.frame_bytes);
                 return Some(end_frame(full));
             }
             self.stage = Stage::Close;
@@ -233,7 +241,8 @@ fn frame_crc(length: &[u8], body: &[u8]) -> u32 {
 /// No frame is longer.
 pub const FRAME_BYTES_MAX: usize = FRAME_HEAD_BYTES + 1 + PAYLOAD_BYTES;
 
-const PAYLOAD_BYTES: usize = 512 * 1024;
+/// What a frame carries at most, in bytes.
+pub const PAYLOAD_BYTES: usize = 512 * 1024;
 const FRAME_HEAD_BYTES: usize = 8;
 const MAGIC: &[u8; 8] = b"MetaSnap";
 const FORMAT_VERSION: u32 = 1;

@@ -36,7 +36,7 @@ pub struct State {
 pub struct StateView {
     /// The keys and their history.
     pub kv: View,
-    /// Bytes that the keys take, roughly.
+    /// As [`Store::bytes_in_use`]: what the keys take, roughly, without leases.
     pub bytes_in_use: u64,
     /// The leases and their keys.
     pub leases: Leases,
@@ -182,7 +182,7 @@ impl State {
                 }
                 self.members
                     .insert(attributes.member_id, attributes.clone());
-                Ok(Outcome::Published)
+                Ok(Outcome::MemberAnnounced)
             }
             Request::LeaseGrant(grant) => {
                 Ok(Outcome::LeaseGranted(self.kv.grant_lease(index, grant)?))

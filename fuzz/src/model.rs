@@ -84,8 +84,8 @@ impl Model {
         &self.events[place(revision)]
     }
 
-    /// What a revision changed, as it is told later. The record before an event is not told where a compaction took it: before an
-    /// event of the boundary's own revision only what is of that revision too.
+    /// What a revision changed, as it is told later. The record before an event is not told where a compaction took it:
+    /// before an event of the boundary's own revision only what is of that revision too.
     pub fn events(&self, revision: i64) -> Vec<Event> {
         let mut events = self.changes(revision).to_vec();
         if revision <= self.compacted {

@@ -86,7 +86,7 @@ impl Socket {
         self.buffer.drain(..self.written);
         self.written = 0;
         // A burst of large answers must not hold its memory for as long as the connection lives.
-        if self.buffer.is_empty() && self.buffer.capacity() > BUFFER_BYTES_MAX {
+        if self.buffer.is_empty() && self.buffer.capacity() >= BUFFER_BYTES_MAX {
             self.buffer = Vec::new();
         }
     }

@@ -52,6 +52,9 @@ pub enum Action {
 }
 
 /// Everything one member is told at its start. Lists of URLs are sorted and without duplicates.
+///
+/// Fields of flags that [`flag_table`] lists as [`flag_table::Effect::Inert`] or as refused are read and checked, so that a
+/// mistake is reported, and nothing depends on them yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Name of the member. Not empty.
@@ -67,7 +70,7 @@ pub struct Config {
     pub listen_client_urls: Vec<Url>,
     /// Listeners only for HTTP clients. If not empty, `listen_client_urls` serve gRPC only.
     pub listen_client_http_urls: Vec<Url>,
-    /// Listeners only for metrics and health.
+    /// Listeners only for health.
     pub listen_metrics_urls: Vec<Url>,
     /// What other members are told. At least one.
     pub initial_advertise_peer_urls: Vec<Url>,
@@ -102,7 +105,7 @@ pub struct Config {
     /// Entries kept for slow followers after a snapshot.
     pub snapshot_catchup_entries: u64,
 
-    /// Bytes of data before the space alarm; `None` is no quota.
+    /// Bytes of data above which what adds is refused; `None` is no quota.
     pub quota_backend_bytes: Option<u64>,
     /// Most operations in one transaction.
     pub max_txn_ops: u32,
@@ -393,8 +396,8 @@ pub fn parse(
 }
 
 impl Config {
-    /// Checks that `initial_cluster` lists this member with the URLs it advertises, and no URL twice. Only a member without data asks:
-    /// with data, the settings of the first start have no meaning any more.
+    /// Checks that `initial_cluster` lists this member with the URLs it advertises, and no URL twice. Only a member without
+    /// data asks: with data, the settings of the first start have no meaning any more.
     ///
     /// # Errors
     /// [`ConfigError::NotInInitialCluster`], [`ConfigError::PeerUrlsDiffer`] and [`ConfigError::SharedPeerUrl`].

@@ -21,7 +21,7 @@ use tonic::body::Body;
 use crate::coalesced::Coalesced;
 use crate::descriptors::Room;
 use crate::feed::Feed;
-use crate::grpc::{Context, Services};
+use crate::grpc::{Context, Services, Spelt};
 use crate::http as plain;
 use crate::listening;
 use crate::promoting;
@@ -83,6 +83,9 @@ const QUESTION_MAX: Duration = Duration::from_secs(10);
 /// How many calls of a connection a client may have cancelled before this process has looked at any of them; with more
 /// the connection is closed. A process that was paused finds all that clients gave up in the meantime.
 const CANCELLED_MAX: usize = 1024;
+
+/// How many bytes the metadata of a request may have: room for long tokens and traces.
+const METADATA_BYTES_MAX: u32 = 1 << 20;
 
 impl Connections {
     /// Starts one thread per lane. The first also accepts.
@@ -313,6 +316,7 @@ async fn serve(
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES * 4)
         .max_pending_accept_reset_streams(CANCELLED_MAX)
+        .max_header_list_size(METADATA_BYTES_MAX)
         .keep_alive_interval(transport.keepalive_interval)
         .keep_alive_timeout(transport.keepalive_timeout);
     builder.http1().timer(TokioTimer::new());
@@ -345,17 +349,19 @@ async fn answer(
     services: Services,
     context: Arc<Context>,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+) -> Result<Response<Spelt>, Infallible> {
     let grpc = request
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     Ok(match (grpc, serves) {
         (true, Serves::All | Serves::GrpcOnly) => services.call(request).await,
-        (false, Serves::All | Serves::HttpOnly) => plain::serve(&context, &request).await,
-        (false, Serves::HealthOnly) => plain::serve_health(&context, &request).await,
+        (false, Serves::All | Serves::HttpOnly) => {
+            plain::serve(&context, &request).await.map(Spelt)
+        }
+        (false, Serves::HealthOnly) => plain::serve_health(&context, &request).await.map(Spelt),
         _ => {
-            let mut refused = Response::new(Body::empty());
+            let mut refused = Response::new(Spelt(Body::empty()));
             *refused.status_mut() = http::StatusCode::NOT_FOUND;
             refused
         }

@@ -165,7 +165,7 @@ impl Driver {
     fn say_ready(&mut self) {
         if self.announcement.committed
             && self.announcement.ready.is_some()
-            && self.member.has_its_part()
+            && self.member.votes_if_it_should()
             && let Some(ready) = self.announcement.ready.take()
         {
             // Whoever started this member may have given up.
@@ -244,7 +244,7 @@ impl Driver {
                 Output::Removed => self.removed = true,
                 Output::Corrupt { index } => tracing::error!(
                     index,
-                    "this member's data differ from the leader's; it refuses writes and linearizable reads. \
+                    "this member's data differ from those of the others; it refuses writes and linearizable reads. \
                      Remove it from the cluster, delete its data directory, and add it anew"
                 ),
             }

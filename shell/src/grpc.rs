@@ -12,7 +12,9 @@ mod lock;
 mod long_read;
 mod maintenance;
 mod needing_leader;
+mod patience;
 mod short;
+mod spelling;
 mod watch;
 
 use std::convert::Infallible;
@@ -23,7 +25,7 @@ use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use metastore_core::check::Limits;
 use metastore_core::command::Command;
-use metastore_core::output::{Outcome, Published};
+use metastore_core::output::{MemberInfo, Outcome, Published};
 use metastore_core::quota;
 use metastore_proto::etcdserverpb::ResponseHeader;
 use metastore_proto::etcdserverpb::cluster_server::ClusterServer;
@@ -36,6 +38,8 @@ use metastore_proto::v3lockpb::lock_server::LockServer;
 use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
+
+pub(crate) use spelling::Spelt;
 
 use crate::node::Node;
 use crate::status;
@@ -167,11 +171,17 @@ impl Context {
             .map_err(|refusal| status::from_write_refusal(&refusal))
     }
 
-    /// Whether this member only learns: it does not vote, and serves next to nothing.
+    /// Whether this member only learns: it does not vote, and serves next to nothing. One that joins and knows of no
+    /// members yet is taken for one: what it said to clients would be of no use to them.
     pub(crate) fn is_learner(&self) -> bool {
         let published = self.node.published();
-        let mut members = published.agreed_members.iter();
-        members.any(|member| member.id == self.identity.member_id && member.is_learner)
+        let listed = |members: &[MemberInfo]| {
+            let own = members.iter().find(|it| it.id == self.identity.member_id);
+            own.map(|own| own.is_learner)
+        };
+        listed(&published.agreed_members)
+            .or_else(|| listed(&published.members))
+            .unwrap_or(published.members.is_empty())
     }
 
     /// Why a request is not served here and now, whatever it asks in detail.
@@ -241,7 +251,15 @@ impl Services {
     }
 
     /// Serves one call; a service that is not built yet answers UNIMPLEMENTED.
-    pub(crate) async fn call(&self, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn call(&self, request: Request<Incoming>) -> Response<Spelt> {
+        let patience = patience::of(request.uri().path(), request.headers());
+        let served = patience::within(patience, self.serve(request)).await;
+        let mut response = served.unwrap_or_else(Status::into_http);
+        spelling::spell(response.headers_mut());
+        response.map(Spelt)
+    }
+
+    async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
         let context = &self.0.context;
         let wants_leader = needing_leader::is_asked(request.headers());
@@ -289,6 +307,7 @@ fn rename_refusal(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
+    use metastore_core::mvcc::Store;
     use tonic::Code;
 
     use super::*;
@@ -307,6 +326,40 @@ mod tests {
             status.message(),
             "grpc: received message larger than max (2097200 vs. 2097152)"
         );
+    }
+
+    #[test]
+    fn a_member_that_knows_of_no_members_is_taken_for_a_learner() {
+        let (own, other) = (2, 3);
+        let list = |list: &[(u64, bool)]| -> Arc<[MemberInfo]> {
+            let member = |(id, is_learner): &(u64, bool)| MemberInfo {
+                id: *id,
+                name: String::new(),
+                peer_urls: Vec::new(),
+                client_urls: Vec::new(),
+                is_learner: *is_learner,
+            };
+            list.iter().map(member).collect()
+        };
+        for (members, agreed, expected) in [
+            (list(&[]), list(&[]), true),
+            (list(&[(own, false)]), list(&[]), false),
+            (list(&[(own, true)]), list(&[]), true),
+            (list(&[(own, false)]), list(&[(own, true)]), true),
+            (list(&[(own, true)]), list(&[(own, false)]), false),
+            // It was removed, which is said in other words.
+            (list(&[(other, false)]), list(&[(other, false)]), false),
+        ] {
+            let published = Published {
+                members,
+                agreed_members: agreed,
+                ..Published::at_start(Store::new().view(), 0)
+            };
+            let shown = Arc::new(arc_swap::ArcSwap::from_pointee(published));
+            let (context, _calls) = Context::showing(&shown);
+            assert_eq!(context.identity.member_id, own);
+            assert_eq!(context.is_learner(), expected);
+        }
     }
 
     #[test]

@@ -77,6 +77,10 @@ fn serve(config: &Config, warnings: &[String]) -> ExitCode {
             complain(&format!("the disk failed: {reason}"));
             ExitCode::FAILURE
         }
+        Stopped::Panicked => {
+            complain("the member thread panicked, for the reason above; please report it");
+            ExitCode::FAILURE
+        }
     }
 }
 

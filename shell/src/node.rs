@@ -64,13 +64,13 @@ impl Call {
 /// The member as the connection threads see it; cloning copies pointers.
 #[derive(Clone)]
 pub(crate) struct Node {
-    calls: Inbox,
+    inbox: Inbox,
     published: Arc<ArcSwap<Published>>,
 }
 
 impl Node {
-    pub(crate) fn new(calls: Inbox, published: Arc<ArcSwap<Published>>) -> Self {
-        Self { calls, published }
+    pub(crate) fn new(inbox: Inbox, published: Arc<ArcSwap<Published>>) -> Self {
+        Self { inbox, published }
     }
 
     /// Replicates a command and returns what came of it.
@@ -130,12 +130,12 @@ impl Node {
 
     /// How often the member has taken anything from its inbox.
     pub(crate) fn takes(&self) -> u64 {
-        self.calls.takes()
+        self.inbox.takes()
     }
 
     fn send(&self, call: impl FnOnce(Token) -> Call) -> Result<Wait, Refusal> {
         let wait = Wait::new();
-        match self.calls.offer(call(wait.token())) {
+        match self.inbox.offer(call(wait.token())) {
             Ok(()) => Ok(wait),
             Err(error) => {
                 wait.forget();

@@ -29,7 +29,7 @@ use arc_swap::ArcSwap;
 use metastore_core::check::Limits;
 use metastore_core::command::{Command, MemberAttributes, Request};
 use metastore_core::compactor::AutoCompaction;
-use metastore_core::member::{Member, Settings};
+use metastore_core::member::{Member, Settings, Sizes};
 use metastore_core::output::Published;
 use metastore_core::raft::machine::BadDescription;
 use metastore_core::wal::LogIdentity;
@@ -106,32 +106,22 @@ pub enum Stopped {
     DiskFailed(String),
     /// The member was removed from its cluster.
     Removed,
+    /// The member thread panicked. Only where panics unwind: a release build ends at once.
+    Panicked,
 }
 
 /// A running member.
 pub struct Server {
     connections: Connections,
     peers: Peers,
-    calls: Inbox,
+    inbox: Inbox,
     member: JoinHandle<()>,
     log: LogThread,
     ends: Receiver<Stopped>,
-    /// Whether a signal ends the process at once.
-    stopping: Arc<AtomicBool>,
+    signals_end_at_once: Arc<AtomicBool>,
     /// Held for its lock.
     _data: DataDir,
 }
-
-/// Log entries of a batch, and operations that may wait for the log thread.
-const LOG_LIMITS: LogLimits = LogLimits {
-    queue_ops_max: 4096,
-    batch_bytes_max: 8 << 20,
-    lazy_delay: Duration::from_millis(50),
-};
-
-/// Size of a prepared log segment, in bytes; the very first is smaller, because the start waits for it.
-const SEGMENT_BYTES: u64 = 64 << 20;
-const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 
 /// Bytes of log after which the state is written to the disk, so that a restart has little to replay.
 const CHECKPOINT_LOG_BYTES: u64 = 64 << 20;
@@ -140,7 +130,7 @@ const CHECKPOINT_LOG_BYTES: u64 = 64 << 20;
 /// thousand entries would be wasteful. A number that was asked for is kept to.
 const DEFAULT_SNAPSHOT_COUNT: u64 = 10_000;
 
-/// How often a leader has the others compare their history with its own.
+/// How often members compare their histories.
 const COMPARISON_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long a lease runs before what it has left is recorded: a restart gives it at most this much more.
@@ -175,7 +165,7 @@ impl Server {
     /// Listening comes first, so that a port in use leaves the data untouched.
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let (ended, ends) = channel();
-        let stopping = spawn_signals(ended.clone())?;
+        let signals_end_at_once = spawn_signals(ended.clone())?;
         let listeners = listening::for_clients(config)?;
         let peer_listeners = listening::for_peers(config)?;
         let room = descriptors::make_room()?;
@@ -185,16 +175,16 @@ impl Server {
         let member_id = me.member_id;
         let settings = settings(config, member_id, bootstrap.founders);
 
-        let (calls, inbox) = inbox::new();
+        let (inbox, calls) = inbox::new();
         let peers = Peers::start(
             introduce(config, &me),
             peer_listeners,
-            calls.clone(),
+            inbox.clone(),
             bootstrap.first,
         )?;
-        let log = spawn_log(opened.wal, calls.clone())?;
+        let log = spawn_log(opened.wal, inbox.clone())?;
         let (checkpoints, work) = sync_channel(1);
-        checkpointing::spawn(opened.checkpoints, work, calls.clone())?;
+        checkpointing::spawn(opened.checkpoints, work, inbox.clone())?;
         let replaced = spawn_dropper()?;
 
         let lanes: Vec<Lane> = (0..connection_threads()).map(|_| Lane::default()).collect();
@@ -203,7 +193,7 @@ impl Server {
             settings,
             recovered: opened.recovered,
             origin,
-            inbox,
+            calls,
             log: log.ops(),
             checkpoints,
             replaced,
@@ -215,7 +205,7 @@ impl Server {
         let member = spawn_member(start, ended)?;
         let published = wait_until_ready(&readiness, &ends)?;
         let context = Context {
-            node: Node::new(calls.clone(), published),
+            node: Node::new(inbox.clone(), published),
             identity: Identity {
                 cluster_id: me.cluster_id,
                 member_id,
@@ -230,15 +220,15 @@ impl Server {
             &transport(config),
             watch_settings(config),
         )?;
-        stopping.store(false, Ordering::Relaxed);
+        signals_end_at_once.store(false, Ordering::Relaxed);
         Ok(Self {
             connections,
             peers,
-            calls,
+            inbox,
             member,
             log,
             ends,
-            stopping,
+            signals_end_at_once,
             _data: data,
         })
     }
@@ -246,11 +236,8 @@ impl Server {
     /// Waits until a signal or a failure ends the server, then takes it down in order: no new requests,
     /// then the member, then the log, which is closed. A signal that comes meanwhile ends the process at once.
     pub fn run(self) -> Stopped {
-        let stopped = self
-            .ends
-            .recv()
-            .unwrap_or_else(|_| Stopped::DiskFailed("the member thread ended".into()));
-        self.stopping.store(true, Ordering::Relaxed);
+        let stopped = self.ends.recv().expect("the signals thread has a sender");
+        self.signals_end_at_once.store(true, Ordering::Relaxed);
         if let Stopped::Signal(signal) = stopped {
             tracing::info!(signal, "received signal; shutting down");
             tracing::info!("closing etcd server");
@@ -258,10 +245,9 @@ impl Server {
         }
         self.connections.stop();
         // The member has ended already when the log failed.
-        let _ = self.calls.tell(Call::Stop);
-        if self.member.join().is_err() {
-            tracing::error!("the member thread panicked");
-        }
+        let _ = self.inbox.tell(Call::Stop);
+        // Who panicked has said so, here and to whoever reads why the server stopped.
+        let _ = self.member.join();
         self.peers.stop();
         let written = self.log.stats();
         self.log.stop();
@@ -273,7 +259,7 @@ impl Server {
     /// Hands leadership over if this member has it: the others then need not wait for an election.
     fn step_down(&self) {
         let (done, stepped_down) = channel();
-        if self.calls.tell(Call::StepDown(done)).is_ok()
+        if self.inbox.tell(Call::StepDown(done)).is_ok()
             && stepped_down.recv_timeout(STEP_DOWN_MAX).is_err()
         {
             tracing::warn!(waited = ?STEP_DOWN_MAX, "nobody took over leadership; stopping nevertheless");
@@ -325,10 +311,11 @@ fn wait_until_ready(
 }
 
 fn first_end(ends: &Receiver<Stopped>) -> String {
-    match ends.recv() {
-        Ok(Stopped::DiskFailed(reason)) => reason,
-        Ok(Stopped::Removed) => REMOVED.into(),
-        _ => "the member thread ended before it was ready".into(),
+    match ends.recv().expect("the signals thread has a sender") {
+        Stopped::DiskFailed(reason) => reason,
+        Stopped::Removed => REMOVED.into(),
+        Stopped::Panicked => "the member thread panicked before it was ready".into(),
+        Stopped::Signal(_) => unreachable!("a signal ends the process until the member serves"),
     }
 }
 
@@ -374,10 +361,8 @@ fn introduce(config: &Config, me: &MemberIdentity) -> Me {
 
 fn wal_options(config: &Config) -> WalOptions {
     WalOptions {
-        segment_bytes: SEGMENT_BYTES,
-        first_segment_bytes_max: FIRST_SEGMENT_BYTES,
         sync: !config.unsafe_no_fsync,
-        background: true,
+        ..WalOptions::default()
     }
 }
 
@@ -404,6 +389,7 @@ fn settings(config: &Config, member_id: u64, founders: BTreeMap<u64, Vec<String>
         learners_max: config.max_learners as usize,
         strict_reconfiguration: config.strict_reconfig_check,
         comparison_interval: Some(COMPARISON_INTERVAL),
+        sizes: Sizes::default(),
         seed: dice.hash_one("seed"),
         incarnation: u32::try_from(dice.hash_one("incarnation") >> 32).unwrap_or_default(),
     }
@@ -482,7 +468,7 @@ struct MemberStart {
     settings: Settings,
     recovered: metastore_core::member::Recovered,
     origin: Instant,
-    inbox: inbox::Receiver,
+    calls: inbox::Receiver,
     log: SyncSender<crate::disk::log_thread::LogOp>,
     checkpoints: SyncSender<metastore_core::output::Checkpoint>,
     replaced: Sender<Arc<Published>>,
@@ -493,9 +479,10 @@ struct MemberStart {
 }
 
 fn spawn_member(start: MemberStart, ended: Sender<Stopped>) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new()
-        .name("member".into())
-        .spawn(move || match run_member(start) {
+    thread::Builder::new().name("member".into()).spawn(move || {
+        let last_word = LastWord(ended);
+        let ended = &last_word.0;
+        match run_member(start) {
             None | Some(Ended::Stopped) => {}
             Some(Ended::LogFailed(reason)) => {
                 tracing::error!(error = %reason, "{LOG_FAILED}");
@@ -505,7 +492,19 @@ fn spawn_member(start: MemberStart, ended: Sender<Stopped>) -> io::Result<JoinHa
                 tracing::warn!("{REMOVED}");
                 let _ = ended.send(Stopped::Removed);
             }
-        })
+        }
+    })
+}
+
+/// Says of a thread that it panicked: whoever waits for the server to end would wait for ever.
+struct LastWord(Sender<Stopped>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.0.send(Stopped::Panicked);
+        }
+    }
 }
 
 /// Runs a member to its end; none if it cannot start, which whoever waits for it is told.
@@ -524,7 +523,7 @@ fn run_member(start: MemberStart) -> Option<Ended> {
     let (mailboxes, feeds) = lanes.map(|lane| (lane.mailbox, lane.feed)).unzip();
     let driver = Driver {
         member,
-        calls: start.inbox,
+        calls: start.calls,
         log: start.log,
         checkpoints: start.checkpoints,
         published,
@@ -543,11 +542,11 @@ fn run_member(start: MemberStart) -> Option<Ended> {
     Some(driver.run())
 }
 
-fn spawn_log(wal: Wal<RealFiles>, calls: Inbox) -> io::Result<LogThread> {
-    LogThread::spawn(wal, LOG_LIMITS, move |done| {
+fn spawn_log(wal: Wal<RealFiles>, inbox: Inbox) -> io::Result<LogThread> {
+    LogThread::spawn(wal, LogLimits::default(), move |done| {
         let result = done.result.map_err(|error| error.to_string());
         // Nobody listens any more when the member has stopped first.
-        let _ = calls.tell(Call::Written {
+        let _ = inbox.tell(Call::Written {
             up_to: done.up_to_ticket,
             result,
         });
@@ -572,8 +571,8 @@ fn spawn_dropper() -> io::Result<Sender<Arc<Published>>> {
 fn spawn_signals(ended: Sender<Stopped>) -> io::Result<Arc<AtomicBool>> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-    let stopping = Arc::new(AtomicBool::new(true));
-    let at_once = Arc::clone(&stopping);
+    let signals_end_at_once = Arc::new(AtomicBool::new(true));
+    let at_once = Arc::clone(&signals_end_at_once);
     thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
@@ -585,7 +584,7 @@ fn spawn_signals(ended: Sender<Stopped>) -> io::Result<Arc<AtomicBool>> {
                 }
             }
         })?;
-    Ok(stopping)
+    Ok(signals_end_at_once)
 }
 
 /// Ends the process by this signal, as if nobody had handled it.

@@ -68,10 +68,10 @@ impl Token {
 
 /// Answers on their way to one connection thread.
 #[derive(Clone, Default)]
-pub(crate) struct Mailbox(Arc<Mutex<Inbox>>);
+pub(crate) struct Mailbox(Arc<Mutex<Delivered>>);
 
 #[derive(Default)]
-struct Inbox {
+struct Delivered {
     answers: Vec<(Token, Answer)>,
     waker: Option<Waker>,
 }
@@ -79,10 +79,10 @@ struct Inbox {
 impl Mailbox {
     /// Delivers a batch and wakes the thread once.
     pub(crate) fn deliver(&self, batch: &mut Vec<(Token, Answer)>) {
-        let mut inbox = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inbox.answers.append(batch);
-        let waker = inbox.waker.take();
-        drop(inbox);
+        let mut delivered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        delivered.answers.append(batch);
+        let waker = delivered.waker.take();
+        drop(delivered);
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -90,21 +90,26 @@ impl Mailbox {
 
     async fn take(&self) -> Vec<(Token, Answer)> {
         poll_fn(|cx| {
-            let mut inbox = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if inbox.answers.is_empty() {
-                inbox.waker = Some(cx.waker().clone());
+            let mut delivered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if delivered.answers.is_empty() {
+                delivered.waker = Some(cx.waker().clone());
                 return Poll::Pending;
             }
-            Poll::Ready(std::mem::take(&mut inbox.answers))
+            Poll::Ready(std::mem::take(&mut delivered.answers))
         })
         .await
     }
 }
 
 enum Slot {
-    /// Since this look.
-    Waiting(Option<Waker>, u64),
+    Waiting {
+        waker: Option<Waker>,
+        /// How many looks there had been when it began.
+        since: u64,
+    },
     Answered(Answer),
+    /// Nothing more comes: the answer is taken, or there will be none. Dropping the wait frees the slot.
+    Done,
     /// The member is silent for too long, which the handler is yet to learn.
     Late,
     /// The handler is gone; the slot is kept until the answer comes, so that no other handler gets it.
@@ -182,7 +187,7 @@ impl Registry {
         }
         let mut wakers = Vec::new();
         for (_, slot) in &mut self.slots {
-            if let Slot::Waiting(waker, since) = slot
+            if let Slot::Waiting { waker, since } = slot
                 && *since + u64::from(LOOKS) < self.looks
             {
                 wakers.extend(waker.take());
@@ -194,13 +199,13 @@ impl Registry {
 
     fn answer(&mut self, slot: usize, answer: Answer) -> Option<Waker> {
         match std::mem::replace(&mut self.slots[slot], Slot::Answered(answer)) {
-            Slot::Waiting(waker, _) => waker,
+            Slot::Waiting { waker, .. } => waker,
             Slot::Late => None,
             Slot::Abandoned => {
                 self.slots.remove(slot);
                 None
             }
-            Slot::Answered(_) => unreachable!("a request is answered once"),
+            Slot::Answered(_) | Slot::Done => unreachable!("a request is answered once"),
         }
     }
 }
@@ -215,8 +220,11 @@ impl Wait {
     /// Takes a slot. Call it on a connection thread only.
     pub(crate) fn new() -> Self {
         THREAD.with_borrow_mut(|registry| {
-            let looks = registry.looks;
-            let slot = registry.slots.insert(Slot::Waiting(None, looks));
+            let waiting = Slot::Waiting {
+                waker: None,
+                since: registry.looks,
+            };
+            let slot = registry.slots.insert(waiting);
             Self {
                 slot,
                 token: Token::new(registry.thread, slot),
@@ -231,9 +239,7 @@ impl Wait {
 
     /// Gives the slot back: no answer will come, because the request was never handed over.
     pub(crate) fn forget(self) {
-        THREAD.with_borrow_mut(|registry| {
-            registry.slots[self.slot] = Slot::Answered(Answer::Barrier(Ok(())))
-        });
+        THREAD.with_borrow_mut(|registry| registry.slots[self.slot] = Slot::Done);
     }
 }
 
@@ -245,16 +251,16 @@ impl Future for Wait {
             let slot = &mut registry.slots[self.slot];
             match std::mem::replace(slot, Slot::Abandoned) {
                 Slot::Answered(answer) => {
-                    // Answered and taken: what is left for drop is to free the slot.
-                    *slot = Slot::Answered(Answer::Barrier(Ok(())));
+                    *slot = Slot::Done;
                     Poll::Ready(Ok(answer))
                 }
-                Slot::Waiting(_, since) => {
-                    *slot = Slot::Waiting(Some(cx.waker().clone()), since);
+                Slot::Waiting { since, .. } => {
+                    let waker = Some(cx.waker().clone());
+                    *slot = Slot::Waiting { waker, since };
                     Poll::Pending
                 }
                 Slot::Late => Poll::Ready(Err(Refusal::TimedOut)),
-                Slot::Abandoned => unreachable!("an abandoned wait is not polled"),
+                Slot::Done | Slot::Abandoned => unreachable!("a wait that has ended is not polled"),
             }
         })
     }
@@ -263,7 +269,7 @@ impl Future for Wait {
 impl Drop for Wait {
     fn drop(&mut self) {
         THREAD.with_borrow_mut(|registry| match registry.slots[self.slot] {
-            Slot::Answered(_) => drop(registry.slots.remove(self.slot)),
+            Slot::Answered(_) | Slot::Done => drop(registry.slots.remove(self.slot)),
             _ => registry.slots[self.slot] = Slot::Abandoned,
         });
     }

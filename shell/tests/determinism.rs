@@ -11,7 +11,7 @@ use metastore_core::command::Request;
 use metastore_core::compactor::AutoCompaction;
 use metastore_core::input::{Input, Proposal};
 use metastore_core::lease::{LeaseQuery, LeaseQuestion};
-use metastore_core::member::{Member, Recovered, Settings};
+use metastore_core::member::{Member, Recovered, Settings, Sizes};
 use metastore_core::output::{DiskOp, Output};
 use metastore_core::snapshot::Encoder;
 use metastore_proto::etcdserverpb::request_op::Request as Op;
@@ -161,6 +161,7 @@ fn settings(seed: u64) -> Settings {
         learners_max: 1,
         strict_reconfiguration: true,
         comparison_interval: None,
+        sizes: Sizes::default(),
         lease_record_interval: Some(Duration::from_secs(60)),
         seed,
         incarnation: 0,

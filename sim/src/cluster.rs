@@ -749,11 +749,12 @@ impl Cluster {
             snapshot_entries: self.world.snapshot_entries,
             catch_up_entries: self.world.catch_up_entries,
             checkpoint_log_bytes: self.world.checkpoint_log_bytes,
-            checkpoint_entries: None,
+            checkpoint_entries: self.world.checkpoint_entries(),
             auto_compaction: AutoCompaction::Off,
             learners_max: 1,
             strict_reconfiguration: true,
             comparison_interval: Some(Duration::from_secs(5)),
+            sizes: self.world.sizes(),
             // Short, so that leases of seconds are recorded, too.
             lease_record_interval: Some(Duration::from_secs(3)),
             seed,

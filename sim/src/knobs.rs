@@ -30,7 +30,7 @@ macro_rules! number {
 }
 
 /// All of them, those first whose removal says most.
-pub(crate) const ALL: [Knob; 34] = [
+pub(crate) const ALL: [Knob; 35] = [
     Knob {
         name: "safety_act",
         least: Some(500),
@@ -83,6 +83,7 @@ pub(crate) const ALL: [Knob; 34] = [
     number!(snapshot_entries, None),
     number!(catch_up_entries, None),
     number!(storm_leases, Some(0)),
+    number!(smallness, Some(0)),
     number!(slow_permille, Some(0)),
     number!(compaction_back_max, None),
     number!(fragment_bytes, None),
@@ -139,7 +140,7 @@ mod tests {
         let mut world = World::draw(3, &Options::default());
         for knob in &ALL {
             assert!(named(knob.name).is_some());
-            let value = knob.least.unwrap_or(7);
+            let value = knob.least.unwrap_or(0) + 1;
             (knob.set)(&mut world, value);
             assert_eq!((knob.get)(&world), value, "{}", knob.name);
         }

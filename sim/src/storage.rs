@@ -226,7 +226,9 @@ async fn write_checkpoint(
         awaited: _,
     } = checkpoint;
     let description = without(cluster.world.plant, &view, description.encode());
-    let bytes: Vec<u8> = Encoder::new(view, &description).flatten().collect();
+    let pieces = cluster.world.sizes().piece_bytes;
+    let frames = Encoder::with_frames(view, &description, pieces);
+    let bytes: Vec<u8> = frames.flatten().collect();
     let length = bytes.len() as u64;
     let disk = cluster.disk(life.id);
     disk.borrow_mut().begin_checkpoint(index, bytes);

@@ -9,6 +9,7 @@ use crate::ingredients::LeftOut;
 use crate::knobs;
 use crate::plan::{self, Fault, What};
 use crate::plant::Plant;
+use metastore_core::member::Sizes;
 use metastore_judges::leases::CLOCK_RATE_PPM_MAX;
 
 /// Sizes, speeds and odds of one run.
@@ -87,6 +88,8 @@ pub(crate) struct World {
     pub(crate) snapshot_entries: u64,
     /// Entries kept in memory behind a snapshot.
     pub(crate) catch_up_entries: u64,
+    /// What the members' thresholds are drawn from that are the same in every server; 0 leaves them as they are there.
+    pub(crate) smallness: u64,
     /// What breaks when.
     pub(crate) plan: Vec<Fault>,
     /// The most by which a clock runs fast or slow, in millionths.
@@ -220,6 +223,7 @@ impl World {
             checkpoint_log_bytes: [4096, 16_384, 131_072][dice.place(3)],
             snapshot_entries: [20, 100, 1000][dice.place(3)],
             catch_up_entries: [5, 50][dice.place(2)],
+            smallness: 0,
             plan,
             counts: options.counts,
             clock_rate_ppm_max: CLOCK_RATE_PPM_MAX,
@@ -257,6 +261,8 @@ impl World {
         };
         self.moments_permille = [0, 0, 100, 400][rare.place(4)];
         self.left_out = LeftOut::draw(self.seed);
+        let mut small = Dice::new(self.seed, "smallness");
+        self.smallness = small.between(1, 1_000_000) * u64::from(small.permille(700));
         let planned = self.plan.last().map_or(0, |fault| fault.number);
         let planned = planned.max(PLANNED_MAX);
         let more = plan::draw_more(self.seed, seats, self.safety_act, planned);
@@ -273,6 +279,43 @@ impl World {
         let replaces = matches!(fault.what, What::Rot(_));
         let unwanted = replaces && self.fixed;
         !unwanted && !self.left_out.holds(fault.what.ingredient())
+    }
+
+    /// The members' thresholds: as on a server, or so small that a world of a few values reaches beyond them, each for
+    /// itself.
+    pub(crate) fn sizes(&self) -> Sizes {
+        let usual = Sizes::default();
+        if self.smallness == 0 {
+            return usual;
+        }
+        let mut dice = Dice::new(self.smallness, "sizes");
+        let mut draw = |usual: usize, small: [usize; 3]| match dice.place(6) {
+            place @ 0..3 => small[place],
+            _ => usual,
+        };
+        Sizes {
+            trim_entries: draw(256, [1, 8, 32]) as u64,
+            log_bytes_max: draw(usual.log_bytes_max, [2_000, 8_000, 32_000]),
+            log_bytes_kept: draw(usual.log_bytes_kept, [0, 1_000, 4_000]),
+            log_bytes_held_max: draw(usual.log_bytes_held_max, [4_000, 16_000, 64_000]),
+            log_bytes_step: draw(usual.log_bytes_step, [500, 2_000, 8_000]),
+            read_bytes: draw(usual.read_bytes, [1, 500, 4_000]),
+            append_bytes: draw(usual.append_bytes, [1, 1_000, 8_000]),
+            letter_bytes: draw(usual.letter_bytes, [1, 300, 2_000]),
+            piece_bytes: draw(usual.piece_bytes, [100, 500, 2_000]),
+            sweep_changes: draw(usual.sweep_changes, [1, 4, 16]),
+            lease_ends: draw(usual.lease_ends, [1, 2, 4]),
+            lease_looks: draw(usual.lease_looks, [1, 2, 4]),
+            transfer_entries: draw(1_000, [0, 2, 20]) as u64,
+            transfer_bytes: draw(usual.transfer_bytes, [1, 500, 4_000]),
+        }
+    }
+
+    /// Entries after which a member writes its state to the disk, as `--snapshot-count` asks for.
+    pub(crate) fn checkpoint_entries(&self) -> Option<u64> {
+        let mut dice = Dice::new(self.smallness, "checkpoint entries");
+        let drawn = [None, None, Some(1), Some(10), Some(100)][dice.place(5)];
+        drawn.filter(|_| self.smallness > 0)
     }
 
     /// Whether anybody changes the membership, be it only to replace a machine.
@@ -308,7 +351,7 @@ impl fmt::Display for World {
             f,
             "world seed={} plant={} members={} clients={} movers={} holders={} changers={} contenders={} followers={} resumers={} quota={} watchers={} keys={} act={}s \
              pause≤{}ms standstill={}‰ sync≤{}ms crash={}‰ start-crash={}‰ down≤{}ms message≤{}ms loss={}‰ twice={}‰ silent={} segment={}B checkpoint={}B \
-             snapshot={} catch-up={} clocks≤{}ppm moments={}‰ without={}",
+             snapshot={} catch-up={} smallness={} clocks≤{}ppm moments={}‰ without={}",
             self.seed,
             self.plant.map_or("none", Plant::name),
             self.members,
@@ -338,6 +381,7 @@ impl fmt::Display for World {
             self.checkpoint_log_bytes,
             self.snapshot_entries,
             self.catch_up_entries,
+            self.smallness,
             self.clock_rate_ppm_max,
             self.moments_permille,
             self.left_out,
@@ -369,7 +413,7 @@ mod tests {
             storm_leases recall_permille survey_permille compaction_back_max slow_permille keys safety_act pause_ms_max
             standstill_permille sync_ms_max crash_permille start_crash_permille down_ms_max message_ms_max
             loss_permille duplicate_permille silent_loss segment_bytes checkpoint_log_bytes snapshot_entries
-            catch_up_entries clock_rate_ppm_max moments_permille fragment_bytes;
+            catch_up_entries clock_rate_ppm_max moments_permille fragment_bytes smallness;
             beside seed plant shows plan left_out lasts without fixed counts patience
         );
         let mut known: Vec<&str> = knobs::ALL.iter().map(|knob| knob.name).collect();

@@ -39,10 +39,16 @@ pub(crate) fn cluster(arguments: &[String]) -> Outcome {
 fn run(program: &Path, folder: &Path, flags: &[String]) -> Outcome {
     let places: Vec<Place> = (0..MEMBERS).map(place).collect();
     fs::create_dir_all(folder)
-        .map_err(|error| Failure::new(format!("{}: {error}", folder.display())))?;
-    let mut running = Vec::new();
+        .map_err(|error| Failure::new(format!("cannot make {}: {error}", folder.display())))?;
+    let mut running: Vec<(&Place, Process)> = Vec::new();
     for place in &places {
-        running.push((place, start(program, folder, &places, place, flags)?));
+        match start(program, folder, &places, place, flags) {
+            Ok(process) => running.push((place, process)),
+            Err(failure) => {
+                end(running);
+                return Err(failure);
+            }
+        }
     }
     let endpoints: Vec<&str> = places.iter().map(|place| place.client.as_str()).collect();
     println!("data and logs in {}; Ctrl-C stops all", folder.display());
@@ -75,8 +81,8 @@ fn start(
         .map(|place| format!("{}={}", place.name, place.peer))
         .collect();
     let log = log_of(folder, place);
-    let broken = |error| Failure::new(format!("{}: {error}", log.display()));
-    let output = File::create(&log).map_err(broken)?;
+    let output = File::create(&log)
+        .map_err(|error| Failure::new(format!("cannot write {}: {error}", log.display())))?;
     Command::new(program)
         .arg(format!("--name={}", place.name))
         .arg(format!("--data-dir={}", folder.join(&place.name).display()))
@@ -89,7 +95,16 @@ fn start(
         .stdin(Stdio::null())
         .stderr(output)
         .spawn()
-        .map_err(|error| Failure::new(format!("{}: {error}", program.display())))
+        .map_err(|error| Failure::new(format!("cannot start {}: {error}", program.display())))
+}
+
+/// Ends the members that run where another cannot be started.
+fn end(running: Vec<(&Place, Process)>) {
+    for (place, mut process) in running {
+        if let Err(error) = process.kill().and_then(|()| process.wait()) {
+            eprintln!("cannot end {}: {error}", place.name);
+        }
+    }
 }
 
 fn log_of(folder: &Path, place: &Place) -> PathBuf {

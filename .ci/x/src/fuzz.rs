@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use crate::command::{Child, Failure, Outcome, at_root};
 use crate::tools;
-use crate::verbs::{FUZZ, misuse, there, words};
+use crate::verbs::{misuse, words};
 
 pub(crate) fn fuzz(arguments: &[String]) -> Outcome {
-    there(FUZZ)?;
     let (name, each) = task(arguments)?;
     let bin = tools::CARGO_FUZZ.path()?;
     let known = cargo_fuzz(&bin, "list").output()?;

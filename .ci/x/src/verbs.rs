@@ -21,7 +21,7 @@ pub(crate) fn fix(arguments: &[String]) -> Outcome {
     none(arguments)?;
     Child::cargo("clippy --workspace --all-targets --fix --allow-dirty --allow-staged").run()?;
     Child::cargo("fmt --all").run()?;
-    for manifest in others() {
+    for manifest in OTHERS {
         Child::cargo("fmt --manifest-path")
             .argument(manifest)
             .run()?;
@@ -38,12 +38,6 @@ pub(crate) fn verify(arguments: &[String]) -> Outcome {
 }
 
 pub(crate) fn bench(arguments: &[String]) -> Outcome {
-    let manifest = std::fs::read_to_string(at_root("benches/Cargo.toml")).unwrap_or_default();
-    if !manifest.contains("[[bench]]") && !at_root("benches/benches").is_dir() {
-        return Err(Failure::new(
-            "not there: the package metastore-bench declares no bench",
-        ));
-    }
     let benches = Child::cargo("bench --package metastore-bench");
     match arguments.split_first() {
         None => benches.argument("--benches").run(),
@@ -69,7 +63,6 @@ pub(crate) fn compare(arguments: &[String]) -> Outcome {
 }
 
 pub(crate) fn sim(arguments: &[String]) -> Outcome {
-    there(SIM)?;
     no_foreign_flags(&|name| std::env::var_os(name).is_some())?;
     match arguments {
         [test, filter @ ..] if test == "test" => in_sim("test").arguments(filter).run(),
@@ -80,7 +73,7 @@ pub(crate) fn sim(arguments: &[String]) -> Outcome {
 pub(crate) fn fmt(arguments: &[String]) -> Outcome {
     none(arguments)?;
     Child::cargo("fmt --all --check").run()?;
-    for manifest in others() {
+    for manifest in OTHERS {
         Child::cargo("fmt --check --manifest-path")
             .argument(manifest)
             .run()?;
@@ -91,19 +84,14 @@ pub(crate) fn fmt(arguments: &[String]) -> Outcome {
 pub(crate) fn lint(arguments: &[String]) -> Outcome {
     none(arguments)?;
     lint_workspace()?;
-    if at_root(SIM).is_file() {
-        no_foreign_flags(&|name| std::env::var_os(name).is_some())?;
-        in_sim("clippy")
-            .arguments(&["--all-targets", "--", "-D", "warnings"].map(str::to_owned))
-            .run()?;
-    }
-    if at_root(FUZZ).is_file() {
-        Child::cargo("clippy --target-dir target/fuzz --manifest-path")
-            .argument(FUZZ)
-            .arguments(&["--", "-D", "warnings"].map(str::to_owned))
-            .run()?;
-    }
-    Ok(())
+    no_foreign_flags(&|name| std::env::var_os(name).is_some())?;
+    in_sim("clippy")
+        .arguments(&["--all-targets", "--", "-D", "warnings"].map(str::to_owned))
+        .run()?;
+    Child::cargo("clippy --target-dir target/fuzz --manifest-path")
+        .argument(FUZZ)
+        .arguments(&["--", "-D", "warnings"].map(str::to_owned))
+        .run()
 }
 
 pub(crate) fn docs(arguments: &[String]) -> Outcome {
@@ -125,7 +113,7 @@ pub(crate) fn deny(arguments: &[String]) -> Outcome {
     let main = std::iter::once(("Cargo.toml", ""));
     // Beside the product, what only the product needs is not missed.
     let unmissed = "--allow license-not-encountered --allow license-exception-not-encountered";
-    for (manifest, options) in main.chain(others().map(|it| (it, unmissed))) {
+    for (manifest, options) in main.chain(OTHERS.map(|it| (it, unmissed))) {
         Child::new(bin.clone(), "--all-features --manifest-path")
             .argument(manifest)
             .arguments(&words("--config deny.toml check"))
@@ -150,9 +138,7 @@ pub(crate) fn etcd(arguments: &[String]) -> Outcome {
 pub(crate) fn tools(arguments: &[String]) -> Outcome {
     none(arguments)?;
     println!("{}", tools::CARGO_DENY.path()?.display());
-    if at_root(FUZZ).is_file() {
-        println!("{}", tools::CARGO_FUZZ.path()?.display());
-    }
+    println!("{}", tools::CARGO_FUZZ.path()?.display());
     Ok(())
 }
 
@@ -181,20 +167,6 @@ fn no_foreign_flags(is_set: &dyn Fn(&str) -> bool) -> Outcome {
     }
 }
 
-/// The manifests of the workspaces beside the main one that are there.
-fn others() -> impl Iterator<Item = &'static str> {
-    [SIM, FUZZ]
-        .into_iter()
-        .filter(|manifest| at_root(manifest).is_file())
-}
-
-pub(crate) fn there(manifest: &str) -> Outcome {
-    if at_root(manifest).is_file() {
-        return Ok(());
-    }
-    Err(Failure::new(format!("not there: {manifest}")))
-}
-
 fn none(arguments: &[String]) -> Outcome {
     match arguments.first() {
         None => Ok(()),
@@ -214,7 +186,9 @@ pub(crate) fn words(text: &str) -> Vec<String> {
 }
 
 const SIM: &str = "sim/Cargo.toml";
-pub(crate) const FUZZ: &str = "fuzz/Cargo.toml";
+const FUZZ: &str = "fuzz/Cargo.toml";
+/// The workspaces beside the main one.
+const OTHERS: [&str; 2] = [SIM, FUZZ];
 /// Every variable by which cargo takes compiler flags.
 const FOREIGN_FLAGS: [&str; 3] = [
     "RUSTFLAGS",

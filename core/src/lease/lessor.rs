@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::{LeaseAnswer, LeaseAsker, LeaseExpiry, Leases, RemainingTime, RemainingTimes};
 use crate::command::Request;
+use crate::member::Sizes;
 use crate::output::Refusal;
 
 /// See the module. Local state only: it is forgotten with the leadership.
@@ -22,6 +23,7 @@ pub(crate) struct Lessor {
     grace: Duration,
     /// How long a lease runs before what it has left is recorded; none to record nothing.
     record_interval: Option<Duration>,
+    sizes: Sizes,
     /// The term in which this member leads and counts.
     term: Option<u64>,
     clocks: BTreeMap<i64, Clock>,
@@ -88,12 +90,6 @@ enum Deed {
     Clear(Vec<RemainingTime>),
 }
 
-/// Ends of leases that may be under way at once.
-const ENDS_MAX: usize = 64;
-
-/// Alarms looked at in one turn, and leases in one record: about as much work as a handful of puts.
-const LOOKS_MAX: usize = 512;
-
 /// Ends of leases are looked at in steps of this, so that many leases do not ring one alarm each.
 const GRID: Duration = Duration::from_millis(10);
 
@@ -102,10 +98,11 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(250);
 
 impl Lessor {
     /// `grace` is one election timeout.
-    pub(crate) fn new(grace: Duration, record_interval: Option<Duration>) -> Self {
+    pub(crate) fn new(grace: Duration, record_interval: Option<Duration>, sizes: Sizes) -> Self {
         Self {
             grace,
             record_interval,
+            sizes,
             term: None,
             clocks: BTreeMap::new(),
             alarms: BTreeSet::new(),
@@ -131,7 +128,10 @@ impl Lessor {
         if self.term == term {
             return;
         }
-        let forgotten = std::mem::replace(self, Self::new(self.grace, self.record_interval));
+        let forgotten = std::mem::replace(
+            self,
+            Self::new(self.grace, self.record_interval, self.sizes),
+        );
         self.answers = forgotten.answers;
         self.to_ask_again = forgotten.to_ask_again;
         self.given_back = forgotten.given_back;
@@ -283,7 +283,7 @@ impl Lessor {
 
     /// When to look again.
     pub(crate) fn next_alarm(&self) -> Option<Duration> {
-        let end = (self.ends_under_way < ENDS_MAX)
+        let end = (self.ends_under_way < self.sizes.lease_ends)
             .then(|| self.alarms.first())
             .flatten()
             .map(|(at, _)| on_grid(self.pause_until.max(*at)));
@@ -327,9 +327,10 @@ impl Lessor {
         if self.pause_until > now {
             return;
         }
-        for _ in 0..LOOKS_MAX {
+        for _ in 0..self.sizes.lease_looks {
             let due = self.alarms.first().filter(|(at, _)| *at <= now);
-            let Some(&(at, id)) = due.filter(|_| self.ends_under_way < ENDS_MAX) else {
+            let Some(&(at, id)) = due.filter(|_| self.ends_under_way < self.sizes.lease_ends)
+            else {
                 return;
             };
             self.alarms.remove(&(at, id));
@@ -373,7 +374,7 @@ impl Lessor {
                 seconds: 0,
             })
             .collect();
-        for some in times.chunks(LOOKS_MAX) {
+        for some in times.chunks(self.sizes.lease_looks) {
             let leases = some.to_vec();
             let request = Request::LeaseRemaining(RemainingTimes {
                 leases: leases.clone(),
@@ -422,7 +423,7 @@ impl Lessor {
         // What is nearly due goes along, so that there is one record now and then and not one per lease.
         let soon = now + interval / 8;
         let mut leases = Vec::new();
-        for _ in 0..LOOKS_MAX {
+        for _ in 0..self.sizes.lease_looks {
             let Some(&(at, id)) = self.records.first().filter(|(at, _)| *at <= soon) else {
                 break;
             };

@@ -17,7 +17,7 @@ use super::{Member, PROPOSALS_MAX};
 use crate::command::{Command, Origin};
 use crate::input::Proposal;
 use crate::output::{Outcome, Output, Refusal};
-use crate::pending::{Asker, Pending, Place};
+use crate::pending::{self, Asker, Pending, Place};
 use crate::plant::Plant;
 use crate::raft::message::{Body, Forwarded, ForwardedEnd, PeerMessage};
 
@@ -65,11 +65,11 @@ pub(super) struct End {
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
+/// The pause after the answer that somebody else leads, before what is not a proposal is tried again.
+pub(super) const REFUSAL_PAUSE: Duration = Duration::from_millis(20);
+
 /// Numbers of applied proposals after which those are looked for that nobody waits for any more.
 const AHEAD_MAX: usize = 4 * PROPOSALS_MAX;
-
-/// Bytes of proposals, or of answers about leases, after which the next letter begins.
-pub(super) const LETTER_BYTES: usize = 1 << 20;
 
 /// Terms remembered in which this member led.
 const LED_MAX: usize = 64;
@@ -84,7 +84,7 @@ impl Forwards {
     pub(super) fn new(incarnation: u32) -> Self {
         Self {
             pause: PAUSE_MIN,
-            next_letter: (u64::from(incarnation) << 32) + 1,
+            next_letter: pending::first_number(incarnation) + 1,
             ..Self::default()
         }
     }
@@ -102,7 +102,7 @@ impl Forwards {
 
     /// Takes a letter of another member; false if it was taken before.
     pub(super) fn take_letter(&mut self, from: u64, number: u64) -> bool {
-        let life = number >> 32;
+        let life = pending::life_of(number);
         let lives = self.taken.entry(from).or_default();
         if let Some((_, taken)) = lives.iter_mut().find(|it| it.0 == life) {
             return taken.take(number);
@@ -205,7 +205,7 @@ impl Member {
             };
             bytes += command.encoded_len();
             letter.push((number, command));
-            if bytes >= LETTER_BYTES {
+            if bytes >= self.settings.sizes.letter_bytes {
                 self.send_proposals(leader, term, std::mem::take(&mut letter));
                 bytes = 0;
             }

@@ -95,8 +95,8 @@ impl Member {
         believed
     }
 
-    /// Why a proposal or a change of the membership has no end whose time is over now. The leader before the present one was lost within two election
-    /// timeouts before that was elected.
+    /// The refusal of a proposal or a change of the membership whose deadline has come: that the leader was lost, if it
+    /// began before the present one was elected or within the two election timeouts before that.
     pub(super) fn timed_out(&self) -> Refusal {
         let begun = self.now.saturating_sub(self.settings.request_timeout);
         let elected = self.leadership.elected.map(|(_, at)| at);

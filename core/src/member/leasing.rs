@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use metastore_proto::etcdserverpb::LeaseRevokeRequest;
 
-use super::forwarding::LETTER_BYTES;
+use super::forwarding::REFUSAL_PAUSE;
+use super::reading::ANSWER_PATIENCE;
 use super::{Member, PROPOSALS_MAX};
 use crate::command::Request;
 use crate::lease::lessor::{Act, Waiting};
 use crate::lease::{Keys, LeaseAnswer, LeaseAsker, LeaseQuery, LeaseQuestion, LeaseStatus};
 use crate::output::{Output, Refusal};
-use crate::pending::Asker;
+use crate::pending::{self, Asker};
 use crate::plant::Plant;
 use crate::raft::message::{Forwarded, LeaseAnswers};
 
@@ -63,17 +64,11 @@ fn renewal((id, Waiting { asker, deadline }): (i64, Waiting)) -> Ask {
     }
 }
 
-/// How long the leader may take before it is asked once more.
-const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
-
-/// The pause after the answer that somebody else leads, before the next try.
-const REFUSAL_PAUSE: Duration = Duration::from_millis(20);
-
 impl Asks {
     /// The numbers of an earlier life must not come again: other members may still speak of them.
     pub(super) fn new(incarnation: u32) -> Self {
         Self {
-            next_number: u64::from(incarnation) << 32,
+            next_number: pending::first_number(incarnation),
             ..Self::default()
         }
     }
@@ -285,12 +280,16 @@ impl Member {
             // A leader that hands over may lead for a while yet.
             self.ask_elsewhere_at(self.now + REFUSAL_PAUSE, ask);
         }
+        self.give_lease_answers();
+        self.send_lease_answers();
+        proposed
+    }
+
+    fn give_lease_answers(&mut self) {
         let answers: Vec<_> = self.lessor.answers(self.now).collect();
         for (asker, answer) in answers {
             self.answer_asker(asker, answer);
         }
-        self.send_lease_answers();
-        proposed
     }
 
     /// Writes the letters with what the lessor said to other members' clients.
@@ -301,7 +300,7 @@ impl Member {
             for (number, answer) in answers {
                 bytes += answer.as_ref().map_or(0, LeaseAnswer::weight);
                 letter.push((number, answer));
-                if bytes >= LETTER_BYTES {
+                if bytes >= self.settings.sizes.letter_bytes {
                     bytes = 0;
                     let answers = std::mem::take(&mut letter);
                     self.send_forwarded(member, 0, Forwarded::LeaseAnswers(answers));
@@ -412,10 +411,7 @@ impl Member {
         for (_, Waiting { asker, .. }) in renewals {
             self.answer_asker(asker, Err(refusal.clone()));
         }
-        let answers: Vec<_> = self.lessor.answers(self.now).collect();
-        for (asker, answer) in answers {
-            self.answer_asker(asker, answer);
-        }
+        self.give_lease_answers();
     }
 
     /// Answers a client here, or leaves the answer for the next letter to the member of a client elsewhere.

@@ -15,7 +15,7 @@ const TERMS_AHEAD_MAX: u64 = 1 << 32;
 
 impl Member {
     pub(super) fn receive(&mut self, from: u64, message: PeerMessage) {
-        if self.uses_up_terms(&message) {
+        if self.uses_up_terms(&message) || message.leaves_gaps() {
             return;
         }
         match message.body {
@@ -75,7 +75,9 @@ impl Member {
             Forwarded::Confirmation { term } => self.take_confirmation(from, call, term),
             Forwarded::AskLeases(queries) => self.serve_leases(from, queries),
             Forwarded::LeaseAnswers(answers) => self.take_lease_answers(answers),
-            Forwarded::Change { term, change } => self.take_application(from, call, term, change),
+            Forwarded::Change { term, change } => {
+                self.take_forwarded_change(from, call, term, change)
+            }
             Forwarded::Changed { index, result } => {
                 self.take_change_end(from, call, index, result);
             }

@@ -18,6 +18,7 @@ use super::Member;
 use super::confirming::Round;
 use super::leasing::Ask;
 use crate::output::{Output, Refusal};
+use crate::pending;
 use crate::plant::Plant;
 use crate::raft::message::Forwarded;
 use crate::raft::reception;
@@ -96,7 +97,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(160);
 const LOSS_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long the leader may take before it is asked once more.
-const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Sight {
     /// Whether it is this leader, in this term.
@@ -114,7 +115,7 @@ impl Barriers {
             settling: VecDeque::new(),
             last: None,
             given: Rc::default(),
-            next: (u64::from(incarnation) << 32) + 1,
+            next: pending::first_number(incarnation) + 1,
             not_before: Duration::ZERO,
             pause: PAUSE_MIN,
         }

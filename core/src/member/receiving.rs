@@ -3,14 +3,16 @@
 use std::rc::Rc;
 
 use super::Member;
+use crate::plant::Plant;
 use crate::raft::following;
+use crate::raft::installing;
 use crate::raft::network::Reply;
 use crate::raft::receiving::{SharedInstallation, Taken, outvoted};
 use crate::raft::sending::Chunk;
 use crate::raft::types::{Snapshot, Vote};
 
 impl Member {
-    /// Takes in a chunk; when the snapshot is whole, consensus installs it.
+    /// Takes in a chunk; when the snapshot is whole, it is installed.
     pub(super) fn receive_chunk(&mut self, from: u64, call: u64, chunk: Chunk) {
         let own = following::vote(&self.raft);
         if own > chunk.vote() {
@@ -37,11 +39,10 @@ impl Member {
     /// Installs a snapshot and tells the leader that sent it, if that asks.
     fn install(&self, from: u64, vote: Vote, snapshot: Snapshot, installation: SharedInstallation) {
         let (raft, outbox) = (self.raft.clone(), Rc::clone(&self.outbox));
+        let durable = !self.settings.planted().is(Plant::InstallsEarly);
         drop(self.executor.spawn(async move {
-            let installed = raft.install_full_snapshot(vote, snapshot).await;
-            let reply = installed
-                .map(Reply::Snapshot)
-                .unwrap_or_else(|error| Reply::Failed(error.to_string()));
+            let shared = Rc::clone(&outbox);
+            let reply = installing::install(raft, shared, vote, snapshot, durable).await;
             if let Some(call) = installation.borrow_mut().end(reply.clone()) {
                 outbox.borrow_mut().reply(from, call, reply);
             }

@@ -30,7 +30,7 @@ pub(super) struct Changes {
 
 /// Who asked for a change.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Applicant {
+pub(super) enum ChangeAsker {
     /// Whoever handed this token in.
     Client(u64),
     /// A client of another member, which wrote this letter about it.
@@ -38,14 +38,14 @@ pub(super) enum Applicant {
 }
 
 pub(super) struct Waiting {
-    pub(super) applicant: Applicant,
+    pub(super) asker: ChangeAsker,
     pub(super) change: MembershipChange,
     pub(super) deadline: Duration,
 }
 
 /// A change that consensus works on. It goes on when its client has given up.
 struct Running {
-    client: Option<(Applicant, Duration)>,
+    client: Option<(ChangeAsker, Duration)>,
 }
 
 /// Changes that may wait at once; more are refused at once rather than queued.
@@ -68,10 +68,10 @@ impl Changes {
     }
 
     /// All who wait for an answer.
-    pub(super) fn take_applicants(&mut self) -> Vec<Applicant> {
+    pub(super) fn take_askers(&mut self) -> Vec<ChangeAsker> {
         let running = self.running.as_mut().and_then(|r| r.client.take());
-        let waiting = self.waiting.drain(..).map(|waiting| waiting.applicant);
-        let running = running.map(|(applicant, _)| applicant).into_iter();
+        let waiting = self.waiting.drain(..).map(|waiting| waiting.asker);
+        let running = running.map(|(asker, _)| asker).into_iter();
         running.chain(waiting).collect()
     }
 }
@@ -79,13 +79,13 @@ impl Changes {
 impl Member {
     /// Takes a client's change in. Only the leader makes any; another member asks it to.
     pub(super) fn change_membership(&mut self, token: u64, change: MembershipChange) {
-        let applicant = Applicant::Client(token);
-        if self.changes.waiting.len() + self.applications.len() >= CHANGES_MAX {
-            return self.answer_change(applicant, Err(Refusal::TooManyRequests));
+        let asker = ChangeAsker::Client(token);
+        if self.changes.waiting.len() + self.forwarded_changes.len() >= CHANGES_MAX {
+            return self.answer_change(asker, Err(Refusal::TooManyRequests));
         }
         let deadline = self.now + self.settings.request_timeout;
         self.changes.waiting.push_back(Waiting {
-            applicant,
+            asker,
             change,
             deadline,
         });
@@ -95,13 +95,13 @@ impl Member {
     pub(super) fn tend_membership(&mut self) -> bool {
         self.finish_change();
         self.give_up_changes();
-        self.finish_applications();
+        self.finish_forwarded_changes();
         if self
             .published
             .leader
             .is_some_and(|leader| leader != self.id)
         {
-            self.apply_elsewhere();
+            self.forward_changes();
             return false;
         }
         if self.changes.running.is_some() || !self.changes_are_wanted() {
@@ -151,8 +151,8 @@ impl Member {
             self.changes.not_before = self.now + FAILURE_PAUSE;
         }
         let client = self.changes.running.take().and_then(|r| r.client);
-        if let Some((applicant, _)) = client {
-            self.answer_change(applicant, result);
+        if let Some((asker, _)) = client {
+            self.answer_change(asker, result);
         }
     }
 
@@ -161,29 +161,29 @@ impl Member {
         let mut late = Vec::new();
         if let Some(running) = &mut self.changes.running {
             let client = running.client.take_if(|(_, at)| *at <= now);
-            late.extend(client.map(|(applicant, _)| applicant));
+            late.extend(client.map(|(asker, _)| asker));
         }
         let waiting = &mut self.changes.waiting;
         if waiting.iter().any(|it| it.deadline <= now) {
             let (over, rest) = waiting.drain(..).partition(|it| it.deadline <= now);
             *waiting = rest;
             let over: VecDeque<Waiting> = over;
-            late.extend(over.into_iter().map(|it| it.applicant));
+            late.extend(over.into_iter().map(|it| it.asker));
         }
-        for applicant in late {
-            self.answer_change(applicant, Err(self.timed_out()));
+        for asker in late {
+            self.answer_change(asker, Err(self.timed_out()));
         }
     }
 
     /// Answers whoever asked for a change: a client here with all members, another member with what it needs to know.
-    pub(super) fn answer_change(&mut self, applicant: Applicant, result: Result<(), Refusal>) {
-        match applicant {
-            Applicant::Client(token) => {
+    pub(super) fn answer_change(&mut self, asker: ChangeAsker, result: Result<(), Refusal>) {
+        match asker {
+            ChangeAsker::Client(token) => {
                 let answer = result.map(|()| Arc::clone(&self.published.agreed_members));
                 self.outputs
                     .push_back(Output::MembershipAnswer { token, answer });
             }
-            Applicant::Peer { member, letter } => {
+            ChangeAsker::Peer { member, letter } => {
                 let index = self.published.applied;
                 let ended = Forwarded::Changed { index, result };
                 self.send_forwarded(member, letter, ended);
@@ -211,7 +211,7 @@ impl Member {
             };
             match membership::check(&waiting.change, &sight, rules) {
                 Err(error) if !forgives(&self.settings, &waiting.change, error) => {
-                    self.answer_change(waiting.applicant, Err(Refusal::Membership(error)));
+                    self.answer_change(waiting.asker, Err(Refusal::Membership(error)));
                 }
                 _ if membership::must_wait(&waiting.change, &sight) => {
                     self.changes.waiting.push_front(waiting);
@@ -219,7 +219,7 @@ impl Member {
                 }
                 _ => {
                     let step = Step::of(waiting.change, membership);
-                    self.start_change(step, Some((waiting.applicant, waiting.deadline)));
+                    self.start_change(step, Some((waiting.asker, waiting.deadline)));
                     return true;
                 }
             }
@@ -246,7 +246,7 @@ impl Member {
         true
     }
 
-    fn start_change(&mut self, step: Step, client: Option<(Applicant, Duration)>) {
+    fn start_change(&mut self, step: Step, client: Option<(ChangeAsker, Duration)>) {
         self.changes.running = Some(Running { client });
         let (raft, result) = (self.raft.clone(), Rc::clone(&self.changes.result));
         drop(self.executor.spawn(async move {

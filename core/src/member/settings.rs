@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::Sizes;
 use crate::compactor::AutoCompaction;
 use crate::mvcc::Store;
 use crate::plant::Planted;
@@ -40,8 +41,10 @@ pub struct Settings {
     pub learners_max: usize,
     /// Whether changes of the membership that endanger the quorum are refused.
     pub strict_reconfiguration: bool,
-    /// How often a leader has the others compare their history with its own; none for never.
+    /// How often members tell each other what their histories came to, and compare; none for never.
     pub comparison_interval: Option<Duration>,
+    /// Thresholds, which no server sets.
+    pub sizes: Sizes,
     /// Seeds the member's dice (election jitter); different per member and per start.
     pub seed: u64,
     /// Names this start, so that letters to and from an earlier life are not mistaken for this one's: another number at
@@ -86,6 +89,7 @@ impl Settings {
             learners_max: 1,
             strict_reconfiguration: true,
             comparison_interval: Some(Duration::from_secs(5)),
+            sizes: Sizes::default(),
             seed: id,
             incarnation: 0,
             #[cfg(feature = "plant")]

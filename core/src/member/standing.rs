@@ -1,4 +1,5 @@
-//! Whether this member may still take part: it may have been removed, or hold another state than the others.
+//! Whether this member may still take part: it may have been removed, or hold another state than the others
+//! (`comparing.rs`).
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -12,12 +13,8 @@ use crate::pending::Asker;
 use crate::plant::Plant;
 use crate::raft::call::bid_farewell;
 use crate::raft::following;
-use crate::raft::machine::Mark;
 use crate::raft::message::Body;
 use crate::raft::network::{Reply, Request};
-
-/// Marks sent in one comparison: a follower need not be at the newest yet.
-const MARKS_COMPARED: usize = 8;
 
 /// See the module.
 #[derive(Default)]
@@ -26,13 +23,10 @@ pub(super) struct Standing {
     removed: bool,
     /// Somebody said that it was removed.
     told: bool,
-    /// Its state is not the leader's.
+    /// Its state is not that of the others.
     corrupt: bool,
     /// The members that are known to have left.
     farewells: Arc<BTreeSet<u64>>,
-    /// When this leader next sends marks to the others.
-    compare_at: Option<Duration>,
-    compared: Option<Mark>,
 }
 
 impl Standing {
@@ -51,8 +45,8 @@ impl Standing {
         self.corrupt
     }
 
-    pub(super) fn alarm(&self) -> Option<Duration> {
-        self.compare_at
+    pub(super) fn convict(&mut self) {
+        self.corrupt = true;
     }
 
     /// A peer says that this member was removed, which is final.
@@ -62,8 +56,7 @@ impl Standing {
 }
 
 impl Member {
-    /// Looks who has left, this member among them, and compares states when it is time; tells whether anything is
-    /// to be sent.
+    /// Looks who has left, this member among them; tells whether anything is to be sent.
     pub(super) fn tend_standing(&mut self) -> bool {
         let removed = Arc::clone(self.replica.borrow().state.removed());
         let leads = following::leads(&self.raft);
@@ -86,7 +79,7 @@ impl Member {
         if removed && !self.standing.removed && !stays {
             self.leave();
         }
-        self.send_marks(leads) || sent
+        sent
     }
 
     /// Answers everybody who waits and takes no part from now on.
@@ -109,10 +102,10 @@ impl Member {
         }
         self.refuse_all_barriers(&Refusal::Stopped);
         self.refuse_all_asks(&Refusal::Stopped);
-        for applicant in self.changes.take_applicants() {
-            self.answer_change(applicant, Err(Refusal::Stopped));
+        for asker in self.changes.take_askers() {
+            self.answer_change(asker, Err(Refusal::Stopped));
         }
-        self.leave_applications();
+        self.leave_forwarded_changes();
         for token in self.transfers.take_clients() {
             self.outputs.push_back(Output::TransferAnswer {
                 token,
@@ -185,47 +178,6 @@ impl Member {
         let follows = following::leader(&self.raft) == Some(from) && !asks_for_votes;
         let forgiven = asks_for_votes && self.settings.planted().is(Plant::VotesForStrangers);
         !follows && !forgiven && self.replica.borrow().state.removed().contains(&from)
-    }
-
-    /// Sends the newest marks of this leader's history to all others, from time to time.
-    fn send_marks(&mut self, leads: bool) -> bool {
-        let Some(interval) = self.settings.comparison_interval.filter(|_| leads) else {
-            self.standing.compare_at = None;
-            return false;
-        };
-        let due = *self.standing.compare_at.get_or_insert(self.now + interval);
-        if due > self.now {
-            return false;
-        }
-        self.standing.compare_at = Some(self.now + interval);
-        let marks = self.replica.borrow().newest_marks(MARKS_COMPARED);
-        let newest = marks.last().copied();
-        if newest.is_none() || newest == self.standing.compared {
-            return false;
-        }
-        self.standing.compared = newest;
-        let others: Vec<u64> = self.published.members.iter().map(|m| m.id).collect();
-        let mut outbox = self.outbox.borrow_mut();
-        for to in others.into_iter().filter(|id| *id != self.id) {
-            let (call, _reply) = outbox.call(to, Request::Compare(marks.clone()));
-            // Nothing to wait for: who differs says so to its own.
-            outbox.forget_call(call);
-        }
-        true
-    }
-
-    /// The leader's marks have come.
-    pub(super) fn compare(&mut self, from: u64, marks: &[Mark]) {
-        let trusted = self.published.leader == Some(from) && !self.standing.corrupt;
-        let replica = self.replica.borrow();
-        let wrong = marks.iter().find(|mark| replica.contradicts(**mark));
-        if let Some(mark) = wrong.filter(|_| trusted) {
-            let index = mark.index;
-            drop(replica);
-            self.standing.corrupt = true;
-            self.outputs.push_back(Output::Corrupt { index });
-            self.refuse_all_barriers(&Refusal::Corrupt);
-        }
     }
 
     /// Tells the sender of a request that it was removed.

@@ -6,15 +6,13 @@ use super::Member;
 use crate::mvcc::Sweep;
 use crate::output::Output;
 
-/// Changes looked at in one slice of the sweep after a compaction.
-const SWEEP_CHANGES: usize = 256;
-
 /// The pause between two slices, a few times as long as a slice takes, so that a sweep never has a core for itself.
 const SWEEP_PAUSE: Duration = Duration::from_micros(500);
 
 impl Member {
     pub(super) fn sweep(&mut self) {
-        match self.replica.borrow_mut().state.sweep(SWEEP_CHANGES) {
+        let changes = self.settings.sizes.sweep_changes;
+        match self.replica.borrow_mut().state.sweep(changes) {
             Sweep::More => self.sweep_at = Some(self.now + SWEEP_PAUSE),
             Sweep::Done => {
                 self.sweep_at = None;

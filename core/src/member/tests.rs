@@ -468,11 +468,11 @@ impl World {
 }
 
 mod alone;
-mod applying;
 mod checkpoints;
 mod compactions;
 mod comparison;
 mod forwarding;
+mod forwarding_changes;
 mod healing;
 mod leadership;
 mod leases;

@@ -7,11 +7,6 @@ use crate::output::{Output, Refusal};
 use crate::raft::following::Following;
 use crate::transfer::TransferError;
 
-/// Entries that the target may lack when leadership is handed over, and what they may weigh in bytes: it gets them within
-/// moments. It must, as nobody leads meanwhile, and one that takes longer than it takes to lose patience is not elected.
-const GAP_MAX: u64 = 1_000;
-const GAP_BYTES_MAX: usize = 8 << 20;
-
 /// Transfers that are not answered yet.
 #[derive(Default)]
 pub(super) struct Transfers {
@@ -85,8 +80,14 @@ impl Member {
             .map(|(_, std::cmp::Reverse(id))| id)
     }
 
-    /// Answers what has ended and hands over if it is time; tells whether it did.
+    /// Answers what has ended and hands over if it is time; tells whether it did. A corrupt leader does so unasked.
     pub(super) fn tend_transfers(&mut self) -> bool {
+        if self.standing.is_corrupt()
+            && let Some(to) = self.successor()
+            && self.hand_over(to)
+        {
+            return true;
+        }
         if self.transfers.waiting.is_empty() {
             return false;
         }
@@ -107,16 +108,15 @@ impl Member {
                 Err(Refusal::Transfer(TransferError::TooLong)),
             );
         }
-        self.hand_over()
+        let last = self.transfers.waiting.last();
+        last.map(|transfer| transfer.to)
+            .is_some_and(|to| self.hand_over(to))
     }
 
-    /// Hands leadership to the target asked for last, once in a term: what is handed over cannot be taken back.
-    fn hand_over(&mut self) -> bool {
+    /// Hands leadership over, once in a term: what is handed over cannot be taken back.
+    fn hand_over(&mut self, to: u64) -> bool {
         let term = self.published.term;
         let leads = self.published.leader == Some(self.id);
-        let Some(to) = self.transfers.waiting.last().map(|transfer| transfer.to) else {
-            return false;
-        };
         if !leads || self.transfers.hands_over(term) || !self.is_close(to) {
             return false;
         }
@@ -137,9 +137,9 @@ impl Member {
             return false;
         };
         let gap = index(self.id).unwrap_or(at).saturating_sub(at);
-        let too_far = self.log.last_beyond(GAP_BYTES_MAX);
+        let too_far = self.log.last_beyond(self.settings.sizes.transfer_bytes);
         let is_light = self.log.holds(at + 1) && too_far.is_none_or(|far| far <= at);
-        following.active.contains(&id) && gap <= GAP_MAX && is_light
+        following.active.contains(&id) && gap <= self.settings.sizes.transfer_entries && is_light
     }
 
     fn answer_transfer(&mut self, token: u64, answer: Result<(), Refusal>) {

@@ -198,6 +198,10 @@ impl Keyspace {
                 .filter(|history| !history.newest().is_tombstone())
                 .count();
             assert_eq!(leaf.live, live, "a leaf knows its live keys");
+            assert!(
+                index == 0 || previous < Some(bound.as_bytes()),
+                "a leaf ends before the next bound"
+            );
             for (history, tag) in leaf.histories.iter().zip(leaf.tags) {
                 let key = history.key();
                 assert!(previous < Some(key), "keys ascend strictly");
@@ -211,12 +215,6 @@ impl Keyspace {
                     "a leaf knows its newest change"
                 );
                 previous = Some(key);
-            }
-            if let Some((next, _)) = self.leaves.iter().nth(index + 1).filter(|_| index < 64) {
-                assert!(
-                    previous < Some(next.as_bytes()),
-                    "a leaf ends before the next bound"
-                );
             }
             keys += leaf.histories.len();
         }

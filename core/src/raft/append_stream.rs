@@ -24,9 +24,6 @@ use super::types::{LogId, TypeConfig};
 /// Requests that may wait for replies at once.
 const REQUESTS_MAX: usize = 16;
 
-/// Bytes of entries under way that let no further request start. The last one started may go beyond.
-const BYTES_MAX: usize = 2 << 20;
-
 /// Bytes under way that give a peer as much time again.
 const BYTES_PER_PATIENCE: usize = 512 << 10;
 
@@ -44,6 +41,8 @@ pub(super) struct AppendStream<S> {
     input: Option<S>,
     under_way: VecDeque<Append>,
     bytes: usize,
+    /// Bytes under way that let no further request start. The last one started may go beyond.
+    bytes_max: usize,
     /// The last entry that this stream saw acknowledged.
     acknowledged: Option<LogId>,
 }
@@ -61,6 +60,7 @@ impl<S> AppendStream<S> {
         outbox: SharedOutbox,
         retention: SharedRetention,
         patience: Duration,
+        bytes_max: usize,
         input: S,
     ) -> Self {
         Self {
@@ -71,6 +71,7 @@ impl<S> AppendStream<S> {
             input: Some(input),
             under_way: VecDeque::new(),
             bytes: 0,
+            bytes_max,
             acknowledged: None,
         }
     }
@@ -129,7 +130,7 @@ where
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Appended>> {
         let this = &mut *self;
-        while this.under_way.len() < REQUESTS_MAX && this.bytes < BYTES_MAX {
+        while this.under_way.len() < REQUESTS_MAX && this.bytes < this.bytes_max {
             let Some(input) = &mut this.input else { break };
             match input.poll_next_unpin(cx) {
                 Poll::Ready(Some(request)) => this.send(request),

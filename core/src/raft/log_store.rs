@@ -20,14 +20,13 @@ use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::codec;
 use crate::wal::Record;
 
-/// Bytes of entries that one read for a peer returns at most, and at least one entry.
-const READ_BYTES_MAX: usize = 1 << 20;
-
 /// The log: one writer (consensus), any number of readers (replication), all on the member's thread.
 #[derive(Clone)]
 pub struct LogStore {
     log: Rc<RefCell<Log>>,
     outbox: SharedOutbox,
+    /// Bytes of entries that one read for a peer gives at most, and at least one entry.
+    read_bytes: usize,
 }
 
 /// What a restart finds on the disk, and the log starts from.
@@ -134,7 +133,11 @@ struct Stored {
 
 impl LogStore {
     /// The log as a restart finds it; what the disk's log needs for a new beginning is written to the outbox.
-    pub(crate) fn new(mut recovered: RecoveredLog, outbox: SharedOutbox) -> Self {
+    pub(crate) fn new(
+        mut recovered: RecoveredLog,
+        outbox: SharedOutbox,
+        read_bytes: usize,
+    ) -> Self {
         let records = recovered.join();
         if !records.is_empty() {
             outbox.borrow_mut().write_lazily(records);
@@ -162,11 +165,23 @@ impl LogStore {
         Self {
             log: Rc::new(RefCell::new(log)),
             outbox,
+            read_bytes,
         }
     }
 }
 
+/// Slots for entries that a log keeps however few it has, a few megabytes.
+const SLOTS_KEPT: usize = 1 << 16;
+
 impl Log {
+    /// After a start that replayed much, or once a follower has caught up, few of the slots are ever needed again.
+    fn give_back_slots(&mut self) {
+        let (used, there) = (self.entries.len(), self.entries.capacity());
+        if there > SLOTS_KEPT && used < there / 4 {
+            self.entries.shrink_to(SLOTS_KEPT.max(2 * used));
+        }
+    }
+
     fn first_index(&self) -> u64 {
         let after_purged = || self.purged.as_ref().map_or(0, |id| id.index() + 1);
         self.entries
@@ -239,7 +254,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
         let log = self.log.borrow();
-        let mut room = READ_BYTES_MAX;
+        let mut room = self.read_bytes;
         let mut entries = Vec::new();
         for stored in log.range(start, end) {
             if !entries.is_empty() && stored.bytes > room {
@@ -363,6 +378,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         {
             log.bytes -= log.entries.pop_front().map_or(0, |stored| stored.bytes);
         }
+        log.give_back_slots();
         log.purged = Some(log_id);
         // The disk learns of a purge only when the log restarts after an installed snapshot. Otherwise the
         // purged entries may still be needed: they are covered by a snapshot in memory, which a crash loses.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use openraft::entry::RaftEntry;
 use openraft::raft::AppendEntriesResponse;
 use serde::{Deserialize, Serialize};
 
@@ -119,6 +120,22 @@ impl Body {
             Self::Reply(Reply::Append(AppendEntriesResponse::HigherVote(vote))),
         ]
     }
+
+    /// Blank entries with these indexes, said to follow a position.
+    pub(crate) fn appending(
+        vote: super::types::Vote,
+        prev_log_id: Option<super::types::LogId>,
+        indexes: &[u64],
+    ) -> Self {
+        let blank =
+            |index: &u64| openraft::testing::blank_ent::<super::types::TypeConfig>(1, 1, *index);
+        Self::Request(Request::Append(openraft::raft::AppendEntriesRequest {
+            vote,
+            prev_log_id,
+            leader_commit: None,
+            entries: indexes.iter().map(blank).collect(),
+        }))
+    }
 }
 
 impl PeerMessage {
@@ -150,6 +167,22 @@ impl PeerMessage {
             _ => return None,
         };
         Some(vote.leader_id.term)
+    }
+
+    /// Whether it has entries that do not follow what they are said to follow, or each other. No member writes such a
+    /// letter, and a log has no place for them.
+    pub(crate) fn leaves_gaps(&self) -> bool {
+        let Body::Request(Request::Append(rpc) | Request::AppendInOrder(rpc)) = &self.body else {
+            return false;
+        };
+        let before = rpc.prev_log_id.as_ref();
+        let first = before.map_or(Some(0), |id| id.index().checked_add(1));
+        let indexes = rpc.entries.iter().map(RaftEntry::index);
+        first.map_or(!rpc.entries.is_empty(), |first| {
+            !(first..)
+                .zip(indexes)
+                .all(|(expected, index)| index == expected)
+        })
     }
 
     /// Whether it carries entries, a piece of a snapshot or many answers, or has to stay behind entries. Such a message

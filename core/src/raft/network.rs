@@ -24,6 +24,7 @@ use super::outbox::SharedOutbox;
 use super::retention::{self, SharedRetention};
 use super::sending::{self, Chunk};
 use super::types::{Peer, Snapshot, TypeConfig, Vote};
+use crate::member::{Settings, Sizes};
 
 /// The longest pause before a peer that cannot be reached is tried again: so late, at most, replication begins once it
 /// can.
@@ -65,6 +66,7 @@ pub struct Network {
     outbox: SharedOutbox,
     patience: Duration,
     retention: SharedRetention,
+    sizes: Sizes,
 }
 
 /// The way to one peer.
@@ -73,6 +75,7 @@ pub struct Link {
     outbox: SharedOutbox,
     patience: Duration,
     retention: SharedRetention,
+    sizes: Sizes,
 }
 
 /// A call under way. However the wait for its reply ends, nothing of it is left behind.
@@ -82,17 +85,18 @@ struct Call {
 }
 
 impl Network {
-    /// `patience` is how long a peer may take to reply before it counts as unreachable. It covers the peer's sync of
-    /// what it was sent, so it is longer than a heartbeat; a message that was lost without a word costs as much.
+    /// A peer may take an election timeout to reply before it counts as unreachable. That covers the peer's sync of what
+    /// it was sent, so it is longer than a heartbeat; a message that was lost without a word costs as much.
     pub(crate) fn new(
         outbox: SharedOutbox,
-        patience: Duration,
+        settings: &Settings,
         retention: SharedRetention,
     ) -> Self {
         Self {
             outbox,
-            patience,
+            patience: settings.election_timeout,
             retention,
+            sizes: settings.sizes,
         }
     }
 }
@@ -106,6 +110,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             outbox: Rc::clone(&self.outbox),
             patience: self.patience,
             retention: Rc::clone(&self.retention),
+            sizes: self.sizes,
         }
     }
 }
@@ -193,6 +198,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
             Rc::clone(&self.outbox),
             Rc::clone(&self.retention),
             self.patience,
+            self.sizes.append_bytes,
             input,
         );
         let stream: Appended<'s> = Box::pin(stream);
@@ -213,6 +219,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
             outbox: Rc::clone(&self.outbox),
             patience: self.patience,
             install_patience: option.hard_ttl(),
+            piece_bytes: self.sizes.piece_bytes,
         };
         sending::send(&way, vote, snapshot, cancel).await
     }

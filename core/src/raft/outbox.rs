@@ -19,6 +19,7 @@ use super::network::{Reply, Request};
 use super::types::TypeConfig;
 use crate::apply_error::ApplyError;
 use crate::output::{Checkpoint, DiskOp, Outcome, Refusal};
+use crate::pending;
 use crate::wal::Record;
 
 /// The outbox, shared by consensus' adapters and the member, all on one thread.
@@ -53,7 +54,7 @@ pub(crate) struct Outbox {
     outcome: Option<Result<Outcome, ApplyError>>,
     last_ticket: u64,
     unconfirmed: VecDeque<(u64, Unconfirmed)>,
-    /// The index of the checkpoint that consensus waits for, and where to tell that it is durable.
+    /// The index of the snapshot that is to be installed once it is durable, and where to tell that it is.
     checkpoint: Option<(u64, Confirmation)>,
     calls: BTreeMap<u64, OneshotSenderOf<TypeConfig, Result<Reply, String>>>,
     next_call: u64,
@@ -72,7 +73,7 @@ impl Outbox {
     /// replies may still arrive.
     pub(crate) fn new(incarnation: u32) -> Self {
         Self {
-            next_call: u64::from(incarnation) << 32,
+            next_call: pending::first_number(incarnation),
             ..Self::default()
         }
     }
@@ -103,7 +104,8 @@ impl Outbox {
         receiver
     }
 
-    /// Stores a snapshot that a leader sent; the receiver resolves when it is durable.
+    /// Stores a snapshot that a leader sent; the receiver resolves when it is durable, with an error where another takes its
+    /// place first.
     pub(crate) fn checkpoint_awaited(
         &mut self,
         mut checkpoint: Checkpoint,
@@ -144,12 +146,12 @@ impl Outbox {
         }
     }
 
-    /// Whether consensus waits for a checkpoint of a snapshot that a leader sent.
+    /// Whether a snapshot that a leader sent is being made durable.
     pub(crate) fn awaits_checkpoint(&self) -> bool {
         self.checkpoint.is_some()
     }
 
-    /// The checkpoint at this index is durable, or failed. It may be one that consensus does not wait for.
+    /// The checkpoint at this index is durable, or failed. It may be one that nobody waits for.
     pub(crate) fn confirm_checkpoint(&mut self, index: u64, result: &Result<(), String>) {
         if let Some((_, sender)) = self.checkpoint.take_if(|(awaited, _)| *awaited == index) {
             drop(sender.send(result.clone().map_err(io::Error::other)));

@@ -12,16 +12,17 @@ use openraft::raft::SnapshotResponse;
 
 use super::machine::snapshot_from;
 use super::network::Reply;
-use super::sending::{CHUNKS_MAX, Chunk};
+use super::sending::{self, CHUNKS_MAX, Chunk};
 use super::types::{Snapshot, Vote};
 use crate::snapshot::Decoder;
 
-/// How long a transfer may be silent before what came of it is dropped.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long a transfer may be silent before what came of it is dropped, at least.
+const SILENCE_MIN: Duration = Duration::from_secs(30);
 
 /// The transfer that this member takes in, or took in last. A newer one replaces it.
-#[derive(Default)]
 pub(crate) struct Assembly {
+    /// How long a transfer may be silent before what came of it is dropped.
+    silence_max: Duration,
     stage: Stage,
     /// The newest transfer seen: those before it are late copies, or of a leader of the past.
     newest: Option<(u64, u64)>,
@@ -102,6 +103,15 @@ impl Installation {
 }
 
 impl Assembly {
+    /// A transfer may be silent for as long as the leader takes to send a lost chunk again, and as much once more.
+    pub(crate) fn new(election_timeout: Duration) -> Self {
+        Self {
+            silence_max: SILENCE_MIN.max(sending::chunk_patience(election_timeout) * 2),
+            stage: Stage::Idle,
+            newest: None,
+        }
+    }
+
     /// Takes in a chunk that came as this call.
     pub(crate) fn take(&mut self, call: u64, chunk: Chunk, now: Duration) -> Taken {
         let transfer = (chunk.vote.leader_id.term, chunk.transfer);
@@ -165,7 +175,7 @@ impl Assembly {
     /// When the transfer under way has been silent for too long.
     pub(crate) fn alarm(&self) -> Option<Duration> {
         match &self.stage {
-            Stage::Arriving(incoming) => Some(incoming.silent_since + SILENCE_MAX),
+            Stage::Arriving(incoming) => Some(incoming.silent_since + self.silence_max),
             Stage::Idle | Stage::Whole(_) => None,
         }
     }

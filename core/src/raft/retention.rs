@@ -13,7 +13,7 @@ pub(crate) struct Retention {
     /// By peer: the index of the snapshot it is being sent. It will need the entries after that.
     snapshots: BTreeMap<u64, u64>,
     /// Entries up to here go, whoever may need them.
-    given_up: u64,
+    given_up: Option<u64>,
 }
 
 /// Keeps the log after a snapshot that is being sent, until it is dropped.
@@ -45,11 +45,26 @@ impl Retention {
 
     /// From now on entries up to this index go.
     pub(crate) fn give_up(&mut self, index: u64) {
-        self.given_up = self.given_up.max(index);
+        self.given_up = self.given_up.max(Some(index));
     }
 
     /// Whether this entry goes although a peer may not have it yet.
     pub(crate) fn has_given_up(&self, index: u64) -> bool {
-        index <= self.given_up
+        Some(index) <= self.given_up
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_given_up_at_first_not_even_the_first_entry() {
+        let mut retention = Retention::default();
+        assert!(!retention.has_given_up(0));
+        retention.give_up(1);
+        retention.give_up(0);
+        assert!([0, 1].iter().all(|index| retention.has_given_up(*index)));
+        assert!(!retention.has_given_up(2));
     }
 }

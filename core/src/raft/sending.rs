@@ -28,8 +28,11 @@ use crate::snapshot::Encoder;
 /// Chunks that may wait for their acknowledgement at once.
 pub(crate) const CHUNKS_MAX: usize = 4;
 
-/// How many times longer than a small request a chunk may take: it is half a megabyte, and the peer decodes it.
-const CHUNK_PATIENCE: u32 = 5;
+/// How long a chunk may take that goes to a peer with so long a timeout for a small request: it is half a megabyte, and
+/// the peer decodes it.
+pub(crate) fn chunk_patience(small: Duration) -> Duration {
+    small * 5
+}
 
 /// How many such times a chunk is tried for before the transfer is given up.
 const CHUNK_TRIES: u32 = 3;
@@ -96,6 +99,8 @@ pub(super) struct Way {
     pub(super) patience: Duration,
     /// How long it may take to install the snapshot once it has it.
     pub(super) install_patience: Duration,
+    /// Bytes in a piece, at most.
+    pub(super) piece_bytes: usize,
 }
 
 /// Sends a snapshot and waits until it is installed. After any failure nothing more is sent of it.
@@ -121,7 +126,7 @@ impl Way {
         let index = snapshot.meta.last_log_id.map_or(0, |id| id.index());
         let checkpoint = describe(&snapshot.meta, *snapshot.snapshot.view, index);
         let about = checkpoint.description.encode();
-        let mut frames = Encoder::new(checkpoint.view, &about).peekable();
+        let mut frames = Encoder::with_frames(checkpoint.view, &about, self.piece_bytes).peekable();
         let mut under_way = VecDeque::new();
         let mut number = 0;
         loop {
@@ -131,7 +136,7 @@ impl Way {
                 let last = frames.peek().is_none();
                 let chunk = Chunk::new(vote, transfer, number, last, frame.into());
                 number += 1;
-                let call = self.start(&chunk, self.patience * CHUNK_PATIENCE);
+                let call = self.start(&chunk, chunk_patience(self.patience));
                 under_way.push_back((chunk, call));
             }
             let Some((chunk, call)) = under_way.pop_front() else {
@@ -156,7 +161,7 @@ impl Way {
 
     /// Waits for the reply to a chunk, and sends it again if it may be lost.
     async fn deliver(&self, chunk: &Chunk, call: Call) -> Result<Reply, String> {
-        let time = self.patience * CHUNK_PATIENCE;
+        let time = chunk_patience(self.patience);
         self.insist(chunk, call, time, time * CHUNK_TRIES).await
     }
 

@@ -8,21 +8,7 @@ use super::executor::Executor;
 use super::log_store::LogStore;
 use super::retention::SharedRetention;
 use super::types::{Entry, Raft};
-
-/// Entries in memory that start a trim, in bytes.
-const LOG_BYTES_MAX: usize = 4 << 20;
-
-/// What a trim leaves for followers that lag a little, in bytes.
-const LOG_BYTES_KEPT: usize = 1 << 20;
-
-/// What followers in touch may hold back at least, in bytes.
-const LOG_BYTES_HELD_MAX: usize = 64 << 20;
-
-/// Growth in bytes before a trim that was held back is tried again.
-const LOG_BYTES_STEP: usize = 1 << 20;
-
-/// Entries worth a trim.
-const ENTRIES_STEP: u64 = 256;
+use crate::member::Sizes;
 
 /// Watches the log's size and asks consensus to forget.
 pub(crate) struct Trimmer {
@@ -30,6 +16,7 @@ pub(crate) struct Trimmer {
     retention: SharedRetention,
     /// Entries kept behind a snapshot, for followers that are not in touch for a moment.
     entries_kept: u64,
+    sizes: Sizes,
     /// The index a snapshot was asked for at, until it is there.
     asked: Option<u64>,
     /// Bytes at which the next snapshot is asked for.
@@ -56,13 +43,19 @@ pub(crate) struct Sight {
 }
 
 impl Trimmer {
-    pub(crate) fn new(log: LogStore, retention: SharedRetention, entries_kept: u64) -> Self {
+    pub(crate) fn new(
+        log: LogStore,
+        retention: SharedRetention,
+        entries_kept: u64,
+        sizes: Sizes,
+    ) -> Self {
         Self {
             log,
             retention,
             entries_kept,
+            sizes,
             asked: None,
-            bytes_due: LOG_BYTES_MAX,
+            bytes_due: sizes.log_bytes_max,
             wanted: 0,
             pressed: false,
             cut: 0,
@@ -85,15 +78,19 @@ impl Trimmer {
         if let Some(snapshot) = sight.snapshot {
             self.wanted = self.wanted.max(snapshot.saturating_sub(self.entries_kept));
         }
-        let to = self.held_back(sight);
-        let due = to >= self.cut + ENTRIES_STEP || (self.pressed && to > self.cut);
+        let (to, is_needed) = self.reach(sight);
+        let due = to >= self.cut + self.sizes.trim_entries || (self.pressed && to > self.cut);
         if !due {
             return;
         }
         self.cut = to;
+        if is_needed {
+            // Only now: who is not waited for any more while the log stays is sent the same again and again.
+            self.retention.borrow_mut().give_up(to);
+        }
         if to == self.wanted {
             self.pressed = false;
-            self.bytes_due = LOG_BYTES_MAX;
+            self.bytes_due = self.sizes.log_bytes_max;
         }
         let raft = raft.clone();
         drop(executor.spawn(async move { raft.trigger().purge_log(to).await }));
@@ -109,8 +106,8 @@ impl Trimmer {
             }
             Some(asked) if sight.snapshot.is_some_and(|snapshot| snapshot >= asked) => {
                 self.asked = None;
-                self.bytes_due = self.log.bytes() + LOG_BYTES_STEP;
-                if let Some(last) = self.log.last_beyond(LOG_BYTES_KEPT) {
+                self.bytes_due = self.log.bytes() + self.sizes.log_bytes_step;
+                if let Some(last) = self.log.last_beyond(self.sizes.log_bytes_kept) {
                     self.wanted = self.wanted.max(last.min(asked));
                     self.pressed = true;
                 }
@@ -119,19 +116,17 @@ impl Trimmer {
         }
     }
 
-    /// How far the log may go at present: followers in touch and those who are sent a snapshot hold it back, unless
-    /// it has grown to a quarter of the state.
-    fn held_back(&self, sight: Sight) -> u64 {
-        let mut retention = self.retention.borrow_mut();
-        let held = [sight.followed, retention.oldest_snapshot()];
+    /// How far the log may go at present, and whether somebody still needs what goes: followers in touch and those who are
+    /// sent a snapshot hold it back, unless it has grown to a quarter of the state.
+    fn reach(&self, sight: Sight) -> (u64, bool) {
+        let held = [sight.followed, self.retention.borrow().oldest_snapshot()];
         let Some(held) = held.into_iter().flatten().min() else {
-            return self.wanted;
+            return (self.wanted, false);
         };
         let state_bytes = usize::try_from(sight.state_bytes).unwrap_or(usize::MAX);
-        if self.log.bytes() > LOG_BYTES_HELD_MAX.max(state_bytes / 4) {
-            retention.give_up(self.wanted);
-            return self.wanted;
+        if self.log.bytes() > self.sizes.log_bytes_held_max.max(state_bytes / 4) {
+            return (self.wanted, true);
         }
-        self.wanted.min(held)
+        (self.wanted.min(held), false)
     }
 }

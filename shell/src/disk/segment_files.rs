@@ -1,5 +1,6 @@
 //! The files of the log's segments: their names, the spare one prepared ahead, and the removal of old ones.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ pub(super) struct SegmentFiles<F: Files> {
     segment_bytes: u64,
     sync: bool,
     background: Option<Background<F>>,
+    /// What is removed without the background.
+    removal: Removal,
 }
 
 /// A file full of zeros under the name of the spare.
@@ -54,6 +57,7 @@ impl<F: Files> SegmentFiles<F> {
             segment_bytes,
             sync,
             background: None,
+            removal: Removal::default(),
         }
     }
 
@@ -74,17 +78,14 @@ impl<F: Files> SegmentFiles<F> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let thread = background::spawn("wal-segments", move || {
-            let mut may_remove = true;
+            let mut removal = Removal::default();
             for request in inbox {
                 match request {
                     Request::Prepare => {
                         // The log has gone when nobody takes it.
                         let _ = outbox.send(prepare(&*files, &dir, bytes, pace, &stopping));
                     }
-                    Request::Remove(paths) if may_remove => {
-                        may_remove = removed_all(&*files, &dir, &paths)
-                    }
-                    Request::Remove(_) => {}
+                    Request::Remove(paths) => removal.remove(&*files, &dir, paths),
                 }
             }
         })?;
@@ -140,12 +141,10 @@ impl<F: Files> SegmentFiles<F> {
     }
 
     /// Removes segments, oldest first.
-    pub(super) fn remove(&self, paths: Vec<PathBuf>) {
+    pub(super) fn remove(&mut self, paths: Vec<PathBuf>) {
         match &self.background {
             Some(background) => background.ask(Request::Remove(paths)),
-            None => {
-                removed_all(&*self.files, &self.dir, &paths);
-            }
+            None => self.removal.remove(&*self.files, &self.dir, paths),
         }
     }
 }
@@ -238,16 +237,31 @@ fn prepare<F: Files>(
     }
 }
 
-/// Removes in order and makes each removal durable before the next: a chain with a hole would be refused. After a
-/// failure no further segment may be removed, for the same reason.
-fn removed_all<F: Files>(files: &F, dir: &Path, paths: &[PathBuf]) -> bool {
-    for path in paths {
-        if let Err(error) = files.remove(path).and_then(|()| files.sync_dir(dir)) {
-            tracing::warn!(path = %path.display(), %error, "cannot remove a log segment; none is removed until the next start");
-            return false;
+/// Segments that are to go, oldest first. Each removal is durable before the next begins: a chain with a hole would be
+/// refused. So what cannot be removed holds up all that follow, until it can: it is tried again with the next that are
+/// to go.
+#[derive(Default)]
+struct Removal {
+    waiting: VecDeque<PathBuf>,
+}
+
+impl Removal {
+    fn remove<F: Files>(&mut self, files: &F, dir: &Path, paths: Vec<PathBuf>) {
+        self.waiting.extend(paths);
+        while let Some(path) = self.waiting.front() {
+            // One that is gone already was removed by an attempt that failed later.
+            let removed = match files.remove(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => files.sync_dir(dir),
+            };
+            if let Err(error) = removed {
+                tracing::warn!(path = %path.display(), %error, waiting = self.waiting.len(),
+                    "cannot remove a log segment; it is tried again with the next");
+                return;
+            }
+            self.waiting.pop_front();
         }
     }
-    true
 }
 
 const EXTENSION: &str = "wal";

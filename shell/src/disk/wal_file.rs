@@ -497,7 +497,7 @@ impl Default for WalOptions {
     fn default() -> WalOptions {
         WalOptions {
             segment_bytes: 64 << 20,
-            first_segment_bytes_max: 4 << 20,
+            first_segment_bytes_max: 1 << 20,
             sync: true,
             background: true,
         }

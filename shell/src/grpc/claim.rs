@@ -77,25 +77,35 @@ impl Claim {
     /// Waits until no older claim on the name is left. Keeping the lease alive meanwhile is its holder's business.
     pub(super) async fn until_oldest(&mut self) -> Result<Turn, Status> {
         loop {
-            let view = self.context.published().view.clone();
-            let place = self.claim.place(&view);
-            match place.map_err(|error| status::from_kv(&error))? {
+            let (place, revision) = self.look()?;
+            match place {
                 Place::Lost => {
                     self.waits = false;
                     return Ok(Turn::Lost);
                 }
                 Place::Owner => {
                     let waited = std::mem::take(&mut self.waits);
-                    let seen = waited.then(|| self.context.header(view.revision()));
+                    let seen = waited.then(|| self.context.header(revision));
                     return Ok(Turn::Owner(seen));
                 }
                 Place::Behind(before) => {
                     self.waits = true;
-                    let watches = self.claim.watches(&before, view.revision() + 1);
+                    let watches = self.claim.watches(&before, revision + 1);
                     Self::until_one_goes(&watches).await?;
                 }
             }
         }
+    }
+
+    /// Where the claim stands, and as of which revision. The view that says so is let go: through a wait it would keep in
+    /// memory all that is replaced meanwhile.
+    fn look(&self) -> Result<(Place, i64), Status> {
+        let view = self.context.published().view.clone();
+        let place = self.claim.place(&view);
+        Ok((
+            place.map_err(|error| status::from_kv(&error))?,
+            view.revision(),
+        ))
     }
 
     /// Waits until one of the watched keys is deleted.

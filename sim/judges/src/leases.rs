@@ -20,8 +20,8 @@ mod lives;
 
 use lives::{Life, Story, says_gone, stories};
 
-/// Without another word no member's clock is off by more than this, in millionths: far beyond what quartz does, and little enough to tell an
-/// early end from a fast clock.
+/// Unless a world says otherwise, no member's clock is off by more than this, in millionths: far beyond what quartz does,
+/// and little enough to tell an early end from a fast clock.
 pub const CLOCK_RATE_PPM_MAX: u64 = 2000;
 
 /// A revision that took away all keys of a lease without a client having asked for it.

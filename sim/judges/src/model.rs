@@ -430,13 +430,15 @@ impl Op {
             Op::Withdraw {
                 claim,
                 revision: made,
-            } => Effect {
-                succeeded: created(keys, claim) == *made,
-                ..match created(keys, claim) == *made {
-                    true => removal(vec![Rc::from(&claim[..])]),
-                    false => Effect::default(),
+            } => {
+                if created(keys, claim) != *made {
+                    return Effect::default();
                 }
-            },
+                Effect {
+                    succeeded: true,
+                    ..removal(vec![Rc::from(&claim[..])])
+                }
+            }
             Op::Mark {
                 claim,
                 revision: made,
@@ -445,7 +447,7 @@ impl Op {
             } => only_if(created(keys, claim) == *made, || {
                 vec![put(keys, key, value, 0, revision)]
             }),
-            _ => Effect::default(),
+            _ => unreachable!("only what is done to claims comes here"),
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use metastore_core::command::Request;
 use metastore_core::compactor::AutoCompaction;
 use metastore_core::input::{Input, Proposal};
-use metastore_core::member::{Member, Recovered, Settings};
+use metastore_core::member::{Member, Recovered, Settings, Sizes};
 use metastore_core::output::{DiskOp, Output};
 use metastore_core::plant::Planted;
 use metastore_core::raft::PeerMessage;
@@ -440,6 +440,7 @@ fn settings(id: u64, members: u64, seed: u64) -> Settings {
         learners_max: 1,
         strict_reconfiguration: true,
         comparison_interval: None,
+        sizes: Sizes::default(),
         lease_record_interval: None,
         seed,
         incarnation: 1,

@@ -1,5 +1,5 @@
-//! A member that was taken out told everybody who had asked it for that that it was done, also whom the leader had refused;
-//! and it listed members by what it knew.
+//! A member that was taken out told everybody who had asked it for its removal that it was done, also those whom the
+//! leader had refused; and it listed the members that it knew of.
 
 use std::time::Duration;
 

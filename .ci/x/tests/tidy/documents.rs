@@ -4,7 +4,8 @@ use crate::Finding;
 use crate::tree::Tree;
 
 /// The documents that show a reader around.
-const DOCUMENTS: &[&str] = &[
+pub(crate) const DOCUMENTS: &[&str] = &[
+    ".ci/clients/README.md",
     "ARCHITECTURE.md",
     "README.md",
     "benches/RESULTS.md",

@@ -31,7 +31,7 @@ impl Scene {
             term: 0,
             index: 0,
             leases: Leases::default(),
-            lessor: Lessor::new(GRACE, Some(INTERVAL)),
+            lessor: Lessor::new(GRACE, Some(INTERVAL), Sizes::default()),
             log: Vec::new(),
             ended: Vec::new(),
             answers: BTreeMap::new(),
@@ -311,9 +311,10 @@ fn many_leases_that_end_together_are_ended_a_few_at_a_time() {
     }
     scene.now += secs(10);
     scene.collect();
-    assert_eq!(scene.log.len(), ENDS_MAX);
+    let at_once = Sizes::default().lease_ends;
+    assert_eq!(scene.log.len(), at_once);
     assert!(scene.commit());
-    assert_eq!(scene.log.len(), ENDS_MAX, "one is done, one follows");
+    assert_eq!(scene.log.len(), at_once, "one is done, one follows");
     scene.pass(Duration::ZERO);
     assert_eq!(scene.ended.len(), 1000);
 }

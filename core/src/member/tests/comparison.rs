@@ -27,32 +27,91 @@ fn put_of(token: u64) -> Command {
     .into()
 }
 
+impl World {
+    /// Three members that have compared equal histories; then one of them is given another state.
+    fn with_one_that_differs(pick: impl Fn(&World, u64) -> u64) -> (Self, u64, u64) {
+        let mut world = World::new(3);
+        world.pass(Duration::from_secs(5));
+        let leader = world.leader().expect("a leader");
+        world.write_in_batches(leader, 0..600);
+        world.pass(Duration::from_secs(12));
+        assert_eq!(world.corrupt, [], "equal histories compare as equal");
+        let wrong = pick(&world, leader);
+        {
+            let mut replica = world.members[&wrong].replica.borrow_mut();
+            let applied = replica.state.applied().expect("something was applied");
+            let mut state = State::from_view(&replica.state.view(), applied - 1);
+            state.apply(applied, &put_of(7)).expect("a put too many");
+            replica.state = state;
+        }
+        (world, leader, wrong)
+    }
+
+    fn assert_refused(&mut self, at: u64) {
+        self.put(at, 2_000, "k");
+        assert_eq!(self.answers.get(&2_000), Some(&Err(Refusal::Corrupt)));
+        self.handle(at, Input::Barrier { tokens: vec![1] });
+        assert_eq!(self.barriers.get(&1), Some(&Err(Refusal::Corrupt)));
+    }
+}
+
+fn a_follower(_: &World, leader: u64) -> u64 {
+    (1..=3).find(|id| *id != leader).expect("a follower")
+}
+
 #[test]
 fn a_member_whose_history_differs_says_so_and_takes_no_more_requests() {
-    let mut world = World::new(3);
-    world.pass(Duration::from_secs(5));
-    let leader = world.leader().expect("a leader");
-    world.write_in_batches(leader, 0..600);
-    world.pass(Duration::from_secs(12));
-    assert_eq!(world.corrupt, [], "equal histories compare as equal");
-
-    let wrong = (1..=3).find(|id| *id != leader).expect("a follower");
-    {
-        let mut replica = world.members[&wrong].replica.borrow_mut();
-        let applied = replica.state.applied().expect("something was applied");
-        let mut state = State::from_view(&replica.state.view(), applied - 1);
-        state.apply(applied, &put_of(7)).expect("a put too many");
-        replica.state = state;
-    }
+    let (mut world, leader, wrong) = World::with_one_that_differs(a_follower);
     world.write_in_batches(leader, 1_000..1_600);
     world.pass(Duration::from_secs(12));
     assert_eq!(world.corrupt, [wrong]);
-    world.put(wrong, 2_000, "k");
-    assert_eq!(world.answers.get(&2_000), Some(&Err(Refusal::Corrupt)));
-    world.handle(wrong, Input::Barrier { tokens: vec![1] });
-    assert_eq!(world.barriers.get(&1), Some(&Err(Refusal::Corrupt)));
+    world.assert_refused(wrong);
     world.put(leader, 2_001, "k");
     assert!(matches!(world.answers.get(&2_001), Some(Ok(_))));
+}
+
+#[test]
+fn a_leader_whose_history_differs_says_so_and_lets_another_lead() {
+    let (mut world, leader, wrong) = World::with_one_that_differs(|_, leader| leader);
+    world.write_in_batches(leader, 1_000..1_600);
+    world.pass(Duration::from_secs(12));
+    assert_eq!(world.corrupt, [wrong], "a majority knows better");
+    let next = world.leader().expect("a leader");
+    assert_ne!(next, wrong);
+    world.assert_refused(wrong);
+    world.put(next, 2_001, "k");
+    assert!(matches!(world.answers.get(&2_001), Some(Ok(_))));
+}
+
+#[test]
+fn a_member_whose_history_differs_is_not_elected() {
+    let (mut world, leader, wrong) = World::with_one_that_differs(a_follower);
+    world.write_in_batches(leader, 1_000..1_600);
+    world.pass(Duration::from_secs(12));
+    assert_eq!(world.corrupt, [wrong]);
+    world.cut_off = vec![leader];
+    world.pass(Duration::from_secs(5));
+    let next = world.leader().expect("the other one is elected");
+    assert!(next != wrong && next != leader);
+    world.write_in_batches(next, 3_000..3_600);
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(30));
+    assert_eq!(world.corrupt, [wrong], "nobody is told otherwise by it");
+}
+
+#[test]
+fn where_no_majority_speaks_a_follower_gives_way_to_the_leader_after_a_while() {
+    let (mut world, leader, wrong) = World::with_one_that_differs(a_follower);
+    let third = (1..=3).find(|id| *id != leader && *id != wrong);
+    world.cut_off = third.into_iter().collect();
+    world.write_in_batches(leader, 1_000..1_600);
+    let interval = world.members[&wrong].settings.comparison_interval;
+    let interval = interval.expect("states are compared");
+    world.pass(interval * 2);
+    assert_eq!(world.corrupt, [], "the third may tell who is right");
+    world.pass(interval * 2);
+    assert_eq!(world.corrupt, [wrong]);
+    assert_eq!(world.leader(), Some(leader));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Who knows of which leader, and for how long.
 
 use super::*;
+use crate::raft::following;
 
 impl World {
     /// The leaders that a member named one after the other, from a time on.
@@ -315,4 +316,28 @@ fn a_letter_of_a_term_that_no_elections_led_to_uses_up_none() {
     world.cut_off = vec![leader];
     world.pass(Duration::from_secs(5));
     assert!(world.leader().is_some_and(|next| next != leader));
+}
+
+#[test]
+fn a_letter_whose_entries_leave_a_gap_is_written_by_nobody() {
+    let (mut world, leader, follower) = elected(3);
+    let vote = following::vote(&world.members[&leader].raft);
+    let last = world.members[&follower].replica.borrow().last_applied;
+    let end = world.members[&follower].published().applied;
+    for (last, indexes) in [
+        (last, vec![end + 2]),
+        (last, vec![end + 1, end + 3]),
+        (None, vec![end + 2]),
+    ] {
+        let message = PeerMessage {
+            call: 1,
+            body: Body::appending(vote, last, &indexes),
+        };
+        let from = leader;
+        world.handle(follower, Input::Peer { from, message });
+        world.pass(Duration::from_secs(1));
+    }
+    world.put(follower, 7, "k");
+    world.pass(Duration::from_secs(1));
+    assert!(world.answers[&7].is_ok(), "the log goes on");
 }

@@ -239,3 +239,31 @@ fn a_peer_that_restarts_while_it_installs_is_sent_the_state_anew() {
     assert_eq!(world.snapshots.len(), 2);
     world.assert_equal(behind, leader);
 }
+
+#[test]
+fn a_member_that_writes_a_snapshot_to_its_disk_goes_on_voting() {
+    let (mut world, leader, behind) = one_behind();
+    world.leave_behind(leader, 0..2_000);
+    world.slow_checkpoints = Some(behind);
+    world.cut_off.clear();
+    world.pass(Duration::from_secs(3));
+    assert_eq!(world.unconfirmed.len(), 1, "it writes a snapshot");
+    world.cut_off = vec![leader];
+    world.pass(Duration::from_secs(5));
+    let next = world.leader().expect("the third is elected with its vote");
+    assert!(next != leader && next != behind);
+    world.slow_checkpoints = None;
+    // That of the leader before, and that of the new one.
+    for index in std::mem::take(&mut world.unconfirmed) {
+        let result = Ok(1);
+        world.handle(behind, Input::Checkpointed { index, result });
+    }
+    world.put(next, 3_000_000, "after");
+    world.pass(Duration::from_secs(10));
+    assert!(world.answers[&3_000_000].is_ok());
+    world.assert_equal(behind, next);
+    world.members.remove(&behind);
+    world.start(behind, 3, 1);
+    world.pass(Duration::from_secs(4));
+    world.assert_equal(behind, next);
+}

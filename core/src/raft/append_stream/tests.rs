@@ -16,6 +16,7 @@ use crate::raft::outbox::Outbox;
 use crate::raft::types::{Entry, Vote};
 
 const PATIENCE: Duration = Duration::from_secs(1);
+const BYTES_MAX: usize = 2 << 20;
 
 /// A stream on its way to peer 2, and what came of it so far.
 struct Wire {
@@ -61,6 +62,7 @@ impl Wire {
             Rc::clone(&outbox),
             Rc::clone(&retention),
             PATIENCE,
+            BYTES_MAX,
             stream::iter(requests),
         );
         let results = Rc::new(RefCell::new(Vec::new()));

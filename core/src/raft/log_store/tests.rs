@@ -45,7 +45,7 @@ fn recover(disk: &[Record], purged: LogId) -> RecoveredLog {
 /// Starts a log from these records and a checkpoint, and answers all that is on the disk then.
 fn restarted(mut disk: Vec<Record>, purged: LogId) -> (LogStore, Vec<Record>) {
     let outbox: SharedOutbox = Rc::new(RefCell::new(Outbox::new(0)));
-    let log = LogStore::new(recover(&disk, purged), Rc::clone(&outbox));
+    let log = LogStore::new(recover(&disk, purged), Rc::clone(&outbox), 1 << 20);
     while let Some(DiskOp::Write { records, .. }) = { outbox.borrow_mut().next_disk() } {
         disk.extend(records);
     }
@@ -96,7 +96,7 @@ fn goes_on_alone(mut disk: Vec<Record>, purged: LogId) {
     let alone = recovered.committed.expect("committed by decree");
     assert_eq!(alone.index(), purged.index() + 1);
     let outbox: SharedOutbox = Rc::new(RefCell::new(Outbox::new(0)));
-    let mut log = LogStore::new(recovered, Rc::clone(&outbox));
+    let mut log = LogStore::new(recovered, Rc::clone(&outbox), 1 << 20);
     assert_eq!(last_log_id(&mut log), Some(alone));
     let left = { outbox.borrow_mut().next_disk() };
     assert!(
@@ -118,4 +118,22 @@ fn a_member_whose_log_ends_before_its_checkpoint_goes_on_alone() {
 fn a_member_whose_log_a_checkpoint_made_void_goes_on_alone() {
     let disk = (0..9).map(|index| entry(1, index)).collect();
     goes_on_alone(disk, log_id::<TypeConfig>(2, 1, 6));
+}
+
+#[test]
+fn a_log_that_was_long_gives_its_slots_back_and_a_short_one_keeps_them() {
+    let slots = |log: &LogStore| log.log.borrow().entries.capacity();
+    let long = 6 * SLOTS_KEPT as u64;
+    let (mut log, _) = restarted(
+        (0..=long).map(|index| entry(1, index)).collect(),
+        log_id::<TypeConfig>(1, 1, 0),
+    );
+    assert!(slots(&log) >= 6 * SLOTS_KEPT);
+    for (purged, kept) in [(long / 2, 6), (long - 10, 1), (long, 1)] {
+        let done = pin!(log.purge(log_id::<TypeConfig>(1, 1, purged)))
+            .poll(&mut Context::from_waker(Waker::noop()));
+        assert!(done.is_ready());
+        assert!(slots(&log) >= kept * SLOTS_KEPT, "after {purged}");
+    }
+    assert!(slots(&log) < 2 * SLOTS_KEPT);
 }

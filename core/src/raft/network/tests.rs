@@ -16,6 +16,7 @@ fn a_call_whose_reply_never_comes_ends_and_leaves_nothing_behind() {
         outbox: Rc::clone(&outbox),
         patience: Duration::from_secs(1),
         retention: SharedRetention::default(),
+        sizes: Sizes::default(),
     };
     let ended = Rc::new(Cell::new(false));
     let tell = Rc::clone(&ended);

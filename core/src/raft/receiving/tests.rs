@@ -77,7 +77,7 @@ fn chunks_in_order_are_a_snapshot_again() {
     let state = state();
     let chunks = chunks(&state, 1, 1);
     assert!(chunks.len() > 6);
-    let mut assembly = Assembly::default();
+    let mut assembly = Assembly::new(Duration::from_secs(1));
     assert_whole(take_all(&mut assembly, chunks), &state);
     assert!(!assembly.is_busy());
 }
@@ -92,7 +92,7 @@ fn chunks_that_overtake_one_another_or_come_twice_are_a_snapshot_again() {
     }
     chunks.insert(3, chunks[1].clone());
     chunks.swap(count, count - 1);
-    let mut assembly = Assembly::default();
+    let mut assembly = Assembly::new(Duration::from_secs(1));
     assert_whole(take_all(&mut assembly, chunks), &state);
 }
 
@@ -101,7 +101,7 @@ fn the_newest_question_for_the_end_is_answered_and_repeats_of_it_are_answered_al
     let state = state();
     let chunks = chunks(&state, 1, 1);
     let last = chunks[chunks.len() - 1].clone();
-    let mut assembly = Assembly::default();
+    let mut assembly = Assembly::new(Duration::from_secs(1));
     let installation = assert_whole(take_all(&mut assembly, chunks.clone()), &state);
     for call in [100, 102, 101] {
         let asked = assembly.take(call, last.clone(), NOW);
@@ -111,7 +111,7 @@ fn the_newest_question_for_the_end_is_answered_and_repeats_of_it_are_answered_al
     assert!(matches!(early, Taken::Acknowledged), "it came twice");
     assert_eq!(installation.borrow_mut().end(installed()), Some(102));
     for call in [102, 104] {
-        let asked = assembly.take(call, last.clone(), NOW + SILENCE_MAX * 2);
+        let asked = assembly.take(call, last.clone(), NOW + SILENCE_MIN * 2);
         assert!(matches!(asked, Taken::Ended(Reply::Snapshot(_))));
     }
     assert_eq!(assembly.alarm(), None);
@@ -123,7 +123,7 @@ fn a_last_chunk_that_comes_alone_is_no_question() {
     let mut few = chunks(&state, 1, 1);
     few.truncate(2);
     few[1].last = true;
-    let mut assembly = Assembly::default();
+    let mut assembly = Assembly::new(Duration::from_secs(1));
     for call in 0..3 {
         let taken = assembly.take(call, few[1].clone(), NOW);
         assert!(matches!(taken, Taken::Acknowledged));
@@ -134,7 +134,7 @@ fn a_last_chunk_that_comes_alone_is_no_question() {
 fn a_newer_transfer_replaces_an_older_one_and_late_chunks_of_that_change_nothing() {
     let state = state();
     let (old, new) = (chunks(&state, 1, 7), chunks(&state, 2, 1));
-    let mut assembly = Assembly::default();
+    let mut assembly = Assembly::new(Duration::from_secs(1));
     take_all(&mut assembly, old[..3].iter().cloned());
     take_all(&mut assembly, new[..3].iter().cloned());
     let late = take_all(&mut assembly, old[3..].iter().cloned());
@@ -152,7 +152,7 @@ fn a_damaged_chunk_ends_the_transfer() {
     let mut frame = chunks[2].frame.to_vec();
     frame[100] ^= 1;
     chunks[2].frame = frame.into();
-    let mut assembly = Assembly::default();
+    let mut assembly = Assembly::new(Duration::from_secs(1));
     let refused = take_all(&mut assembly, chunks[..3].iter().cloned());
     assert!(matches!(refused, Taken::Refused(_)));
     assert!(!assembly.is_busy());
@@ -165,7 +165,7 @@ fn no_more_chunks_are_kept_than_may_be_under_way() {
     let state = state();
     let mut chunks = chunks(&state, 1, 1);
     let far = chunks.remove(CHUNKS_MAX);
-    let mut assembly = Assembly::default();
+    let mut assembly = Assembly::new(Duration::from_secs(1));
     let refused = take_all(&mut assembly, [far]);
     assert!(matches!(refused, Taken::Refused(_)));
     assert!(!assembly.is_busy());
@@ -174,7 +174,7 @@ fn no_more_chunks_are_kept_than_may_be_under_way() {
 #[test]
 fn a_silent_transfer_is_dropped_at_its_alarm() {
     let state = state();
-    let mut assembly = Assembly::default();
+    let mut assembly = Assembly::new(Duration::from_secs(1));
     take_all(&mut assembly, chunks(&state, 1, 1).into_iter().take(2));
     let alarm = assembly.alarm().expect("a transfer is under way");
     assembly.drop_silent(alarm - Duration::from_nanos(1));

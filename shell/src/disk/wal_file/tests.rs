@@ -181,6 +181,25 @@ fn the_vote_survives_the_removal_of_the_segment_it_was_written_to() {
 }
 
 #[test]
+fn a_segment_that_could_not_be_removed_goes_first_with_the_next() {
+    let dir = TempDir::new().unwrap();
+    let files = Arc::new(FaultyFiles::default());
+    let mut wal = Wal::create(Arc::clone(&files), dir.path(), IDENTITY, SMALL).unwrap();
+    for index in 0..30 {
+        write(&mut wal, [entry(index)]);
+    }
+    let before = list_segments(dir.path()).unwrap();
+    files.inject(Fault::FailSyncDir);
+    wal.drop_covered(10);
+    let held_up = list_segments(dir.path()).unwrap();
+    assert_eq!(held_up, before[1..], "the first is not durably gone");
+    wal.drop_covered(20);
+    let after = list_segments(dir.path()).unwrap();
+    assert!(after.len() < held_up.len() && held_up.ends_with(&after));
+    assert_eq!(after.len(), wal.segment_count());
+}
+
+#[test]
 fn a_byte_flipped_before_the_last_batch_is_refused_with_file_and_offset() {
     let dir = TempDir::new().unwrap();
     let mut wal = create(dir.path(), SMALL);

@@ -26,7 +26,7 @@ fn ids(members: &[MemberInfo]) -> Vec<u64> {
 
 impl World {
     /// Hands a change to a member; takes the letter to the leader off the wire before anything else happens.
-    fn application(&mut self, at: u64, token: u64, change: MembershipChange) -> PeerMessage {
+    fn forward_change(&mut self, at: u64, token: u64, change: MembershipChange) -> PeerMessage {
         let now = self.now;
         let member = self.members.get_mut(&at).expect("it runs");
         member.handle(now, Input::ChangeMembership { token, change });
@@ -96,7 +96,7 @@ fn two_who_want_a_member_out_through_itself_hear_each_what_came_of_it() {
     let (mut world, leader, follower) = led();
     let letters = [1, 2].map(|token| {
         let leave = MembershipChange::Remove { id: follower };
-        world.application(follower, token, leave)
+        world.forward_change(follower, token, leave)
     });
     let letters = letters.map(|letter| (follower, leader, letter));
     world.wire.extend(letters);
@@ -111,7 +111,7 @@ fn two_who_want_a_member_out_through_itself_hear_each_what_came_of_it() {
 #[test]
 fn a_letter_about_a_change_that_comes_twice_changes_once() {
     let (mut world, leader, follower) = led();
-    let letter = world.application(follower, 1, MembershipChange::Remove { id: 9 });
+    let letter = world.forward_change(follower, 1, MembershipChange::Remove { id: 9 });
     let before = world.memberships_on_disk(leader);
     for _ in 0..2 {
         let message = letter.clone();
@@ -125,7 +125,7 @@ fn a_letter_about_a_change_that_comes_twice_changes_once() {
     }
     let not_found = Err(Refusal::Membership(MembershipError::NotFound));
     assert_eq!(world.membership_answers[&1], not_found);
-    let letter = world.application(follower, 2, learner(4));
+    let letter = world.forward_change(follower, 2, learner(4));
     for _ in 0..2 {
         let message = letter.clone();
         world.handle(
@@ -144,7 +144,7 @@ fn a_letter_about_a_change_that_comes_twice_changes_once() {
 #[test]
 fn a_leader_that_stepped_down_says_that_it_did_nothing_and_the_next_one_makes_the_change() {
     let (mut world, leader, follower) = led();
-    let letter = world.application(follower, 1, learner(4));
+    let letter = world.forward_change(follower, 1, learner(4));
     let to = follower;
     world.handle(leader, Input::TransferLeader { token: 9, to });
     world.pass(Duration::from_secs(1));
@@ -167,7 +167,7 @@ fn a_leader_that_stepped_down_says_that_it_did_nothing_and_the_next_one_makes_th
 #[test]
 fn a_refusal_sends_a_change_to_whoever_leads_then() {
     let (mut world, leader, follower) = led();
-    let letter = world.application(follower, 1, learner(4));
+    let letter = world.forward_change(follower, 1, learner(4));
     let refused = PeerMessage {
         call: letter.call,
         body: Body::Forwarded(Forwarded::Changed {
@@ -214,12 +214,12 @@ fn a_refusal_sends_a_change_to_whoever_leads_then() {
 #[test]
 fn a_change_whose_answer_never_comes_ends_at_its_deadline() {
     let (mut world, _, follower) = led();
-    world.application(follower, 1, learner(4));
+    world.forward_change(follower, 1, learner(4));
     world.pass(Duration::from_millis(6_900));
     assert_eq!(world.membership_answers.get(&1), None);
     world.pass(Duration::from_millis(200));
     assert_eq!(world.membership_answers[&1], Err(Refusal::TimedOut));
-    assert_eq!(world.members[&follower].applications.len(), 0);
+    assert_eq!(world.members[&follower].forwarded_changes.len(), 0);
 }
 
 #[test]

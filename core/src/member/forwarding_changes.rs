@@ -1,6 +1,6 @@
-//! Changes of the membership that clients ask of a member that does not lead: it applies to the leader for them.
+//! Changes of the membership that clients ask of a member that does not lead: it has the leader make them.
 //!
-//! As with proposals, an application goes out again only where a leader said that it did nothing about it. If the leader
+//! As with proposals, a change goes out again only where a leader said that it did nothing about it. If the leader
 //! changes meanwhile, nobody knows, and the client is told so. What came of one is told when this member's own state has
 //! got as far as the leader's then was, so that the members listed here are those after the change.
 
@@ -9,22 +9,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Member;
+use super::forwarding::REFUSAL_PAUSE;
 use super::publishing::list_members;
-use super::reconfiguring::{Applicant, CHANGES_MAX, Waiting};
+use super::reconfiguring::{CHANGES_MAX, ChangeAsker, Waiting};
 use crate::membership::MembershipChange;
 use crate::output::{MemberInfo, Output, Refusal};
 use crate::raft::following;
 use crate::raft::message::Forwarded;
 
-/// Applications that have no end yet, by the letters they went out in.
+/// Those that have no end yet, by the letters they went out in.
 #[derive(Default)]
-pub(super) struct Applications {
-    away: BTreeMap<u64, Application>,
-    /// No application goes out again before this time.
+pub(super) struct ForwardedChanges {
+    away: BTreeMap<u64, ForwardedChange>,
+    /// None goes out again before this time.
     not_before: Duration,
 }
 
-struct Application {
+struct ForwardedChange {
     waiting: Waiting,
     leader: u64,
     term: u64,
@@ -32,10 +33,7 @@ struct Application {
     end: Option<(u64, Result<(), Refusal>)>,
 }
 
-/// The pause after the answer that somebody else leads, before the next try.
-const REFUSAL_PAUSE: Duration = Duration::from_millis(20);
-
-impl Applications {
+impl ForwardedChanges {
     pub(super) fn len(&self) -> usize {
         self.away.len()
     }
@@ -50,35 +48,35 @@ impl Applications {
 
 impl Member {
     /// Sends to the leader what clients here ask for, and back what those of other members do.
-    pub(super) fn apply_elsewhere(&mut self) {
+    pub(super) fn forward_changes(&mut self) {
         let Some(leader) = self.published.leader else {
             return;
         };
-        if self.applications.not_before > self.now {
+        if self.forwarded_changes.not_before > self.now {
             return;
         }
         let term = self.published.term;
         for waiting in std::mem::take(&mut self.changes.waiting) {
-            if let Applicant::Peer { .. } = waiting.applicant {
+            if let ChangeAsker::Peer { .. } = waiting.asker {
                 let leader = Some(leader);
-                self.answer_change(waiting.applicant, Err(Refusal::NotLeader { leader }));
+                self.answer_change(waiting.asker, Err(Refusal::NotLeader { leader }));
                 continue;
             }
             let change = waiting.change.clone();
             let letter = self.forwards.number_letter();
-            let application = Application {
+            let forwarded = ForwardedChange {
                 waiting,
                 leader,
                 term,
                 end: None,
             };
-            self.applications.away.insert(letter, application);
+            self.forwarded_changes.away.insert(letter, forwarded);
             self.send_forwarded(leader, letter, Forwarded::Change { term, change });
         }
     }
 
-    /// Another member applies for one of its clients.
-    pub(super) fn take_application(
+    /// Another member asks for one of its clients.
+    pub(super) fn take_forwarded_change(
         &mut self,
         from: u64,
         letter: u64,
@@ -88,25 +86,25 @@ impl Member {
         if !self.forwards.take_letter(from, letter) {
             return;
         }
-        let applicant = Applicant::Peer {
+        let asker = ChangeAsker::Peer {
             member: from,
             letter,
         };
         if let Some(refusal) = self.refusal_in(term) {
-            return self.answer_change(applicant, Err(refusal));
+            return self.answer_change(asker, Err(refusal));
         }
         if self.changes.waiting.len() >= CHANGES_MAX {
-            return self.answer_change(applicant, Err(Refusal::TooManyRequests));
+            return self.answer_change(asker, Err(Refusal::TooManyRequests));
         }
         let deadline = self.now + self.settings.request_timeout;
         self.changes.waiting.push_back(Waiting {
-            applicant,
+            asker,
             change,
             deadline,
         });
     }
 
-    /// What came of an application.
+    /// What came of one that was sent to the leader.
     pub(super) fn take_change_end(
         &mut self,
         from: u64,
@@ -114,59 +112,59 @@ impl Member {
         index: u64,
         result: Result<(), Refusal>,
     ) {
-        let away = &mut self.applications.away;
-        let Some(application) = away.get_mut(&letter).filter(|it| it.leader == from) else {
+        let away = &mut self.forwarded_changes.away;
+        let Some(change) = away.get_mut(&letter).filter(|it| it.leader == from) else {
             return;
         };
         if !matches!(result, Err(Refusal::NotLeader { .. })) {
-            application.end.get_or_insert((index, result));
-        } else if application.end.is_none()
-            && let Some(application) = away.remove(&letter)
+            change.end.get_or_insert((index, result));
+        } else if change.end.is_none()
+            && let Some(change) = away.remove(&letter)
         {
-            self.changes.waiting.push_back(application.waiting);
-            self.applications.not_before = self.now + REFUSAL_PAUSE;
+            self.changes.waiting.push_back(change.waiting);
+            self.forwarded_changes.not_before = self.now + REFUSAL_PAUSE;
         }
     }
 
     /// Answers what this member's own state has caught up with, what took too long, and what nobody can know.
-    pub(super) fn finish_applications(&mut self) {
-        if self.applications.away.is_empty() {
+    pub(super) fn finish_forwarded_changes(&mut self) {
+        if self.forwarded_changes.away.is_empty() {
             return;
         }
         let (now, applied) = (self.now, self.published.applied);
         let newest = self.published.leader.map(|_| self.published.term);
-        let over = |_: &u64, it: &mut Application| match &it.end {
+        let over = |_: &u64, it: &mut ForwardedChange| match &it.end {
             Some((index, _)) => *index <= applied || it.waiting.deadline <= now,
             None => it.waiting.deadline <= now || newest.is_some_and(|term| term > it.term),
         };
-        let ended: Vec<_> = self.applications.away.extract_if(.., over).collect();
-        for (_, application) in ended {
-            let result = match application.end {
+        let ended: Vec<_> = self.forwarded_changes.away.extract_if(.., over).collect();
+        for (_, change) in ended {
+            let result = match change.end {
                 Some((index, result)) if index <= applied => result,
-                _ if application.waiting.deadline <= now => Err(self.timed_out()),
+                _ if change.waiting.deadline <= now => Err(self.timed_out()),
                 _ => Err(Refusal::LeaderChanged),
             };
-            self.answer_change(application.waiting.applicant, result);
+            self.answer_change(change.waiting.asker, result);
         }
     }
 
     /// This member was removed. Its own state may never get as far as the leader's, so whoever wanted this hears what the
     /// leader said at once; nobody else hears more.
-    pub(super) fn leave_applications(&mut self) {
+    pub(super) fn leave_forwarded_changes(&mut self) {
         let leave = MembershipChange::Remove { id: self.id };
-        for (_, application) in std::mem::take(&mut self.applications.away) {
-            let applicant = application.waiting.applicant;
-            let ended = application.end.map(|(_, result)| result);
-            let answer = match ended.filter(|_| application.waiting.change == leave) {
+        for (_, change) in std::mem::take(&mut self.forwarded_changes.away) {
+            let asker = change.waiting.asker;
+            let ended = change.end.map(|(_, result)| result);
+            let answer = match ended.filter(|_| change.waiting.change == leave) {
                 Some(Ok(())) => self.members_left_behind(),
                 Some(Err(refusal)) => Err(refusal),
                 None => Err(Refusal::Stopped),
             };
-            match (applicant, answer) {
-                (Applicant::Client(token), answer @ Ok(_)) => self
+            match (asker, answer) {
+                (ChangeAsker::Client(token), answer @ Ok(_)) => self
                     .outputs
                     .push_back(Output::MembershipAnswer { token, answer }),
-                (applicant, answer) => self.answer_change(applicant, answer.map(|_| ())),
+                (asker, answer) => self.answer_change(asker, answer.map(|_| ())),
             }
         }
     }

@@ -1,0 +1,207 @@
+//! Whether this member's state is that of the others. Each voter sends the others what its history came to at some
+//! indexes, and each member judges itself: it is corrupt if a majority of the voters agree with each other and not with
+//! it. Where no majority speaks, since there are two voters or some are away, nobody knows who is right, and a follower
+//! that the leader contradicts for long gives way: better that one serves than none.
+//!
+//! A corrupt member refuses requests, is not elected and hands leadership over; what it says of states does not count.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Member;
+use crate::output::{Output, Refusal};
+use crate::raft::machine::Mark;
+use crate::raft::network::Request;
+
+/// Marks sent in one comparison: who receives them need not be at the newest yet.
+const MARKS_COMPARED: usize = 8;
+
+/// How many times a member may hear all others before it gives way to the leader.
+const DOUBTED_INTERVALS: u32 = 2;
+
+/// What is known of the states of others.
+#[derive(Default)]
+pub(super) struct Comparison {
+    /// When this member next sends its marks.
+    send_at: Option<Duration>,
+    /// What other members have said last.
+    told: BTreeMap<u64, Vec<Mark>>,
+    /// Since when the leader contradicts this member and no majority says who is right.
+    doubted_since: Option<Duration>,
+}
+
+/// What the voters say of this member's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// A majority has it, or nobody contradicts it.
+    Sound,
+    /// A majority has another one, which it had at this index.
+    Corrupt(u64),
+    /// It differs from another one at this index, and no majority has either.
+    Open(u64),
+}
+
+impl Comparison {
+    pub(super) fn alarm(&self, interval: Option<Duration>) -> Option<Duration> {
+        let doubted = self.doubted_since.zip(interval);
+        let over = doubted.map(|(since, interval)| since + interval * DOUBTED_INTERVALS);
+        self.send_at.into_iter().chain(over).min()
+    }
+}
+
+/// What so many voters say who have told these marks, of a member that votes or does not, with these marks. The newest
+/// index that anything is known about decides.
+fn verdict(own: &[Mark], votes: bool, voters: usize, told: &[&[Mark]]) -> Verdict {
+    for mark in own.iter().rev() {
+        let at = told.iter().filter_map(|marks| {
+            let digest = marks.iter().find(|it| it.index == mark.index)?.digest;
+            Some(digest)
+        });
+        let mut others: BTreeMap<u32, usize> = BTreeMap::new();
+        at.for_each(|digest| *others.entry(digest).or_default() += 1);
+        let same = others.remove(&mark.digest).unwrap_or(0);
+        let against = others.into_values().max().unwrap_or(0);
+        match (2 * (same + usize::from(votes)) > voters, against) {
+            (_, 0) if same == 0 => {}
+            (true, _) | (_, 0) => return Verdict::Sound,
+            (false, against) if 2 * against > voters => return Verdict::Corrupt(mark.index),
+            (false, _) => return Verdict::Open(mark.index),
+        }
+    }
+    Verdict::Sound
+}
+
+impl Member {
+    /// Tells the others what this member's history came to, and gives way or leadership up where it is time; tells
+    /// whether anything is to be sent.
+    pub(super) fn tend_comparison(&mut self) -> bool {
+        let Some(interval) = self.settings.comparison_interval else {
+            return false;
+        };
+        let doubted = self.comparison.doubted_since;
+        if doubted.is_some_and(|since| since + interval * DOUBTED_INTERVALS <= self.now) {
+            self.comparison.doubted_since = None;
+            if let Verdict::Open(index) = self.judge_own_state() {
+                self.convict(index);
+            }
+        }
+        self.send_marks(interval)
+    }
+
+    /// Another member has told its marks.
+    pub(super) fn compare(&mut self, from: u64, marks: &[Mark]) {
+        if self.standing.is_corrupt() {
+            return;
+        }
+        self.comparison.told.insert(from, marks.to_vec());
+        let contradicted = {
+            let replica = self.replica.borrow();
+            marks.iter().any(|mark| replica.contradicts(*mark))
+        };
+        match self.judge_own_state() {
+            Verdict::Sound => self.comparison.doubted_since = None,
+            Verdict::Corrupt(index) => self.convict(index),
+            Verdict::Open(_) if contradicted && self.published.leader == Some(from) => {
+                self.comparison.doubted_since.get_or_insert(self.now);
+            }
+            Verdict::Open(_) => {}
+        }
+    }
+
+    fn judge_own_state(&mut self) -> Verdict {
+        let voters: Vec<u64> = self.raft.voter_ids().collect();
+        let told = &mut self.comparison.told;
+        told.retain(|id, _| *id != self.id && voters.contains(id));
+        let told: Vec<&[Mark]> = told.values().map(Vec::as_slice).collect();
+        let own = self.replica.borrow().newest_marks(usize::MAX);
+        verdict(&own, voters.contains(&self.id), voters.len(), &told)
+    }
+
+    fn convict(&mut self, index: u64) {
+        self.standing.convict();
+        self.comparison = Comparison::default();
+        self.raft.runtime_config().elect(false);
+        self.outputs.push_back(Output::Corrupt { index });
+        self.refuse_all_barriers(&Refusal::Corrupt);
+    }
+
+    /// Sends the newest marks to all others, from time to time.
+    fn send_marks(&mut self, interval: Duration) -> bool {
+        if self.standing.is_corrupt() || !self.raft.voter_ids().any(|voter| voter == self.id) {
+            self.comparison.send_at = None;
+            return false;
+        }
+        let due = *self.comparison.send_at.get_or_insert(self.now + interval);
+        if due > self.now {
+            return false;
+        }
+        self.comparison.send_at = Some(self.now + interval);
+        let marks = self.replica.borrow().newest_marks(MARKS_COMPARED);
+        if marks.is_empty() {
+            return false;
+        }
+        let others: Vec<u64> = self.published.members.iter().map(|m| m.id).collect();
+        let mut outbox = self.outbox.borrow_mut();
+        for to in others.into_iter().filter(|id| *id != self.id) {
+            let (call, _reply) = outbox.call(to, Request::Compare(marks.clone()));
+            // Nothing to wait for: who differs says so to its own.
+            outbox.forget_call(call);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marks(digests: &[(u64, u32)]) -> Vec<Mark> {
+        let mark = |(index, digest): &(u64, u32)| Mark {
+            index: *index,
+            digest: *digest,
+        };
+        digests.iter().map(mark).collect()
+    }
+
+    /// The verdict of so many voters on one that has 7 at index 512, where the others say this.
+    fn of(voters: usize, votes: bool, others: &[&[(u64, u32)]]) -> Verdict {
+        let told: Vec<Vec<Mark>> = others.iter().map(|it| marks(it)).collect();
+        let told: Vec<&[Mark]> = told.iter().map(Vec::as_slice).collect();
+        verdict(&marks(&[(256, 1), (512, 7)]), votes, voters, &told)
+    }
+
+    #[test]
+    fn a_majority_of_the_voters_decides() {
+        let (same, other): (&[(u64, u32)], &[(u64, u32)]) = (&[(512, 7)], &[(512, 8)]);
+        let third: &[(u64, u32)] = &[(512, 9)];
+        assert_eq!(of(3, true, &[same, other]), Verdict::Sound);
+        assert_eq!(of(3, true, &[other, other]), Verdict::Corrupt(512));
+        assert_eq!(of(3, true, &[other]), Verdict::Open(512));
+        assert_eq!(of(3, true, &[other, third]), Verdict::Open(512));
+        assert_eq!(of(2, true, &[other]), Verdict::Open(512));
+        assert_eq!(of(5, true, &[same, other, other]), Verdict::Open(512));
+        assert_eq!(
+            of(5, true, &[same, other, other, other]),
+            Verdict::Corrupt(512)
+        );
+        assert_eq!(of(5, true, &[same, same, other, other]), Verdict::Sound);
+        // One that only learns has no voice.
+        assert_eq!(of(1, false, &[other]), Verdict::Corrupt(512));
+        assert_eq!(of(3, false, &[same, other]), Verdict::Open(512));
+        assert_eq!(of(3, false, &[same, same, other]), Verdict::Sound);
+    }
+
+    #[test]
+    fn only_what_others_say_of_the_same_index_counts_and_the_newest_first() {
+        assert_eq!(of(3, true, &[]), Verdict::Sound);
+        assert_eq!(of(3, true, &[&[(768, 8)], &[(768, 8)]]), Verdict::Sound);
+        assert_eq!(
+            of(3, true, &[&[(256, 2)], &[(256, 2)]]),
+            Verdict::Corrupt(256)
+        );
+        assert_eq!(
+            of(3, true, &[&[(256, 2), (512, 7)], &[(256, 2)]]),
+            Verdict::Sound
+        );
+    }
+}
