@@ -108,9 +108,6 @@ pub struct Member {
     now: Duration,
 }
 
-/// Proposals that may be under way at once; more are refused at once rather than queued.
-pub const PROPOSALS_MAX: usize = 16_384;
-
 /// How often one step lets happen what came up in it; what is left rings at once.
 const ROUNDS_MAX: usize = 3;
 

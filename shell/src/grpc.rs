@@ -21,7 +21,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use metastore_core::check::Limits;
 use metastore_core::command::Command;
@@ -35,8 +35,8 @@ use metastore_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use metastore_proto::health::health_server::HealthServer;
 use metastore_proto::v3electionpb::election_server::ElectionServer;
 use metastore_proto::v3lockpb::lock_server::LockServer;
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tower_service::Service;
 
 pub(crate) use spelling::Spelt;
@@ -266,11 +266,17 @@ impl Services {
         if let Some(refusal) = context.refusal(path, request.headers(), wants_leader) {
             return refusal.into_http();
         }
-        let bound = wants_leader && ENDLESS.contains(&path);
-        let service = path
-            .get(1..)
-            .and_then(|path| path.split('/').next())
-            .unwrap_or_default();
+        match wants_leader && ENDLESS.contains(&path) {
+            true => needing_leader::bind(self.route(request), context).await,
+            false => self.route(request).await,
+        }
+    }
+
+    /// Hands the call to its service.
+    async fn route(&self, request: Request<Incoming>) -> Response<Body> {
+        let uri = request.uri().clone();
+        let path = uri.path().get(1..).unwrap_or_default();
+        let (service, method) = path.split_once('/').unwrap_or((path, ""));
         let response = match service {
             "etcdserverpb.KV" => self.0.kv.clone().call(request).await,
             "etcdserverpb.Lease" => self.0.lease.clone().call(request).await,
@@ -283,12 +289,21 @@ impl Services {
             unknown => Ok(Status::unimplemented(format!("unknown service {unknown}")).into_http()),
         };
         let mut response = response.unwrap_or_else(|never: Infallible| match never {});
-        rename_refusal(response.headers_mut());
-        match bound {
-            true => needing_leader::bind(response, context),
-            false => response,
+        let headers = response.headers_mut();
+        rename_refusal(headers);
+        if is_wordless(headers) {
+            return Status::unimplemented(format!("unknown method {method} for service {service}"))
+                .into_http();
         }
+        response
     }
+}
+
+/// Whether a method is not there: such a refusal has no text.
+fn is_wordless(headers: &HeaderMap) -> bool {
+    let code = headers.get("grpc-status").map(HeaderValue::as_bytes);
+    code.is_some_and(|code| Code::from_bytes(code) == Code::Unimplemented)
+        && !headers.contains_key("grpc-message")
 }
 
 /// Gives a refusal by the transport the words that clients know.
@@ -308,7 +323,6 @@ fn rename_refusal(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use metastore_core::mvcc::Store;
-    use tonic::Code;
 
     use super::*;
 

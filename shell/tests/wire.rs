@@ -12,15 +12,17 @@ use cluster::{
     connection::{Connection, single_threaded_runtime},
     server_process::ServerProcess,
 };
-use http::{HeaderMap, Request};
-use hyper::body::{Body, Bytes, Frame};
+use http::{HeaderMap, Request, Response};
+use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use metastore_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, RangeRequest,
 };
+use metastore_proto::v3electionpb::LeaderRequest;
 use metastore_proto::v3lockpb::{LockRequest, LockResponse};
 use prost::Message;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// One gRPC message.
 struct Once(Option<Bytes>);
@@ -47,13 +49,13 @@ impl Once {
     }
 }
 
-/// What came of a call: the headers that have the status, and the message before it without its prefix.
-async fn call(
+/// The answer to a call, as soon as its headers are there.
+async fn open(
     address: SocketAddr,
     path: &str,
     headers: &[(&str, &str)],
     message: &impl Message,
-) -> (HeaderMap, Bytes) {
+) -> Response<Incoming> {
     let socket = TcpStream::connect(address).await.expect("a ready server");
     let handshake =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket));
@@ -66,8 +68,17 @@ async fn call(
         request = request.header(*name, *value);
     }
     let request = request.body(Once::of(message)).expect("a request");
-    let answer = sender.send_request(request).await.expect("an answer");
-    let (parts, mut body) = answer.into_parts();
+    sender.send_request(request).await.expect("an answer")
+}
+
+/// What came of a call: the headers that have the status, and the message before it without its prefix.
+async fn call(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    message: &impl Message,
+) -> (HeaderMap, Bytes) {
+    let (parts, mut body) = open(address, path, headers, message).await.into_parts();
     if parts.headers.contains_key("grpc-status") {
         return (parts.headers, Bytes::new());
     }
@@ -108,6 +119,31 @@ fn a_status_is_spelt_as_etcds_library_spells_it() {
         let (unknown, _) = call(address, "/a%20b/C", &[], &revoke).await;
         assert_eq!(unknown["grpc-status"], "12");
         assert_eq!(unknown["grpc-message"], "unknown service a%2520b");
+        for service in ["etcdserverpb.KV", "etcdserverpb.Watch"] {
+            let path = format!("/{service}/Ask");
+            let (unknown, _) = call(address, &path, &[], &revoke).await;
+            assert_eq!(unknown["grpc-status"], "12");
+            let words = format!("unknown method Ask for service {service}");
+            assert_eq!(unknown["grpc-message"], *words);
+        }
+    });
+}
+
+#[test]
+fn who_observes_an_election_hears_nothing_before_there_is_a_leader() {
+    let mut server = ServerProcess::metastore(&[]);
+    server.start();
+    single_threaded_runtime().block_on(async {
+        let address = server.client_address();
+        let observe = LeaderRequest {
+            name: b"post".to_vec(),
+        };
+        let path = "/v3electionpb.Election/Observe";
+        let silence = timeout(
+            Duration::from_millis(500),
+            open(address, path, &[], &observe),
+        );
+        assert!(silence.await.is_err(), "nobody leads");
     });
 }
 

@@ -666,6 +666,10 @@ impl Cluster {
     /// Takes a letter to its way.
     pub(crate) fn send(self: &Rc<Self>, from: u64, to: u64, message: PeerMessage) {
         bump(&self.counts.letters);
+        let message = match self.world.letters_are_bytes() {
+            true => through_the_wire(&message),
+            false => message,
+        };
         let copies = self.network.borrow_mut().send((from, to), &message);
         // The life that the first of two copies reached.
         let reached = (copies.len() > 1).then(|| Rc::new(Cell::new(None)));
@@ -764,6 +768,13 @@ impl Cluster {
             planted: Plant::in_core(self.world.plant),
         }
     }
+}
+
+/// The letter as its receiver reads it.
+fn through_the_wire(message: &PeerMessage) -> PeerMessage {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes);
+    PeerMessage::decode(&bytes).expect("a letter survives its way")
 }
 
 /// Whether a disk shows nothing of an earlier start: later ones are not told the founders, as on a server.

@@ -241,6 +241,9 @@ pub(crate) fn sends(cluster: &Rc<Cluster>, way: Way, message: &PeerMessage) {
             snapshots.insert(way, now());
             drop(snapshots);
             moments::piece_goes(cluster, way);
+            cluster
+                .sometimes
+                .saw_if(message.is_piece_that_waited(), PieceWaited);
         }
         MessageKind::Change => cluster.sometimes.saw(ChangeForwarded),
         _ => {}

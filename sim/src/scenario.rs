@@ -42,6 +42,7 @@ mod slow_watchers_hold_nobody_up;
 mod snapshot_after_snapshot_is_installed;
 pub(crate) mod source;
 mod what_a_replayed_compaction_gave_up_goes;
+mod who_needs_what_goes_is_sent_the_state;
 
 /// One fact, and the worlds in which it is tried.
 pub(crate) struct Scenario {
@@ -58,7 +59,7 @@ pub(crate) struct Scenario {
 }
 
 /// Every scenario.
-pub(crate) const ALL: [Scenario; 12] = [
+pub(crate) const ALL: [Scenario; 13] = [
     a_checkpoint_ahead_of_the_log_is_no_gap::SCENARIO,
     a_cut_off_leader_rests_between_tries::SCENARIO,
     a_failed_checkpoint_does_not_end_consensus::SCENARIO,
@@ -71,6 +72,7 @@ pub(crate) const ALL: [Scenario; 12] = [
     a_removed_leader_is_not_elected_again::SCENARIO,
     everybody_hears_what_came_of_a_removal::SCENARIO,
     what_a_replayed_compaction_gave_up_goes::SCENARIO,
+    who_needs_what_goes_is_sent_the_state::SCENARIO,
 ];
 
 /// A scenario after a bug that etcd had.

@@ -83,6 +83,7 @@ situations! {
     CheckpointWhileInstalled = "a checkpoint was under way when a snapshot came",
     ReceiverCrashed = "a member crashed while a snapshot was on its way to it",
     SenderCrashed = "a leader crashed while it sent a snapshot",
+    PieceWaited = "a piece of a snapshot waited for others to be acknowledged",
     // The membership.
     Promoted = "a learner was promoted",
     FinishedByNext = "a leader finished the membership change of the one before",

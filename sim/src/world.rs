@@ -294,13 +294,16 @@ impl World {
             _ => usual,
         };
         Sizes {
+            proposals_max: draw(usual.proposals_max, [3, 5, 10]),
+            reads_max: draw(usual.reads_max, [1, 3, 10]),
             trim_entries: draw(256, [1, 8, 32]) as u64,
             log_bytes_max: draw(usual.log_bytes_max, [2_000, 8_000, 32_000]),
             log_bytes_kept: draw(usual.log_bytes_kept, [0, 1_000, 4_000]),
             log_bytes_held_max: draw(usual.log_bytes_held_max, [4_000, 16_000, 64_000]),
             log_bytes_step: draw(usual.log_bytes_step, [500, 2_000, 8_000]),
             read_bytes: draw(usual.read_bytes, [1, 500, 4_000]),
-            append_bytes: draw(usual.append_bytes, [1, 1_000, 8_000]),
+            // With room for one entry a slow way would take minutes for what any way takes in moments.
+            append_bytes: draw(usual.append_bytes, [2_000, 8_000, 32_000]),
             letter_bytes: draw(usual.letter_bytes, [1, 300, 2_000]),
             piece_bytes: draw(usual.piece_bytes, [100, 500, 2_000]),
             sweep_changes: draw(usual.sweep_changes, [1, 4, 16]),
@@ -309,6 +312,11 @@ impl World {
             transfer_entries: draw(1_000, [0, 2, 20]) as u64,
             transfer_bytes: draw(usual.transfer_bytes, [1, 500, 4_000]),
         }
+    }
+
+    /// Whether letters are written and read on their way, as between servers. It takes time, and few worlds do.
+    pub(crate) fn letters_are_bytes(&self) -> bool {
+        Dice::new(self.smallness, "letters").permille(150) && self.smallness > 0
     }
 
     /// Entries after which a member writes its state to the disk, as `--snapshot-count` asks for.

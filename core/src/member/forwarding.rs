@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{Member, PROPOSALS_MAX};
+use super::Member;
 use crate::command::{Command, Origin};
 use crate::input::Proposal;
 use crate::output::{Outcome, Output, Refusal};
@@ -68,8 +68,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// The pause after the answer that somebody else leads, before what is not a proposal is tried again.
 pub(super) const REFUSAL_PAUSE: Duration = Duration::from_millis(20);
 
-/// Numbers of applied proposals after which those are looked for that nobody waits for any more.
-const AHEAD_MAX: usize = 4 * PROPOSALS_MAX;
+/// How many times the proposals that may be under way are applied before those are looked for that nobody waits for any
+/// more.
+const AHEAD_TIMES: usize = 4;
 
 /// Terms remembered in which this member led.
 const LED_MAX: usize = 64;
@@ -147,7 +148,7 @@ impl Member {
     pub(super) fn propose(&mut self, proposals: Vec<Proposal>) {
         let deadline = self.now + self.settings.request_timeout;
         for Proposal { token, command } in proposals {
-            if self.pending.len() >= PROPOSALS_MAX {
+            if self.pending.len() >= self.settings.sizes.proposals_max {
                 self.outputs.push_back(Output::Answer {
                     token,
                     answer: Err(Refusal::TooManyRequests),
@@ -265,7 +266,7 @@ impl Member {
         for (number, command) in proposals {
             let refusal = if let Some(refusal) = &refused {
                 refusal.clone()
-            } else if self.pending.len() >= PROPOSALS_MAX {
+            } else if self.pending.len() >= self.settings.sizes.proposals_max {
                 Refusal::TooManyRequests
             } else {
                 let asker = Asker::Peer {
@@ -351,7 +352,7 @@ impl Member {
         forwards.ahead.entry(index).or_default().push(number);
         forwards.ahead_count += 1;
         // A state may stand still for long, while its clients give up and others come.
-        if forwards.ahead_count > AHEAD_MAX {
+        if forwards.ahead_count > AHEAD_TIMES * self.settings.sizes.proposals_max {
             forwards.ahead.retain(|_, numbers| {
                 numbers.retain(|number| self.pending.get(*number).is_some());
                 !numbers.is_empty()

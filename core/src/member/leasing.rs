@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use metastore_proto::etcdserverpb::LeaseRevokeRequest;
 
+use super::Member;
 use super::forwarding::REFUSAL_PAUSE;
 use super::reading::ANSWER_PATIENCE;
-use super::{Member, PROPOSALS_MAX};
 use crate::command::Request;
 use crate::lease::lessor::{Act, Waiting};
 use crate::lease::{Keys, LeaseAnswer, LeaseAsker, LeaseQuery, LeaseQuestion, LeaseStatus};
@@ -169,7 +169,7 @@ impl Member {
         if let LeaseAsker::Peer { .. } = ask.asker {
             return self.refuse_ask(ask);
         }
-        if self.asks.away.len() >= PROPOSALS_MAX {
+        if self.asks.away.len() >= self.settings.sizes.proposals_max {
             return self.answer_asker(ask.asker, Err(Refusal::TooManyRequests));
         }
         self.asks.send_away(ask, at);

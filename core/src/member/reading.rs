@@ -86,9 +86,6 @@ pub(super) struct Sight {
     leader: u64,
 }
 
-/// Reads that may wait at once; more are refused at once rather than queued.
-const READS_MAX: usize = 65_536;
-
 /// The first pause after a barrier that failed, before the next, and the longest of several in a row.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(160);
@@ -167,7 +164,7 @@ impl Barriers {
 
 impl Member {
     pub(super) fn await_barrier(&mut self, mut tokens: Vec<u64>) {
-        let room = READS_MAX - self.barriers.reads;
+        let room = self.settings.sizes.reads_max - self.barriers.reads;
         let beyond = tokens.split_off(tokens.len().min(room));
         if !beyond.is_empty() {
             self.outputs.push_back(Output::BarrierPassed {

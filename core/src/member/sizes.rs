@@ -6,6 +6,10 @@ use crate::snapshot;
 /// beyond them is to be tried together with crashes and partitions, too: so simulations set smaller ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
+    /// Proposals that may be under way at once; more are refused at once rather than queued.
+    pub proposals_max: usize,
+    /// Reads that may wait for a barrier at once; more are refused at once rather than queued.
+    pub reads_max: usize,
     /// Entries that make a trim of the log in memory worthwhile.
     pub trim_entries: u64,
     /// Bytes of entries in memory that start a trim.
@@ -40,6 +44,8 @@ pub struct Sizes {
 impl Default for Sizes {
     fn default() -> Self {
         Self {
+            proposals_max: 16_384,
+            reads_max: 65_536,
             trim_entries: 256,
             log_bytes_max: 4 << 20,
             log_bytes_kept: 1 << 20,

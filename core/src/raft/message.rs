@@ -7,6 +7,7 @@ use openraft::raft::AppendEntriesResponse;
 use serde::{Deserialize, Serialize};
 
 use super::network::{Reply, Request};
+use super::sending::CHUNKS_MAX;
 use crate::command::Command;
 use crate::lease::{LeaseAnswer, LeaseQuery};
 use crate::membership::MembershipChange;
@@ -183,6 +184,14 @@ impl PeerMessage {
                 .zip(indexes)
                 .all(|(expected, index)| index == expected)
         })
+    }
+
+    /// Whether it carries a piece of a snapshot that could go only when another one was acknowledged.
+    pub fn is_piece_that_waited(&self) -> bool {
+        match &self.body {
+            Body::Request(Request::Chunk(chunk)) => chunk.number >= CHUNKS_MAX as u64,
+            _ => false,
+        }
     }
 
     /// Whether it carries entries, a piece of a snapshot or many answers, or has to stay behind entries. Such a message

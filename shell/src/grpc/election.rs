@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use metastore_core::claim;
 use metastore_core::watch::Content;
 use metastore_proto::etcdserverpb::range_request::SortOrder;
@@ -124,16 +124,19 @@ impl Election for ElectionService {
         &self,
         request: Request<LeaderRequest>,
     ) -> Result<Response<Self::ObserveStream>, Status> {
-        let observer = Observer {
+        let mut observer = Observer {
             context: self.context.clone(),
             prefix: claim::prefix(&request.into_inner().name),
             watched: None,
             told: VecDeque::new(),
         };
-        let leaders = stream::try_unfold(observer, |mut observer| async move {
+        // There is no answer, not even its headers, before there is a leader: clients tell by that whether there is one.
+        let first = observer.next().await.map_err(status::as_unknown)?;
+        let others = stream::try_unfold(observer, |mut observer| async move {
             let next = observer.next().await.map_err(status::as_unknown)?;
             Ok(Some((next, observer)))
         });
+        let leaders = stream::iter([Ok(first)]).chain(others);
         Ok(Response::new(Box::pin(leaders)))
     }
 

@@ -1,6 +1,6 @@
 //! Requests that shall not wait where nobody leads: refused at once, and streams end when their leader is gone.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
@@ -21,14 +21,21 @@ pub(super) fn is_asked(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes() == b"true")
 }
 
-/// Ends the answer when this member has known of no leader for three election timeouts.
-pub(super) fn bind(response: Response<Body>, context: &Context) -> Response<Body> {
+/// Ends the call when this member has known of no leader for three election timeouts: while it waits for its answer, and
+/// in the midst of it.
+pub(super) async fn bind(
+    call: impl Future<Output = Response<Body>>,
+    context: &Context,
+) -> Response<Body> {
+    let mut vigil = Vigil::new(context);
+    let response = tokio::select! {
+        response = call => response,
+        () = poll_fn(|cx| vigil.poll_leaderless(cx)) => return status::no_leader().into_http(),
+    };
     response.map(|body| {
         Body::new(Bound {
             body,
-            context: context.clone(),
-            look: Box::pin(sleep(Duration::ZERO)),
-            leaderless_since: None,
+            vigil,
             over: false,
         })
     })
@@ -39,14 +46,26 @@ const TIMEOUTS: u32 = 3;
 
 struct Bound {
     body: Body,
-    context: Context,
-    /// When to look next whether there is a leader.
-    look: Pin<Box<Sleep>>,
-    leaderless_since: Option<Instant>,
+    vigil: Vigil,
     over: bool,
 }
 
-impl Bound {
+/// Looks whether there is a leader, now and then.
+struct Vigil {
+    context: Context,
+    look: Pin<Box<Sleep>>,
+    leaderless_since: Option<Instant>,
+}
+
+impl Vigil {
+    fn new(context: &Context) -> Self {
+        Self {
+            context: context.clone(),
+            look: Box::pin(sleep(Duration::ZERO)),
+            leaderless_since: None,
+        }
+    }
+
     /// Ready when the leader has been gone for too long.
     fn poll_leaderless(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
         let timeout = self.context.limits.election_timeout;
@@ -78,7 +97,7 @@ impl HttpBody for Bound {
         if this.over {
             return Poll::Ready(None);
         }
-        if this.poll_leaderless(cx).is_ready() {
+        if this.vigil.poll_leaderless(cx).is_ready() {
             this.over = true;
             let mut trailers = HeaderMap::new();
             // The text is plain ASCII, which a header always takes.

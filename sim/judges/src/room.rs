@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Failure;
 use super::chronicle::Chronicle;
 use crate::history::{Ending, Record};
+use crate::model::Op;
 
 /// Judges all such refusals in a world with this quota, in bytes.
 ///
@@ -17,6 +18,7 @@ pub fn judge(
     quota_bytes: Option<u64>,
 ) -> Result<(), Failure> {
     let written = written(chronicle);
+    let granted = granted(history);
     for record in history {
         let Some((ended, Ending::Full)) = &record.ended else {
             continue;
@@ -29,7 +31,9 @@ pub fn judge(
             return Err(wrong(record, "it adds nothing"));
         }
         let shown = written.partition_point(|(shown_at, _)| *shown_at <= ended.time);
-        let most = shown.checked_sub(1).map_or(0, |last| written[last].1);
+        let leases = granted.partition_point(|begun| *begun <= ended.time);
+        let most =
+            shown.checked_sub(1).map_or(0, |last| written[last].1) + LEASE_BYTES * leases as u64;
         // What was written before all that is known may still take room.
         if chronicle.base() == 1 && most + charge < quota_bytes {
             let why = format!(
@@ -57,6 +61,16 @@ fn written(chronicle: &Chronicle) -> Vec<(Duration, u64)> {
     revisions.collect()
 }
 
+/// When each lease was asked for that may have been granted, in order.
+fn granted(history: &[Record]) -> Vec<Duration> {
+    let grants = history
+        .iter()
+        .filter(|record| matches!(record.op, Op::Grant { .. }));
+    let mut begun: Vec<Duration> = grants.map(|record| record.begun.time).collect();
+    begun.sort_unstable();
+    begun
+}
+
 fn wrong(record: &Record, why: &str) -> Failure {
     Failure::new("room", format!("{record}\n  {why}"))
 }
@@ -64,12 +78,14 @@ fn wrong(record: &Record, why: &str) -> Failure {
 /// What a record takes beside its key and value, generously.
 const RECORD_BYTES_MAX: u64 = 64;
 
+/// What a lease takes.
+const LEASE_BYTES: u64 = 64;
+
 #[cfg(test)]
 mod tests {
     use super::super::chronicle::tests::{shown_by, store_with};
     use super::*;
     use crate::history::Moment;
-    use crate::model::Op;
 
     fn verdict(op: Op, quota_bytes: Option<u64>) -> Result<(), &'static str> {
         let mut chronicle = Chronicle::default();
@@ -102,6 +118,36 @@ mod tests {
         assert_eq!(verdict(put(), Some(1200)), Ok(()));
         assert_eq!(verdict(put(), Some(1400)), Err("room"));
         assert_eq!(verdict(put(), None), Err("room"));
+    }
+
+    #[test]
+    fn leases_take_room_from_when_they_are_asked_for() {
+        let moment = |millis| Moment {
+            ordinal: millis,
+            time: Duration::from_millis(millis),
+        };
+        let grant = |begun| Record {
+            client: 1,
+            op: Op::Grant {
+                id: 1,
+                ttl_seconds: 1,
+            },
+            begun: moment(begun),
+            ended: None,
+        };
+        let refused = Record {
+            client: 2,
+            op: Op::put(b"k".to_vec(), b"v".to_vec()),
+            begun: moment(6),
+            ended: Some((moment(7), Ending::Full)),
+        };
+        let quota = Some(refused.op.charge() + 2 * LEASE_BYTES);
+        let judged = |grants: [Record; 2]| {
+            let history: Vec<Record> = grants.into_iter().chain([refused.clone()]).collect();
+            judge(&history, &Chronicle::default(), quota).is_ok()
+        };
+        assert!(judged([grant(3), grant(7)]));
+        assert!(!judged([grant(3), grant(8)]));
     }
 
     #[test]

@@ -298,16 +298,17 @@ fn the_clients_of_a_cut_off_follower_time_out() {
 fn no_more_proposals_wait_for_a_leader_than_may() {
     let mut world = World::new(3);
     world.cut_off = vec![1, 2, 3];
-    for token in 0..=PROPOSALS_MAX as u64 {
+    let proposals_max = Sizes::default().proposals_max;
+    for token in 0..=proposals_max as u64 {
         world.put_quietly(1, token, "a");
     }
-    let last = PROPOSALS_MAX as u64;
+    let last = proposals_max as u64;
     assert_eq!(
         world.answers.get(&last),
         Some(&Err(Refusal::TooManyRequests))
     );
     world.pass(Duration::from_secs(7));
-    assert_eq!(world.answers.len(), PROPOSALS_MAX + 1);
+    assert_eq!(world.answers.len(), proposals_max + 1);
 }
 
 #[test]
