@@ -301,8 +301,8 @@ impl World {
             log_bytes_kept: draw(usual.log_bytes_kept, [0, 1_000, 4_000]),
             log_bytes_held_max: draw(usual.log_bytes_held_max, [4_000, 16_000, 64_000]),
             log_bytes_step: draw(usual.log_bytes_step, [500, 2_000, 8_000]),
-            read_bytes: draw(usual.read_bytes, [1, 500, 4_000]),
-            // With room for one entry a slow way would take minutes for what any way takes in moments.
+            // With room for an entry or two a slow way would take minutes for what any way takes in moments.
+            read_bytes: draw(usual.read_bytes, [1_000, 4_000, 16_000]),
             append_bytes: draw(usual.append_bytes, [2_000, 8_000, 32_000]),
             letter_bytes: draw(usual.letter_bytes, [1, 300, 2_000]),
             piece_bytes: draw(usual.piece_bytes, [100, 500, 2_000]),
