@@ -15,6 +15,8 @@ use crate::pending::{Asker, Pending, PendingProposals, Place};
 use crate::plant::Plant;
 use crate::raft::config::config;
 use crate::raft::executor::Executor;
+use crate::raft::following;
+use crate::raft::installing::Installer;
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::{BadDescription, Machine, Replica};
 use crate::raft::network::Network;
@@ -95,6 +97,7 @@ pub struct Member {
     forwarded_changes: ForwardedChanges,
     transfers: Transfers,
     assembly: Assembly,
+    installer: Installer,
     standing: Standing,
     comparison: Comparison,
     outputs: VecDeque<Output>,
@@ -134,13 +137,17 @@ impl Member {
         let covered = replica.borrow().last_applied.map_or(0, |id| id.index());
         let log = LogStore::new(log, Rc::clone(&outbox), settings.sizes.read_bytes);
         let retention = SharedRetention::default();
-        let kept = settings.catch_up_entries;
-        let trimmer = Trimmer::new(log.clone(), Rc::clone(&retention), kept, settings.sizes);
-        let id = settings.id;
+        let trimmer = Trimmer::new(log.clone(), Rc::clone(&retention), &settings);
         let machine = Machine::new(&settings, Rc::clone(&replica), Rc::clone(&outbox));
         let network = Network::new(Rc::clone(&outbox), &settings, retention);
         let config = Arc::new(config(&settings));
-        let started = executor.block_on(Raft::new(id, config, network, log.clone(), machine));
+        let started = executor.block_on(Raft::new(
+            settings.id,
+            config,
+            network,
+            log.clone(),
+            machine,
+        ));
         let raft =
             started.expect("consensus starts: its settings are checked and its log is contiguous");
         let proposer = proposer::Queue::default();
@@ -150,8 +157,9 @@ impl Member {
         // its boundary already.
         let swept = replica.borrow().state.kv().is_swept();
         let standing = Standing::new(&state.removed);
+        let installer = Installer::new(&raft, &outbox, &replica, settings.planted());
         let mut member = Self {
-            id,
+            id: settings.id,
             executor,
             raft,
             proposer,
@@ -160,17 +168,14 @@ impl Member {
             barriers: Barriers::new(settings.incarnation),
             leadership: Leadership::default(),
             silence: Silence::default(),
-            lessor: Lessor::new(
-                settings.election_timeout,
-                settings.lease_record_interval,
-                settings.sizes,
-            ),
+            lessor: Lessor::of(&settings),
             asks: Asks::new(settings.incarnation),
             compactor: Compactor::new(settings.auto_compaction, now),
             changes: Changes::default(),
             forwarded_changes: ForwardedChanges::default(),
             transfers: Transfers::default(),
             assembly: Assembly::new(settings.election_timeout),
+            installer,
             standing,
             comparison: Comparison::default(),
             outputs: VecDeque::new(),
@@ -245,7 +250,7 @@ impl Member {
             .chain(self.forwarded_changes.alarm(self.now))
             .chain(self.transfers.alarm())
             .chain(self.assembly.alarm())
-            .chain(self.comparison.alarm(self.settings.comparison_interval))
+            .chain(self.comparison.alarm())
             .min()
     }
 
@@ -342,7 +347,7 @@ impl Member {
             let proposed = self.tend_compactor() || proposed;
             let started = self.tend_membership();
             let started = self.tend_transfers() || started;
-            let compared = self.tend_comparison();
+            let compared = self.tend_comparison(following::leads(&self.raft));
             let more = self.tend_standing() || compared || started || proposed || self.has_more();
             if !more {
                 break;

@@ -112,7 +112,7 @@ pub struct Checkpoint {
     pub view: View,
     /// All else.
     pub description: Description,
-    /// Whether it holds a snapshot that is to be installed once it is durable: the member has nothing newer to do.
+    /// Whether it holds a snapshot that is to be installed once it is durable: others wait for the member to catch up.
     pub awaited: bool,
 }
 

@@ -121,6 +121,12 @@ fn again(config: &Config, found: &MemberIdentity) -> Result<Bootstrap, Bootstrap
 }
 
 impl Bootstrap {
+    /// Whether this member was added as a learner, as those say who let it join.
+    pub(crate) fn joins_as_learner(&self) -> bool {
+        let mut first = self.first.iter();
+        first.any(|it| it.id == self.identity.member_id && it.is_learner)
+    }
+
     /// The last life ended between its claim on the data directory and its first word in the log: it never voted, nor
     /// acknowledged anything, so this one begins as that did. A member that was to join goes on waiting for its leader.
     pub(crate) fn begin_again(&mut self, config: &Config) {

@@ -54,7 +54,7 @@ fn write(
     Ok(file)
 }
 
-/// A member that installs a snapshot appends nothing meanwhile that the hurry could hold up.
+/// A member that installs a snapshot votes meanwhile, and its votes must not wait behind the whole of it.
 fn pace(awaited: bool) -> Pace {
-    if awaited { Pace::Hurried } else { Pace::Gentle }
+    if awaited { Pace::Steady } else { Pace::Gentle }
 }

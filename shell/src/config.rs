@@ -53,7 +53,7 @@ pub enum Action {
 
 /// Everything one member is told at its start. Lists of URLs are sorted and without duplicates.
 ///
-/// Fields of flags that [`flag_table`] lists as [`flag_table::Effect::Inert`] or as refused are read and checked, so that a
+/// Fields of flags that [`flag_table`] lists as [`flag_table::Support::Inert`] or refused are read and checked, so that a
 /// mistake is reported, and nothing depends on them yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {

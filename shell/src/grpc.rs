@@ -41,6 +41,7 @@ use tower_service::Service;
 
 pub(crate) use spelling::Spelt;
 
+use crate::disk::data_dir::MemberIdentity;
 use crate::node::Node;
 use crate::status;
 
@@ -50,6 +51,8 @@ pub(crate) struct Context {
     pub(crate) node: Node,
     pub(crate) identity: Identity,
     pub(crate) limits: RequestLimits,
+    /// Whether it was added as a learner, for as long as it knows of no members, or of former ones.
+    pub(crate) joins_as_learner: bool,
 }
 
 #[cfg(test)]
@@ -73,6 +76,7 @@ impl Context {
                 auto_promote_learners: false,
                 election_timeout: Duration::from_secs(1),
             },
+            joins_as_learner: false,
         };
         (context, receiver)
     }
@@ -121,6 +125,13 @@ const ENDLESS: [&str; 4] = [
 pub(crate) const FRAME_OVERHEAD_BYTES: u64 = 512 * 1024;
 
 impl Identity {
+    pub(crate) fn of(member: &MemberIdentity) -> Self {
+        Self {
+            cluster_id: member.cluster_id,
+            member_id: member.member_id,
+        }
+    }
+
     pub(crate) fn header(self, revision: i64, raft_term: u64) -> ResponseHeader {
         ResponseHeader {
             cluster_id: self.cluster_id,
@@ -171,8 +182,7 @@ impl Context {
             .map_err(|refusal| status::from_write_refusal(&refusal))
     }
 
-    /// Whether this member only learns: it does not vote, and serves next to nothing. One that joins and knows of no
-    /// members yet is taken for one: what it said to clients would be of no use to them.
+    /// Whether this member only learns: it does not vote, and serves next to nothing.
     pub(crate) fn is_learner(&self) -> bool {
         let published = self.node.published();
         let listed = |members: &[MemberInfo]| {
@@ -181,7 +191,7 @@ impl Context {
         };
         listed(&published.agreed_members)
             .or_else(|| listed(&published.members))
-            .unwrap_or(published.members.is_empty())
+            .unwrap_or(self.joins_as_learner)
     }
 
     /// Why a request is not served here and now, whatever it asks in detail.
@@ -343,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_knows_of_no_members_is_taken_for_a_learner() {
+    fn what_a_member_was_added_as_counts_until_it_is_listed() {
         let (own, other) = (2, 3);
         let list = |list: &[(u64, bool)]| -> Arc<[MemberInfo]> {
             let member = |(id, is_learner): &(u64, bool)| MemberInfo {
@@ -356,13 +366,13 @@ mod tests {
             list.iter().map(member).collect()
         };
         for (members, agreed, expected) in [
-            (list(&[]), list(&[]), true),
-            (list(&[(own, false)]), list(&[]), false),
-            (list(&[(own, true)]), list(&[]), true),
-            (list(&[(own, false)]), list(&[(own, true)]), true),
-            (list(&[(own, true)]), list(&[(own, false)]), false),
-            // It was removed, which is said in other words.
-            (list(&[(other, false)]), list(&[(other, false)]), false),
+            (list(&[]), list(&[]), None),
+            (list(&[(own, false)]), list(&[]), Some(false)),
+            (list(&[(own, true)]), list(&[]), Some(true)),
+            (list(&[(own, false)]), list(&[(own, true)]), Some(true)),
+            (list(&[(own, true)]), list(&[(own, false)]), Some(false)),
+            // The log begins with the members before it came.
+            (list(&[(other, false)]), list(&[(other, false)]), None),
         ] {
             let published = Published {
                 members,
@@ -370,9 +380,12 @@ mod tests {
                 ..Published::at_start(Store::new().view(), 0)
             };
             let shown = Arc::new(arc_swap::ArcSwap::from_pointee(published));
-            let (context, _calls) = Context::showing(&shown);
+            let (mut context, _calls) = Context::showing(&shown);
             assert_eq!(context.identity.member_id, own);
-            assert_eq!(context.is_learner(), expected);
+            for joins_as_learner in [false, true] {
+                context.joins_as_learner = joins_as_learner;
+                assert_eq!(context.is_learner(), expected.unwrap_or(joins_as_learner));
+            }
         }
     }
 

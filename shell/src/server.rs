@@ -171,6 +171,7 @@ impl Server {
         let room = descriptors::make_room()?;
         let origin = Instant::now();
         let (data, bootstrap, opened) = open_data(config)?;
+        let joins_as_learner = bootstrap.joins_as_learner();
         let me = bootstrap.identity;
         let member_id = me.member_id;
         let settings = settings(config, member_id, bootstrap.founders);
@@ -206,11 +207,9 @@ impl Server {
         let published = wait_until_ready(&readiness, &ends)?;
         let context = Context {
             node: Node::new(inbox.clone(), published),
-            identity: Identity {
-                cluster_id: me.cluster_id,
-                member_id,
-            },
+            identity: Identity::of(&me),
             limits: limits(config),
+            joins_as_learner,
         };
         let connections = Connections::start(
             listeners,

@@ -175,7 +175,6 @@ impl World {
             .members
             .unwrap_or(first_members(seed, drawn, options.plain));
         let safety_act = Duration::from_secs(dice.between(15, 40));
-        let faults = [0, 3, 8, 16][dice.place(4)];
         // Streams of their own, so that what they decide leaves the rest as it is.
         let mut changes = Dice::new(seed, "changes of the membership");
         let changers = [0, 1, 1, 2][changes.place(4)] * u64::from(!options.fixed);
@@ -184,7 +183,7 @@ impl World {
             0 => members,
             _ => members.max(SEATS),
         };
-        let mut plan = plan::draw(seed, seats, safety_act, faults);
+        let mut plan = plan::draw(seed, seats, safety_act, [0, 3, 8, 16][dice.place(4)]);
         plan.retain(|fault| !options.without.contains(&fault.number));
         let mut world = Self {
             seed,

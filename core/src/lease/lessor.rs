@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::{LeaseAnswer, LeaseAsker, LeaseExpiry, Leases, RemainingTime, RemainingTimes};
 use crate::command::Request;
-use crate::member::Sizes;
+use crate::member::{Settings, Sizes};
 use crate::output::Refusal;
 
 /// See the module. Local state only: it is forgotten with the leadership.
@@ -97,8 +97,16 @@ const GRID: Duration = Duration::from_millis(10);
 const FAILURE_PAUSE: Duration = Duration::from_millis(250);
 
 impl Lessor {
-    /// `grace` is one election timeout.
-    pub(crate) fn new(grace: Duration, record_interval: Option<Duration>, sizes: Sizes) -> Self {
+    /// As the member is set up; a lease has one election timeout of grace.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self::new(
+            settings.election_timeout,
+            settings.lease_record_interval,
+            settings.sizes,
+        )
+    }
+
+    fn new(grace: Duration, record_interval: Option<Duration>, sizes: Sizes) -> Self {
         Self {
             grace,
             record_interval,

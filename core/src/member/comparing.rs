@@ -1,9 +1,12 @@
-//! Whether this member's state is that of the others. Each voter sends the others what its history came to at some
-//! indexes, and each member judges itself: it is corrupt if a majority of the voters agree with each other and not with
-//! it. Where no majority speaks, since there are two voters or some are away, nobody knows who is right, and a follower
-//! that the leader contradicts for long gives way: better that one serves than none.
+//! Whether this member's state is that of the others.
 //!
-//! A corrupt member refuses requests, is not elected and hands leadership over; what it says of states does not count.
+//! The leader tells the others from time to time what its history came to at some indexes, and each voter then tells all
+//! others what its own came to at the same ones. With that each member judges itself: it is corrupt if a majority of the
+//! voters agree with each other and not with it. Where no majority speaks, since there are two voters or some are away,
+//! nobody knows who is right, and a follower that its leader contradicts again and again gives way: better that one serves
+//! than none.
+//!
+//! A corrupt member refuses requests, is not elected and hands leadership over; it says nothing of states any more.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,39 +16,39 @@ use crate::output::{Output, Refusal};
 use crate::raft::machine::Mark;
 use crate::raft::network::Request;
 
-/// Marks sent in one comparison: who receives them need not be at the newest yet.
+/// Marks in one comparison: who receives them need not be at the newest yet.
 const MARKS_COMPARED: usize = 8;
 
-/// How many times a member may hear all others before it gives way to the leader.
-const DOUBTED_INTERVALS: u32 = 2;
+/// How often a leader may contradict a follower while no majority says who is right.
+const DOUBTS_MAX: u32 = 3;
 
 /// What is known of the states of others.
 #[derive(Default)]
 pub(super) struct Comparison {
-    /// When this member next sends its marks.
-    send_at: Option<Duration>,
-    /// What other members have said last.
+    /// When this leader next tells its marks.
+    tell_at: Option<Duration>,
+    /// What other voters have said last.
     told: BTreeMap<u64, Vec<Mark>>,
-    /// Since when the leader contradicts this member and no majority says who is right.
-    doubted_since: Option<Duration>,
+    /// The leader that contradicts this member, and how often it has by now.
+    doubts: Option<(u64, u32)>,
 }
 
 /// What the voters say of this member's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// A majority has it, or nobody contradicts it.
+    /// Nobody has said anything about an index that this member remembers.
+    Unknown,
+    /// A majority has the same, or nobody has another.
     Sound,
     /// A majority has another one, which it had at this index.
     Corrupt(u64),
-    /// It differs from another one at this index, and no majority has either.
+    /// Somebody has another one at this index, and no majority has either.
     Open(u64),
 }
 
 impl Comparison {
-    pub(super) fn alarm(&self, interval: Option<Duration>) -> Option<Duration> {
-        let doubted = self.doubted_since.zip(interval);
-        let over = doubted.map(|(since, interval)| since + interval * DOUBTED_INTERVALS);
-        self.send_at.into_iter().chain(over).min()
+    pub(super) fn alarm(&self) -> Option<Duration> {
+        self.tell_at
     }
 }
 
@@ -68,43 +71,68 @@ fn verdict(own: &[Mark], votes: bool, voters: usize, told: &[&[Mark]]) -> Verdic
             (false, _) => return Verdict::Open(mark.index),
         }
     }
-    Verdict::Sound
+    Verdict::Unknown
 }
 
 impl Member {
-    /// Tells the others what this member's history came to, and gives way or leadership up where it is time; tells
-    /// whether anything is to be sent.
-    pub(super) fn tend_comparison(&mut self) -> bool {
-        let Some(interval) = self.settings.comparison_interval else {
+    /// A leader tells the others what its history came to, from time to time; tells whether anything is to be sent.
+    pub(super) fn tend_comparison(&mut self, leads: bool) -> bool {
+        let interval = self.settings.comparison_interval;
+        let Some(interval) = interval.filter(|_| leads && !self.standing.is_corrupt()) else {
+            self.comparison.tell_at = None;
             return false;
         };
-        let doubted = self.comparison.doubted_since;
-        if doubted.is_some_and(|since| since + interval * DOUBTED_INTERVALS <= self.now) {
-            self.comparison.doubted_since = None;
-            if let Verdict::Open(index) = self.judge_own_state() {
-                self.convict(index);
-            }
+        let due = *self.comparison.tell_at.get_or_insert(self.now + interval);
+        if due > self.now {
+            return false;
         }
-        self.send_marks(interval)
+        self.comparison.tell_at = Some(self.now + interval);
+        self.comparison.told.clear();
+        let marks = self.replica.borrow().newest_marks(MARKS_COMPARED);
+        self.tell(marks)
     }
 
-    /// Another member has told its marks.
+    /// Another member has told what its history came to. The leader's word is answered to all.
     pub(super) fn compare(&mut self, from: u64, marks: &[Mark]) {
         if self.standing.is_corrupt() {
             return;
         }
+        let of_leader = self.published.leader == Some(from);
+        if of_leader {
+            let newer = |told: &Vec<Mark>| {
+                told.iter()
+                    .any(|it| marks.iter().any(|mark| mark.index == it.index))
+            };
+            self.comparison.told.retain(|_, told| newer(told));
+            let own = self.replica.borrow().marks_at(marks);
+            if self.raft.voter_ids().any(|voter| voter == self.id) {
+                self.tell(own);
+            }
+        }
         self.comparison.told.insert(from, marks.to_vec());
+        match self.judge_own_state() {
+            Verdict::Unknown => {}
+            Verdict::Sound => self.comparison.doubts = None,
+            Verdict::Corrupt(index) => self.convict(index),
+            Verdict::Open(index) if of_leader => self.doubt(from, marks, index),
+            Verdict::Open(_) => {}
+        }
+    }
+
+    /// The leader has spoken, and no majority says who is right.
+    fn doubt(&mut self, leader: u64, marks: &[Mark], index: u64) {
         let contradicted = {
             let replica = self.replica.borrow();
             marks.iter().any(|mark| replica.contradicts(*mark))
         };
-        match self.judge_own_state() {
-            Verdict::Sound => self.comparison.doubted_since = None,
-            Verdict::Corrupt(index) => self.convict(index),
-            Verdict::Open(_) if contradicted && self.published.leader == Some(from) => {
-                self.comparison.doubted_since.get_or_insert(self.now);
-            }
-            Verdict::Open(_) => {}
+        if !contradicted {
+            return;
+        }
+        let before = self.comparison.doubts.filter(|doubts| doubts.0 == leader);
+        let doubts = before.map_or(1, |doubts| doubts.1 + 1);
+        self.comparison.doubts = Some((leader, doubts));
+        if doubts >= DOUBTS_MAX {
+            self.convict(index);
         }
     }
 
@@ -125,18 +153,8 @@ impl Member {
         self.refuse_all_barriers(&Refusal::Corrupt);
     }
 
-    /// Sends the newest marks to all others, from time to time.
-    fn send_marks(&mut self, interval: Duration) -> bool {
-        if self.standing.is_corrupt() || !self.raft.voter_ids().any(|voter| voter == self.id) {
-            self.comparison.send_at = None;
-            return false;
-        }
-        let due = *self.comparison.send_at.get_or_insert(self.now + interval);
-        if due > self.now {
-            return false;
-        }
-        self.comparison.send_at = Some(self.now + interval);
-        let marks = self.replica.borrow().newest_marks(MARKS_COMPARED);
+    /// Sends marks to all others; tells whether there are any.
+    fn tell(&mut self, marks: Vec<Mark>) -> bool {
         if marks.is_empty() {
             return false;
         }
@@ -172,8 +190,7 @@ mod tests {
 
     #[test]
     fn a_majority_of_the_voters_decides() {
-        let (same, other): (&[(u64, u32)], &[(u64, u32)]) = (&[(512, 7)], &[(512, 8)]);
-        let third: &[(u64, u32)] = &[(512, 9)];
+        let (same, other, third) = (&[(512, 7)][..], &[(512, 8)][..], &[(512, 9)][..]);
         assert_eq!(of(3, true, &[same, other]), Verdict::Sound);
         assert_eq!(of(3, true, &[other, other]), Verdict::Corrupt(512));
         assert_eq!(of(3, true, &[other]), Verdict::Open(512));
@@ -193,8 +210,8 @@ mod tests {
 
     #[test]
     fn only_what_others_say_of_the_same_index_counts_and_the_newest_first() {
-        assert_eq!(of(3, true, &[]), Verdict::Sound);
-        assert_eq!(of(3, true, &[&[(768, 8)], &[(768, 8)]]), Verdict::Sound);
+        assert_eq!(of(3, true, &[]), Verdict::Unknown);
+        assert_eq!(of(3, true, &[&[(768, 8)], &[(768, 8)]]), Verdict::Unknown);
         assert_eq!(
             of(3, true, &[&[(256, 2)], &[(256, 2)]]),
             Verdict::Corrupt(256)

@@ -96,7 +96,7 @@ impl Member {
     }
 
     /// The refusal of a proposal or a change of the membership whose deadline has come: that the leader was lost, if it
-    /// began before the present one was elected or within the two election timeouts before that.
+    /// began in the two election timeouts before the present one was elected.
     pub(super) fn timed_out(&self) -> Refusal {
         let begun = self.now.saturating_sub(self.settings.request_timeout);
         let elected = self.leadership.elected.map(|(_, at)| at);

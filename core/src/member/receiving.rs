@@ -3,11 +3,9 @@
 use std::rc::Rc;
 
 use super::Member;
-use crate::plant::Plant;
 use crate::raft::following;
-use crate::raft::installing;
 use crate::raft::network::Reply;
-use crate::raft::receiving::{SharedInstallation, Taken, outvoted};
+use crate::raft::receiving::{SharedInstallation, Taken, answered_with};
 use crate::raft::sending::Chunk;
 use crate::raft::types::{Snapshot, Vote};
 
@@ -16,7 +14,10 @@ impl Member {
     pub(super) fn receive_chunk(&mut self, from: u64, call: u64, chunk: Chunk) {
         let own = following::vote(&self.raft);
         if own > chunk.vote() {
-            return self.outbox.borrow_mut().reply(from, call, outvoted(own));
+            return self
+                .outbox
+                .borrow_mut()
+                .reply(from, call, answered_with(own));
         }
         self.hear_of_leader(chunk.vote());
         let reply = match self.assembly.take(call, chunk, self.now) {
@@ -38,11 +39,10 @@ impl Member {
 
     /// Installs a snapshot and tells the leader that sent it, if that asks.
     fn install(&self, from: u64, vote: Vote, snapshot: Snapshot, installation: SharedInstallation) {
-        let (raft, outbox) = (self.raft.clone(), Rc::clone(&self.outbox));
-        let durable = !self.settings.planted().is(Plant::InstallsEarly);
+        let outbox = Rc::clone(&self.outbox);
+        let installed = self.installer.install(vote, snapshot);
         drop(self.executor.spawn(async move {
-            let shared = Rc::clone(&outbox);
-            let reply = installing::install(raft, shared, vote, snapshot, durable).await;
+            let reply = installed.await;
             if let Some(call) = installation.borrow_mut().end(reply.clone()) {
                 outbox.borrow_mut().reply(from, call, reply);
             }

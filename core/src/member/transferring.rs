@@ -13,6 +13,8 @@ pub(super) struct Transfers {
     waiting: Vec<Transfer>,
     /// The term in which leadership was handed over: consensus takes no proposals in it any more.
     handed_over: Option<u64>,
+    /// A member that has handed leadership over unasked does not do it again before this time.
+    resigned_until: Duration,
 }
 
 struct Transfer {
@@ -82,10 +84,7 @@ impl Member {
 
     /// Answers what has ended and hands over if it is time; tells whether it did. A corrupt leader does so unasked.
     pub(super) fn tend_transfers(&mut self) -> bool {
-        if self.standing.is_corrupt()
-            && let Some(to) = self.successor()
-            && self.hand_over(to)
-        {
+        if self.standing.is_corrupt() && self.resign() {
             return true;
         }
         if self.transfers.waiting.is_empty() {
@@ -111,6 +110,18 @@ impl Member {
         let last = self.transfers.waiting.last();
         last.map(|transfer| transfer.to)
             .is_some_and(|to| self.hand_over(to))
+    }
+
+    /// Hands leadership over unasked, and not again at once: the next one may be corrupt as well.
+    fn resign(&mut self) -> bool {
+        if self.transfers.resigned_until > self.now {
+            return false;
+        }
+        let handed_over = self.successor().is_some_and(|to| self.hand_over(to));
+        if handed_over {
+            self.transfers.resigned_until = self.now + self.settings.election_timeout;
+        }
+        handed_over
     }
 
     /// Hands leadership over, once in a term: what is handed over cannot be taken back.

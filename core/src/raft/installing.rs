@@ -5,56 +5,111 @@
 //! then not be installed, since this member has got further by itself or a newer leader does not want it, nothing is
 //! lost: what the disk holds is agreed on, and a restart begins there.
 
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
 use std::time::Duration;
 
+use openraft::async_runtime::Mutex as _;
 use openraft::type_config::TypeConfigExt;
 
-use super::machine::describe;
+use super::executor::Mutex;
+use super::following;
+use super::machine::{Replica, describe};
 use super::network::Reply;
 use super::outbox::SharedOutbox;
+use super::receiving::answered_with;
 use super::types::{Raft, Snapshot, TypeConfig, Vote};
+use crate::plant::{Plant, Planted};
 
 /// How long after a failure a snapshot is written again: the disk may have room in a moment.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Installs a snapshot of the leader with this vote, and says what came of it. `durable` is false only where it is
-/// planted that consensus does not wait for the disk.
-pub(crate) async fn install(
+/// Installs snapshots, one after the other. One that is not needed any more is given up before it is written.
+#[derive(Clone)]
+pub(crate) struct Installer {
     raft: Raft,
     outbox: SharedOutbox,
-    vote: Vote,
-    snapshot: Snapshot,
+    replica: Rc<RefCell<Replica>>,
+    turn: Rc<Mutex<()>>,
+    /// How many there were.
+    newest: Rc<Cell<u64>>,
+    /// False only where it is planted that nobody waits for the disk.
     durable: bool,
-) -> Reply {
-    if let Err(reason) = write(&outbox, &snapshot, durable).await {
-        return Reply::Failed(reason);
-    }
-    let installed = raft.install_full_snapshot(vote, snapshot).await;
-    installed
-        .map(Reply::Snapshot)
-        .unwrap_or_else(|error| Reply::Failed(error.to_string()))
 }
 
-/// Returns when the snapshot is durable, however often it takes.
-async fn write(outbox: &SharedOutbox, snapshot: &Snapshot, durable: bool) -> Result<(), String> {
-    let last = snapshot.meta.last_log_id;
-    let index = last.ok_or("a snapshot of nothing")?.index();
-    loop {
-        let state = (*snapshot.snapshot.view).clone();
-        let checkpoint = describe(&snapshot.meta, state, index);
-        let written = outbox.borrow_mut().checkpoint_awaited(checkpoint);
-        if !durable {
-            return Ok(());
-        }
-        match written.await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(_)) => TypeConfig::sleep(PAUSE).await,
-            Err(_) => return Err(SUPERSEDED.into()),
-        }
-        if outbox.borrow().awaits_checkpoint() {
-            return Err(SUPERSEDED.into());
+impl Installer {
+    pub(crate) fn new(
+        raft: &Raft,
+        outbox: &SharedOutbox,
+        replica: &Rc<RefCell<Replica>>,
+        planted: Planted,
+    ) -> Self {
+        Self {
+            raft: raft.clone(),
+            outbox: Rc::clone(outbox),
+            replica: Rc::clone(replica),
+            turn: Rc::new(Mutex::new(())),
+            newest: Rc::default(),
+            durable: !planted.is(Plant::InstallsEarly),
         }
     }
-}
 
-const SUPERSEDED: &str = "another snapshot came before this one was durable";
+    /// Installs a snapshot of the leader with this vote, in place of those before it that have not begun, and says what
+    /// came of it.
+    pub(crate) fn install(
+        &self,
+        vote: Vote,
+        snapshot: Snapshot,
+    ) -> impl Future<Output = Reply> + use<> {
+        let number = self.newest.get() + 1;
+        self.newest.set(number);
+        let this = self.clone();
+        async move {
+            let turn = Rc::clone(&this.turn);
+            let _turn = turn.lock().await;
+            if let Err(reply) = this.write(number, vote, &snapshot).await {
+                return reply;
+            }
+            let installed = this.raft.install_full_snapshot(vote, snapshot).await;
+            installed
+                .map(Reply::Snapshot)
+                .unwrap_or_else(|error| Reply::Failed(error.to_string()))
+        }
+    }
+
+    /// Returns when the snapshot is durable, however often it takes; with an answer if it is not needed.
+    async fn write(&self, number: u64, vote: Vote, snapshot: &Snapshot) -> Result<(), Reply> {
+        let last = snapshot.meta.last_log_id;
+        let index = last.map(|id| id.index());
+        let Some(index) = index else {
+            return Err(Reply::Failed("a snapshot of nothing".into()));
+        };
+        loop {
+            self.look_whether_needed(number, vote, index)?;
+            let state = (*snapshot.snapshot.view).clone();
+            let checkpoint = describe(&snapshot.meta, state, index);
+            let written = self.outbox.borrow_mut().checkpoint_awaited(checkpoint);
+            if !self.durable {
+                return Ok(());
+            }
+            match written.await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(_)) => TypeConfig::sleep(PAUSE).await,
+                Err(_) => return Err(Reply::Failed("the member is stopping".into())),
+            }
+        }
+    }
+
+    fn look_whether_needed(&self, number: u64, vote: Vote, index: u64) -> Result<(), Reply> {
+        let own = following::vote(&self.raft);
+        let applied = self.replica.borrow().last_applied.map(|id| id.index());
+        if own > vote || own == vote && applied >= Some(index) {
+            return Err(answered_with(own));
+        }
+        if self.newest.get() > number {
+            return Err(Reply::Failed("a newer snapshot takes its place".into()));
+        }
+        Ok(())
+    }
+}

@@ -188,6 +188,12 @@ impl Replica {
         self.marks.iter().skip(skipped).copied().collect()
     }
 
+    /// What this history came to at the indexes of these marks, as far as it is remembered.
+    pub(crate) fn marks_at(&self, marks: &[Mark]) -> Vec<Mark> {
+        let wanted = |own: &&Mark| marks.iter().any(|mark| mark.index == own.index);
+        self.marks.iter().filter(wanted).copied().collect()
+    }
+
     /// Whether another member's mark is at odds with this replica; a mark that it does not have is not.
     pub(crate) fn contradicts(&self, mark: Mark) -> bool {
         let mut marks = self.marks.iter();

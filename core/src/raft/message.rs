@@ -177,12 +177,11 @@ impl PeerMessage {
             return false;
         };
         let before = rpc.prev_log_id.as_ref();
-        let first = before.map_or(Some(0), |id| id.index().checked_add(1));
-        let indexes = rpc.entries.iter().map(RaftEntry::index);
-        first.map_or(!rpc.entries.is_empty(), |first| {
-            !(first..)
-                .zip(indexes)
-                .all(|(expected, index)| index == expected)
+        let mut next = before.map_or(Some(0), |id| id.index().checked_add(1));
+        !rpc.entries.iter().map(RaftEntry::index).all(|index| {
+            let expected = next;
+            next = index.checked_add(1);
+            Some(index) == expected
         })
     }
 

@@ -79,8 +79,8 @@ pub(crate) enum Taken {
     Refused(String),
 }
 
-/// Tells a leader of the past that there is a newer one.
-pub(crate) fn outvoted(own: Vote) -> Reply {
+/// Tells a leader that its snapshot is there, or, if the vote is newer than its own, that it leads no more.
+pub(crate) fn answered_with(own: Vote) -> Reply {
     Reply::Snapshot(SnapshotResponse::new(own))
 }
 

@@ -8,7 +8,7 @@ use super::executor::Executor;
 use super::log_store::LogStore;
 use super::retention::SharedRetention;
 use super::types::{Entry, Raft};
-use crate::member::Sizes;
+use crate::member::{Settings, Sizes};
 
 /// Watches the log's size and asks consensus to forget.
 pub(crate) struct Trimmer {
@@ -43,16 +43,12 @@ pub(crate) struct Sight {
 }
 
 impl Trimmer {
-    pub(crate) fn new(
-        log: LogStore,
-        retention: SharedRetention,
-        entries_kept: u64,
-        sizes: Sizes,
-    ) -> Self {
+    pub(crate) fn new(log: LogStore, retention: SharedRetention, settings: &Settings) -> Self {
+        let sizes = settings.sizes;
         Self {
             log,
             retention,
-            entries_kept,
+            entries_kept: settings.catch_up_entries,
             sizes,
             asked: None,
             bytes_due: sizes.log_bytes_max,

@@ -20,8 +20,8 @@ use crate::plant::{Plant, Planted};
 ///
 /// The contract:
 /// 1. Every verb that takes a [`View`] takes the newest one that is published; a view older than one before changes
-///    nothing. Views may be left out, but not the last one before the compact revision moves: a synced watcher that
-///    missed it may be cancelled as compacted.
+///    nothing. Views may be left out, but not the first one with each compact revision: it alone still has what lies
+///    before that boundary, and a synced watcher that misses it may be cancelled as compacted.
 /// 2. [`Hub::next`] is called for a stream when its reader has room, until it answers [`Next::Idle`]. From then on the
 ///    stream appears in [`Hub::take_ready`] once as soon as there is something to say again.
 /// 3. [`Hub::poll_timeout`] tells when to call [`Hub::handle_timeout`].

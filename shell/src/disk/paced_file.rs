@@ -27,7 +27,9 @@ pub(super) struct PacedFile<'a, F: Files> {
 pub enum Pace {
     /// A sync after each slice, then a rest as long as the slice took.
     Gentle,
-    /// As fast as the disk takes it, with one sync at the end: somebody waits for it.
+    /// A sync after each slice and no rest: somebody waits for it, beside a log in use.
+    Steady,
+    /// As fast as the disk takes it, with one sync at the end: somebody waits for it, and nothing else is written.
     Hurried,
     /// Without any sync: the operator gave up durability.
     Unsynced,
@@ -51,10 +53,13 @@ impl<'a, F: Files> PacedFile<'a, F> {
             self.files.write_at(&self.file, slice, self.written)?;
             self.written += slice.len() as u64;
             self.unsynced += slice.len();
-            if self.pace == Pace::Gentle && self.unsynced >= SLICE_BYTES {
+            let in_slices = matches!(self.pace, Pace::Gentle | Pace::Steady);
+            if in_slices && self.unsynced >= SLICE_BYTES {
                 self.files.sync(&self.file)?;
                 self.unsynced = 0;
-                thread::sleep(self.slice_began.elapsed().min(REST_MAX));
+                if self.pace == Pace::Gentle {
+                    thread::sleep(self.slice_began.elapsed().min(REST_MAX));
+                }
                 self.slice_began = Instant::now();
             }
         }

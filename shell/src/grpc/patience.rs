@@ -7,11 +7,15 @@ use std::time::Duration;
 use http::HeaderMap;
 use tonic::Status;
 
-/// Calls that wait until others let them go on.
-const WAITING: [&str; 2] = ["/v3lockpb.Lock/Lock", "/v3electionpb.Election/Campaign"];
+/// Calls that are not answered before others do something.
+const WAITING: [&str; 3] = [
+    "/v3lockpb.Lock/Lock",
+    "/v3electionpb.Election/Campaign",
+    "/v3electionpb.Election/Observe",
+];
 
-/// How long the client waits for this call; none if it has said nothing that can be understood, or if the member has an
-/// end for it itself.
+/// How long the client waits for an answer to this call; none if it has said nothing that can be understood, or if the call
+/// is answered soon by itself.
 pub(super) fn of(path: &str, headers: &HeaderMap) -> Option<Duration> {
     if !WAITING.contains(&path) {
         return None;
@@ -45,9 +49,14 @@ pub(super) async fn within<T>(
 ) -> Result<T, Status> {
     match patience {
         None => Ok(call.await),
-        Some(patience) => tokio::time::timeout(patience, call)
-            .await
-            .map_err(|_| Status::deadline_exceeded("context deadline exceeded")),
+        Some(patience) => tokio::select! {
+            // The deadline first: after a pause both may be over, and whoever has given up must be granted nothing.
+            biased;
+            () = tokio::time::sleep(patience) => {
+                Err(Status::deadline_exceeded("context deadline exceeded"))
+            }
+            end = call => Ok(end),
+        },
     }
 }
 
@@ -78,6 +87,21 @@ mod tests {
         ] {
             assert_eq!(read(text), expected, "{text}");
         }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_call_that_ends_together_with_its_clients_patience_is_granted_nothing() {
+        let paused = async {
+            std::thread::sleep(Duration::from_millis(20));
+            tokio::task::yield_now().await;
+            7
+        };
+        let over = within(Some(Duration::from_millis(1)), paused).await;
+        assert_eq!(
+            over.expect_err("too late").code(),
+            tonic::Code::DeadlineExceeded
+        );
+        assert_eq!(within(None, std::future::ready(7)).await.ok(), Some(7));
     }
 
     #[test]

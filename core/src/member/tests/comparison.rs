@@ -73,8 +73,12 @@ fn a_member_whose_history_differs_says_so_and_takes_no_more_requests() {
 #[test]
 fn a_leader_whose_history_differs_says_so_and_lets_another_lead() {
     let (mut world, leader, wrong) = World::with_one_that_differs(|_, leader| leader);
-    world.write_in_batches(leader, 1_000..1_600);
-    world.pass(Duration::from_secs(12));
+    // So much that nobody remembers what was told a while ago.
+    for round in 0..12 {
+        let at = world.leader().unwrap_or(leader);
+        world.write_in_batches(at, 10_000 + 2_000 * round..12_000 + 2_000 * round);
+        world.pass(Duration::from_secs(1));
+    }
     assert_eq!(world.corrupt, [wrong], "a majority knows better");
     let next = world.leader().expect("a leader");
     assert_ne!(next, wrong);
@@ -89,10 +93,13 @@ fn a_member_whose_history_differs_is_not_elected() {
     world.write_in_batches(leader, 1_000..1_600);
     world.pass(Duration::from_secs(12));
     assert_eq!(world.corrupt, [wrong]);
+    let since = world.now;
     world.cut_off = vec![leader];
-    world.pass(Duration::from_secs(5));
+    world.pass(Duration::from_secs(20));
     let next = world.leader().expect("the other one is elected");
     assert!(next != wrong && next != leader);
+    let mut named = world.leaders.values().flatten();
+    assert!(!named.any(|(at, _, whom)| *at > since && *whom == Some(wrong)));
     world.write_in_batches(next, 3_000..3_600);
     world.cut_off.clear();
     world.pass(Duration::from_secs(30));

@@ -69,7 +69,7 @@ fn assert_whole(taken: Taken, state: &State) -> SharedInstallation {
 
 /// What the leader hears at the end.
 fn installed() -> Reply {
-    outvoted(Vote::new_committed(1, 1))
+    answered_with(Vote::new_committed(1, 1))
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn read(file: &CheckpointFile) -> Vec<u8> {
 
 #[test]
 fn a_checkpoint_is_read_back_in_chunks_of_at_most_a_mebibyte() {
-    for pace in [Pace::Gentle, Pace::Hurried, Pace::Unsynced] {
+    for pace in [Pace::Gentle, Pace::Steady, Pace::Hurried, Pace::Unsynced] {
         let dir = TempDir::new().unwrap();
         let written = open(dir.path()).write(42, pace, chunks(1)).unwrap();
         assert_eq!((written.index, written.bytes), (42, 4_000_000));
