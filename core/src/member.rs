@@ -141,21 +141,13 @@ impl Member {
         let machine = Machine::new(&settings, Rc::clone(&replica), Rc::clone(&outbox));
         let network = Network::new(Rc::clone(&outbox), &settings, retention);
         let config = Arc::new(config(&settings));
-        let started = executor.block_on(Raft::new(
-            settings.id,
-            config,
-            network,
-            log.clone(),
-            machine,
-        ));
-        let raft =
-            started.expect("consensus starts: its settings are checked and its log is contiguous");
+        let started = Raft::new(settings.id, config, network, log.clone(), machine);
+        let raft = executor
+            .block_on(started)
+            .expect("consensus starts: its settings are checked and its log is contiguous");
         let proposer = proposer::Queue::default();
         executor.enter(|| proposer.run(&executor, raft.clone(), Rc::clone(&outbox)));
         let state = replica.borrow().state.view();
-        // What a compaction gave up that consensus has replayed from the log is still there, though the first view shows
-        // its boundary already.
-        let swept = replica.borrow().state.kv().is_swept();
         let standing = Standing::new(&state.removed);
         let installer = Installer::new(&raft, &outbox, &replica, settings.planted());
         let mut member = Self {
@@ -180,7 +172,7 @@ impl Member {
             comparison: Comparison::default(),
             outputs: VecDeque::new(),
             until_swept: Vec::new(),
-            sweep_at: (!swept).then_some(now),
+            sweep_at: sweeping::at_start(&replica, now),
             checkpoints: Checkpoints::new(log_bytes, covered),
             trimmer,
             published: Published::at_start(state.kv, state.bytes_in_use),
