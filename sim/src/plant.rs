@@ -246,12 +246,16 @@ impl Plant {
             200,
             &["liveness"],
         ),
-        Sowing::new(
-            Plant::Core(InCore::KeepsReadIndex),
-            "keeps-read-index",
-            200,
-            &["linearizable"],
-        ),
+        Sowing {
+            // It takes many reads that wait at once.
+            set: &[("smallness", 0)],
+            ..Sowing::new(
+                Plant::Core(InCore::KeepsReadIndex),
+                "keeps-read-index",
+                200,
+                &["linearizable"],
+            )
+        },
         Sowing::new(
             Plant::Core(InCore::TakesLettersTwice),
             "takes-letters-twice",
@@ -389,6 +393,7 @@ const LEADERS_LEAVE: &[(&str, u64)] = &[
     ("message_ms_max", 5),
     ("pause_ms_max", 400),
     ("safety_act", 40_000),
+    ("smallness", 0),
     ("start_crash_permille", 0),
     ("sync_ms_max", 25),
 ];
