@@ -76,10 +76,12 @@ pub enum Output {
     },
     /// This member was removed from the cluster: it takes no part any more and should be stopped.
     Removed,
-    /// This member's state is not that of the leader: it refuses writes and linearizable reads from now on.
+    /// This member's state is not that of the others: it refuses writes and linearizable reads from now on.
     Corrupt {
-        /// The entry after which the two were compared.
+        /// The entry after which they were compared.
         index: u64,
+        /// Whether a majority has another state. Without one it is the leader's word against this member's.
+        by_majority: bool,
     },
 }
 

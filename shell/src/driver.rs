@@ -242,11 +242,9 @@ impl Driver {
                     outgoing[token.thread()].push((token, Answer::Transfer(answer)));
                 }
                 Output::Removed => self.removed = true,
-                Output::Corrupt { index } => tracing::error!(
-                    index,
-                    "this member's data differ from those of the others; it refuses writes and linearizable reads. \
-                     Remove it from the cluster, delete its data directory, and add it anew"
-                ),
+                Output::Corrupt { index, by_majority } => {
+                    complain_of_corruption(index, by_majority)
+                }
             }
         }
     }
@@ -410,5 +408,21 @@ impl Step {
             inputs.push(Input::Tick);
         }
         [told, inputs]
+    }
+}
+
+/// Says that this member's data are not those of the others, and what to do.
+fn complain_of_corruption(index: u64, by_majority: bool) {
+    match by_majority {
+        true => tracing::error!(
+            index,
+            "this member's data differ from those of the others; it refuses writes and linearizable reads. \
+             Remove it from the cluster, delete its data directory, and add it anew"
+        ),
+        false => tracing::error!(
+            index,
+            "this member's data differ from its leader's, and no majority says which are right; it refuses writes and \
+             linearizable reads. Start the other members, and keep its data directory until they agree"
+        ),
     }
 }

@@ -208,7 +208,7 @@ fn describe(member: &mut Member, text: &mut String, unconfirmed: &mut Vec<u64>) 
                 writeln!(text, "transfer {token} {answer:?}")
             }
             Output::Removed => writeln!(text, "removed"),
-            Output::Corrupt { index } => writeln!(text, "corrupt {index}"),
+            Output::Corrupt { index, .. } => writeln!(text, "corrupt {index}"),
             Output::BarrierPassed { tokens, result } => {
                 writeln!(text, "barrier {tokens:?} {result:?}")
             }

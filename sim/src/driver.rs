@@ -381,7 +381,7 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
                 end(cluster, life, token, answer.map(|()| Ending::Transferred));
             }
             Output::Removed => removed = true,
-            Output::Corrupt { index } => panic!("m{} has another history at {index}", life.id),
+            Output::Corrupt { index, .. } => panic!("m{} has another history at {index}", life.id),
             Output::BarrierPassed { tokens, result } => {
                 for token in tokens {
                     barrier_passed(cluster, life, token, &result);

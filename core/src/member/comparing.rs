@@ -1,12 +1,12 @@
 //! Whether this member's state is that of the others.
 //!
 //! The leader tells the others from time to time what its history came to at some indexes, and each voter then tells all
-//! others what its own came to at the same ones. With that each member judges itself: it is corrupt if a majority of the
-//! voters agree with each other and not with it. Where no majority speaks, since there are two voters or some are away,
-//! nobody knows who is right, and a follower that its leader contradicts again and again gives way: better that one serves
-//! than none.
+//! others what its own came to at the same ones, as soon as it gets there. With that each member judges itself: it is
+//! corrupt if a majority of the voters agree with each other and not with it. Where no majority speaks, since there are two
+//! voters or some are away, nobody knows who is right, and a follower that its leader contradicts again and again gives way:
+//! better that one serves than none. It goes on telling what it has, since others may come who have the same.
 //!
-//! A corrupt member refuses requests, is not elected and hands leadership over; it says nothing of states any more.
+//! A corrupt member refuses requests, is not elected, hands leadership over and takes none.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,8 +29,20 @@ pub(super) struct Comparison {
     tell_at: Option<Duration>,
     /// What other voters have said last.
     told: BTreeMap<u64, Vec<Mark>>,
-    /// The leader that contradicts this member, and how often it has by now.
-    doubts: Option<(u64, u32)>,
+    /// What the leader has asked about last, and the newest index of it that this member has answered for.
+    asked: Vec<Mark>,
+    answered: Option<u64>,
+    doubts: Option<Doubts>,
+    /// Whether a majority has said that this member is the one.
+    is_over: bool,
+}
+
+/// A leader contradicts this member, and no majority says who is right.
+#[derive(Debug, Clone, Copy)]
+struct Doubts {
+    leader: u64,
+    times: u32,
+    last: Duration,
 }
 
 /// What the voters say of this member's state.
@@ -52,9 +64,11 @@ impl Comparison {
     }
 }
 
-/// What so many voters say who have told these marks, of a member that votes or does not, with these marks. The newest
-/// index that anything is known about decides.
+/// What so many voters say who have told these marks, of a member that votes or does not, with these marks. Not all are at
+/// the newest yet: where no majority speaks of an index, one before it decides, unless nobody was against this member there,
+/// which says nothing of what came later.
 fn verdict(own: &[Mark], votes: bool, voters: usize, told: &[&[Mark]]) -> Verdict {
+    let (mut open, mut is_known) = (None, false);
     for mark in own.iter().rev() {
         let at = told.iter().filter_map(|marks| {
             let digest = marks.iter().find(|it| it.index == mark.index)?.digest;
@@ -64,23 +78,37 @@ fn verdict(own: &[Mark], votes: bool, voters: usize, told: &[&[Mark]]) -> Verdic
         at.for_each(|digest| *others.entry(digest).or_default() += 1);
         let same = others.remove(&mark.digest).unwrap_or(0);
         let against = others.into_values().max().unwrap_or(0);
-        match (2 * (same + usize::from(votes)) > voters, against) {
-            (_, 0) if same == 0 => {}
-            (true, _) | (_, 0) => return Verdict::Sound,
-            (false, against) if 2 * against > voters => return Verdict::Corrupt(mark.index),
-            (false, _) => return Verdict::Open(mark.index),
+        if 2 * against > voters {
+            return Verdict::Corrupt(mark.index);
+        }
+        let agreed = same > 0 && 2 * (same + usize::from(votes)) > voters;
+        if agreed && (open.is_none() || against > 0) {
+            return Verdict::Sound;
+        }
+        is_known |= same > 0;
+        if against > 0 {
+            open.get_or_insert(mark.index);
         }
     }
-    Verdict::Unknown
+    match open {
+        Some(index) => Verdict::Open(index),
+        None if is_known => Verdict::Sound,
+        None => Verdict::Unknown,
+    }
+}
+
+fn at_any(marks: &[Mark], index: u64) -> bool {
+    marks.iter().any(|mark| mark.index == index)
 }
 
 impl Member {
-    /// A leader tells the others what its history came to, from time to time; tells whether anything is to be sent.
+    /// A leader tells the others what its history came to, from time to time, and others answer when they get there; tells
+    /// whether anything is to be sent.
     pub(super) fn tend_comparison(&mut self, leads: bool) -> bool {
         let interval = self.settings.comparison_interval;
         let Some(interval) = interval.filter(|_| leads && !self.standing.is_corrupt()) else {
             self.comparison.tell_at = None;
-            return false;
+            return self.answer_comparison();
         };
         let due = *self.comparison.tell_at.get_or_insert(self.now + interval);
         if due > self.now {
@@ -88,50 +116,88 @@ impl Member {
         }
         self.comparison.tell_at = Some(self.now + interval);
         self.comparison.told.clear();
+        self.comparison.asked.clear();
         let marks = self.replica.borrow().newest_marks(MARKS_COMPARED);
         self.tell(marks)
     }
 
-    /// Another member has told what its history came to. The leader's word is answered to all.
+    /// Another member has told what its history came to. The leader's word is a question to all.
     pub(super) fn compare(&mut self, from: u64, marks: &[Mark]) {
-        if self.standing.is_corrupt() {
+        if self.comparison.is_over {
             return;
         }
-        let of_leader = self.published.leader == Some(from);
-        if of_leader {
-            let newer = |told: &Vec<Mark>| {
-                told.iter()
-                    .any(|it| marks.iter().any(|mark| mark.index == it.index))
-            };
-            self.comparison.told.retain(|_, told| newer(told));
-            let own = self.replica.borrow().marks_at(marks);
-            if self.raft.voter_ids().any(|voter| voter == self.id) {
-                self.tell(own);
-            }
+        let asks = self.published.leader == Some(from);
+        let comparison = &mut self.comparison;
+        if asks {
+            let same = |told: &[Mark]| told.iter().any(|it| at_any(marks, it.index));
+            comparison.told.retain(|_, told| same(told));
+            comparison.asked = marks.to_vec();
+            comparison.answered = None;
         }
-        self.comparison.told.insert(from, marks.to_vec());
+        comparison.told.insert(from, marks.to_vec());
+        if asks {
+            self.answer_comparison();
+        }
         match self.judge_own_state() {
-            Verdict::Unknown => {}
-            Verdict::Sound => self.comparison.doubts = None,
-            Verdict::Corrupt(index) => self.convict(index),
-            Verdict::Open(index) if of_leader => self.doubt(from, marks, index),
-            Verdict::Open(_) => {}
+            Verdict::Open(index) if asks => self.doubt(from, index),
+            verdict => self.take(verdict),
         }
     }
 
-    /// The leader has spoken, and no majority says who is right.
-    fn doubt(&mut self, leader: u64, marks: &[Mark], index: u64) {
+    /// Tells the others what this member has come to of what the leader has asked about, and looks at itself again; tells
+    /// whether anything is to be sent.
+    fn answer_comparison(&mut self) -> bool {
+        let last = self.comparison.asked.last().map(|mark| mark.index);
+        if last == self.comparison.answered || self.comparison.is_over {
+            return false;
+        }
+        let newest = self
+            .replica
+            .borrow()
+            .newest_mark_among(&self.comparison.asked);
+        if newest <= self.comparison.answered {
+            return false;
+        }
+        self.comparison.answered = newest;
+        let own = self.replica.borrow().marks_at(&self.comparison.asked);
+        let verdict = self.judge_own_state();
+        self.take(verdict);
+        let votes = self.raft.voter_ids().any(|voter| voter == self.id);
+        votes && self.tell(own)
+    }
+
+    fn take(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Unknown | Verdict::Open(_) => {}
+            Verdict::Sound => self.comparison.doubts = None,
+            Verdict::Corrupt(index) => {
+                self.comparison.is_over = true;
+                self.convict(index);
+            }
+        }
+    }
+
+    /// The leader has spoken, and no majority says who is right. A letter that comes twice counts once.
+    fn doubt(&mut self, leader: u64, index: u64) {
         let contradicted = {
             let replica = self.replica.borrow();
-            marks.iter().any(|mark| replica.contradicts(*mark))
+            let mut asked = self.comparison.asked.iter();
+            asked.any(|mark| replica.contradicts(*mark))
         };
-        if !contradicted {
+        let interval = self.settings.comparison_interval.unwrap_or_default();
+        let before = self.comparison.doubts.filter(|it| it.leader == leader);
+        let is_copy = before.is_some_and(|it| self.now < it.last + interval / 2);
+        if !contradicted || is_copy {
             return;
         }
-        let before = self.comparison.doubts.filter(|doubts| doubts.0 == leader);
-        let doubts = before.map_or(1, |doubts| doubts.1 + 1);
-        self.comparison.doubts = Some((leader, doubts));
-        if doubts >= DOUBTS_MAX {
+        let times = before.map_or(1, |it| it.times + 1);
+        let last = self.now;
+        self.comparison.doubts = Some(Doubts {
+            leader,
+            times,
+            last,
+        });
+        if times >= DOUBTS_MAX {
             self.convict(index);
         }
     }
@@ -146,10 +212,14 @@ impl Member {
     }
 
     fn convict(&mut self, index: u64) {
+        if self.standing.is_corrupt() {
+            return;
+        }
         self.standing.convict();
-        self.comparison = Comparison::default();
         self.raft.runtime_config().elect(false);
-        self.outputs.push_back(Output::Corrupt { index });
+        let by_majority = self.comparison.is_over;
+        self.outputs
+            .push_back(Output::Corrupt { index, by_majority });
         self.refuse_all_barriers(&Refusal::Corrupt);
     }
 
@@ -206,6 +276,29 @@ mod tests {
         assert_eq!(of(1, false, &[other]), Verdict::Corrupt(512));
         assert_eq!(of(3, false, &[same, other]), Verdict::Open(512));
         assert_eq!(of(3, false, &[same, same, other]), Verdict::Sound);
+    }
+
+    #[test]
+    fn who_is_not_at_the_newest_index_yet_is_heard_at_the_one_before() {
+        let behind = |digest| [(256, digest)];
+        // The leader is wrong: as it hears of itself, and as the follower hears of it that is further.
+        assert_eq!(
+            of(3, true, &[&[(256, 2), (512, 8)], &behind(2)]),
+            Verdict::Corrupt(256)
+        );
+        assert_eq!(
+            of(3, true, &[&[(256, 2), (512, 8)], &behind(1)]),
+            Verdict::Sound
+        );
+        // All agreed at the index before: what was wrong later is open.
+        assert_eq!(
+            of(3, true, &[&[(256, 1), (512, 8)], &behind(1)]),
+            Verdict::Open(512)
+        );
+        assert_eq!(
+            of(5, true, &[&[(256, 1), (512, 7)], &behind(2), &behind(2)]),
+            Verdict::Open(256)
+        );
     }
 
     #[test]

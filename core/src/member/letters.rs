@@ -37,6 +37,8 @@ impl Member {
                 let mut outbox = self.outbox.borrow_mut();
                 outbox.reply(from, message.call, Reply::Taken);
             }
+            // Who handed over is silent now, and a sound member is elected in its time.
+            Body::Request(Request::Transfer(_)) if self.standing.is_corrupt() => {}
             Body::Request(request) => {
                 if let Request::Append(append) | Request::AppendInOrder(append) = &request {
                     self.hear_of_leader(append.vote);

@@ -34,6 +34,8 @@ pub(crate) struct Installer {
     turn: Rc<Mutex<()>>,
     /// How many there were.
     newest: Rc<Cell<u64>>,
+    /// The newest one, while it waits for its turn: those before it are not kept.
+    waiting: Rc<RefCell<Option<Snapshot>>>,
     /// False only where it is planted that nobody waits for the disk.
     durable: bool,
 }
@@ -51,6 +53,7 @@ impl Installer {
             replica: Rc::clone(replica),
             turn: Rc::new(Mutex::new(())),
             newest: Rc::default(),
+            waiting: Rc::default(),
             durable: !planted.is(Plant::InstallsEarly),
         }
     }
@@ -64,10 +67,18 @@ impl Installer {
     ) -> impl Future<Output = Reply> + use<> {
         let number = self.newest.get() + 1;
         self.newest.set(number);
+        *self.waiting.borrow_mut() = Some(snapshot);
         let this = self.clone();
         async move {
             let turn = Rc::clone(&this.turn);
             let _turn = turn.lock().await;
+            let snapshot = match this.newest.get() > number {
+                true => None,
+                false => this.waiting.borrow_mut().take(),
+            };
+            let Some(snapshot) = snapshot else {
+                return superseded();
+            };
             if let Err(reply) = this.write(number, vote, &snapshot).await {
                 return reply;
             }
@@ -108,8 +119,12 @@ impl Installer {
             return Err(answered_with(own));
         }
         if self.newest.get() > number {
-            return Err(Reply::Failed("a newer snapshot takes its place".into()));
+            return Err(superseded());
         }
         Ok(())
     }
+}
+
+fn superseded() -> Reply {
+    Reply::Failed("a newer snapshot takes its place".into())
 }
