@@ -242,7 +242,10 @@ impl Member {
             .chain(self.forwarded_changes.alarm(self.now))
             .chain(self.transfers.alarm())
             .chain(self.assembly.alarm())
-            .chain(self.comparison.alarm())
+            .chain(
+                self.comparison
+                    .alarm(self.now, self.settings.election_timeout),
+            )
             .min()
     }
 

@@ -83,6 +83,8 @@ pub enum Output {
         /// Whether a majority has another state. Without one it is the leader's word against this member's.
         by_majority: bool,
     },
+    /// A majority has the state of this member, which had given way to its leader: it serves again.
+    Acquitted,
 }
 
 /// Work for the disk.

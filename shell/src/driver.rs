@@ -245,6 +245,11 @@ impl Driver {
                 Output::Corrupt { index, by_majority } => {
                     complain_of_corruption(index, by_majority)
                 }
+                Output::Acquitted => {
+                    tracing::warn!(
+                        "a majority has the same data as this member, which serves again"
+                    );
+                }
             }
         }
     }

@@ -209,6 +209,7 @@ fn describe(member: &mut Member, text: &mut String, unconfirmed: &mut Vec<u64>) 
             }
             Output::Removed => writeln!(text, "removed"),
             Output::Corrupt { index, .. } => writeln!(text, "corrupt {index}"),
+            Output::Acquitted => writeln!(text, "acquitted"),
             Output::BarrierPassed { tokens, result } => {
                 writeln!(text, "barrier {tokens:?} {result:?}")
             }

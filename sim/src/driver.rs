@@ -382,6 +382,7 @@ fn perform(cluster: &Rc<Cluster>, life: &Rc<Life>, member: &mut Member) -> bool 
             }
             Output::Removed => removed = true,
             Output::Corrupt { index, .. } => panic!("m{} has another history at {index}", life.id),
+            Output::Acquitted => unreachable!("only who was corrupt is acquitted"),
             Output::BarrierPassed { tokens, result } => {
                 for token in tokens {
                     barrier_passed(cluster, life, token, &result);

@@ -4,9 +4,10 @@
 //! others what its own came to at the same ones, as soon as it gets there. With that each member judges itself: it is
 //! corrupt if a majority of the voters agree with each other and not with it. Where no majority speaks, since there are two
 //! voters or some are away, nobody knows who is right, and a follower that its leader contradicts again and again gives way:
-//! better that one serves than none. It goes on telling what it has, since others may come who have the same.
+//! better that one serves than none. It goes on telling what it has, and serves again if a majority has the same.
 //!
-//! A corrupt member refuses requests, is not elected, hands leadership over and takes none.
+//! A corrupt member refuses requests, hands leadership over and takes none. It stands for election only where nobody leads
+//! for long: its log is sound, and it may be the one that the others need.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,6 +23,10 @@ const MARKS_COMPARED: usize = 8;
 /// How often a leader may contradict a follower while no majority says who is right.
 const DOUBTS_MAX: u32 = 3;
 
+/// Election timeouts after which a new leader compares for the first time, and after which a corrupt member stands where
+/// nobody leads.
+const TIMEOUTS: u32 = 4;
+
 /// What is known of the states of others.
 #[derive(Default)]
 pub(super) struct Comparison {
@@ -29,12 +34,22 @@ pub(super) struct Comparison {
     tell_at: Option<Duration>,
     /// What other voters have said last.
     told: BTreeMap<u64, Vec<Mark>>,
-    /// What the leader has asked about last, and the newest index of it that this member has answered for.
-    asked: Vec<Mark>,
-    answered: Option<u64>,
+    /// What this member has said to that: it may be long ago that it was there.
+    said: Vec<Mark>,
+    question: Option<Question>,
     doubts: Option<Doubts>,
     /// Whether a majority has said that this member is the one.
     is_over: bool,
+    /// Since when a corrupt member knows of no leader.
+    leaderless_since: Option<Duration>,
+}
+
+/// What a leader has told last.
+struct Question {
+    leader: u64,
+    marks: Vec<Mark>,
+    /// The newest index of it that this member has answered for.
+    answered: Option<u64>,
 }
 
 /// A leader contradicts this member, and no majority says who is right.
@@ -48,9 +63,9 @@ struct Doubts {
 /// What the voters say of this member's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// Nobody has said anything about an index that this member remembers.
+    /// No majority has said anything, and nobody has said anything else.
     Unknown,
-    /// A majority has the same, or nobody has another.
+    /// A majority has the same.
     Sound,
     /// A majority has another one, which it had at this index.
     Corrupt(u64),
@@ -59,8 +74,17 @@ enum Verdict {
 }
 
 impl Comparison {
-    pub(super) fn alarm(&self) -> Option<Duration> {
-        self.tell_at
+    pub(super) fn alarm(&self, now: Duration, election_timeout: Duration) -> Option<Duration> {
+        let since = self.leaderless_since;
+        let stands_at = since.map(|at| at + election_timeout * TIMEOUTS);
+        let stands_at = stands_at.filter(|at| *at > now);
+        self.tell_at.into_iter().chain(stands_at).min()
+    }
+
+    fn say(&mut self, marks: &[Mark]) {
+        let news = marks.iter().filter(|mark| !at_any(&self.said, mark.index));
+        let news: Vec<Mark> = news.copied().collect();
+        self.said.extend(news);
     }
 }
 
@@ -68,7 +92,7 @@ impl Comparison {
 /// the newest yet: where no majority speaks of an index, one before it decides, unless nobody was against this member there,
 /// which says nothing of what came later.
 fn verdict(own: &[Mark], votes: bool, voters: usize, told: &[&[Mark]]) -> Verdict {
-    let (mut open, mut is_known) = (None, false);
+    let mut open = None;
     for mark in own.iter().rev() {
         let at = told.iter().filter_map(|marks| {
             let digest = marks.iter().find(|it| it.index == mark.index)?.digest;
@@ -85,16 +109,11 @@ fn verdict(own: &[Mark], votes: bool, voters: usize, told: &[&[Mark]]) -> Verdic
         if agreed && (open.is_none() || against > 0) {
             return Verdict::Sound;
         }
-        is_known |= same > 0;
         if against > 0 {
             open.get_or_insert(mark.index);
         }
     }
-    match open {
-        Some(index) => Verdict::Open(index),
-        None if is_known => Verdict::Sound,
-        None => Verdict::Unknown,
-    }
+    open.map_or(Verdict::Unknown, Verdict::Open)
 }
 
 fn at_any(marks: &[Mark], index: u64) -> bool {
@@ -105,63 +124,94 @@ impl Member {
     /// A leader tells the others what its history came to, from time to time, and others answer when they get there; tells
     /// whether anything is to be sent.
     pub(super) fn tend_comparison(&mut self, leads: bool) -> bool {
+        self.tend_candidacy();
         let interval = self.settings.comparison_interval;
         let Some(interval) = interval.filter(|_| leads && !self.standing.is_corrupt()) else {
             self.comparison.tell_at = None;
             return self.answer_comparison();
         };
-        let due = *self.comparison.tell_at.get_or_insert(self.now + interval);
+        let soon = self.settings.election_timeout * TIMEOUTS;
+        let due = *self
+            .comparison
+            .tell_at
+            .get_or_insert(self.now + interval.min(soon));
         if due > self.now {
             return false;
         }
-        self.comparison.tell_at = Some(self.now + interval);
-        self.comparison.told.clear();
-        self.comparison.asked.clear();
         let marks = self.replica.borrow().newest_marks(MARKS_COMPARED);
+        let comparison = &mut self.comparison;
+        comparison.tell_at = Some(self.now + interval);
+        comparison.told.clear();
+        comparison.question = None;
+        comparison.said = marks.clone();
         self.tell(marks)
+    }
+
+    /// Lets a corrupt member stand where nobody has led for long.
+    fn tend_candidacy(&mut self) {
+        if !self.standing.is_corrupt() {
+            return;
+        }
+        let since = &mut self.comparison.leaderless_since;
+        match self.published.leader {
+            Some(_) if since.take().is_some() => self.raft.runtime_config().elect(false),
+            Some(_) => {}
+            None => {
+                let since = *since.get_or_insert(self.now);
+                let stands = since + self.settings.election_timeout * TIMEOUTS <= self.now;
+                self.raft.runtime_config().elect(stands);
+            }
+        }
     }
 
     /// Another member has told what its history came to. The leader's word is a question to all.
     pub(super) fn compare(&mut self, from: u64, marks: &[Mark]) {
-        if self.comparison.is_over {
+        if self.comparison.is_over || marks.len() > MARKS_COMPARED {
             return;
         }
-        let asks = self.published.leader == Some(from);
         let comparison = &mut self.comparison;
+        let asks = self.published.leader == Some(from);
         if asks {
             let same = |told: &[Mark]| told.iter().any(|it| at_any(marks, it.index));
             comparison.told.retain(|_, told| same(told));
-            comparison.asked = marks.to_vec();
-            comparison.answered = None;
+            comparison.said.retain(|mark| at_any(marks, mark.index));
+            comparison.question = Some(Question {
+                leader: from,
+                marks: marks.to_vec(),
+                answered: None,
+            });
         }
         comparison.told.insert(from, marks.to_vec());
         if asks {
             self.answer_comparison();
-        }
-        match self.judge_own_state() {
-            Verdict::Open(index) if asks => self.doubt(from, index),
-            verdict => self.take(verdict),
+        } else {
+            let verdict = self.judge_own_state();
+            self.take(verdict);
         }
     }
 
     /// Tells the others what this member has come to of what the leader has asked about, and looks at itself again; tells
     /// whether anything is to be sent.
     fn answer_comparison(&mut self) -> bool {
-        let last = self.comparison.asked.last().map(|mark| mark.index);
-        if last == self.comparison.answered || self.comparison.is_over {
+        let Some(question) = &mut self.comparison.question else {
+            return false;
+        };
+        let last = question.marks.last().map(|mark| mark.index);
+        if last == question.answered || self.comparison.is_over {
             return false;
         }
-        let newest = self
-            .replica
-            .borrow()
-            .newest_mark_among(&self.comparison.asked);
-        if newest <= self.comparison.answered {
+        let own = self.replica.borrow().marks_at(&question.marks);
+        let newest = own.last().map(|mark| mark.index);
+        if newest <= question.answered {
             return false;
         }
-        self.comparison.answered = newest;
-        let own = self.replica.borrow().marks_at(&self.comparison.asked);
-        let verdict = self.judge_own_state();
-        self.take(verdict);
+        question.answered = newest;
+        let leader = question.leader;
+        self.comparison.say(&own);
+        match self.judge_own_state() {
+            Verdict::Open(index) => self.doubt(leader, index),
+            verdict => self.take(verdict),
+        }
         let votes = self.raft.voter_ids().any(|voter| voter == self.id);
         votes && self.tell(own)
     }
@@ -169,7 +219,10 @@ impl Member {
     fn take(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Unknown | Verdict::Open(_) => {}
-            Verdict::Sound => self.comparison.doubts = None,
+            Verdict::Sound => {
+                self.comparison.doubts = None;
+                self.acquit();
+            }
             Verdict::Corrupt(index) => {
                 self.comparison.is_over = true;
                 self.convict(index);
@@ -177,17 +230,19 @@ impl Member {
         }
     }
 
-    /// The leader has spoken, and no majority says who is right. A letter that comes twice counts once.
+    /// A leader contradicts this member, and no majority says who is right. It is counted once for each question, also if
+    /// that comes twice.
     fn doubt(&mut self, leader: u64, index: u64) {
-        let contradicted = {
-            let replica = self.replica.borrow();
-            let mut asked = self.comparison.asked.iter();
-            asked.any(|mark| replica.contradicts(*mark))
-        };
+        let told = self.comparison.told.get(&leader);
+        let mut said = self.comparison.said.iter();
+        let contradicted = said.any(|own| {
+            let mut told = told.into_iter().flatten();
+            told.any(|it| it.index == own.index && it.digest != own.digest)
+        });
         let interval = self.settings.comparison_interval.unwrap_or_default();
         let before = self.comparison.doubts.filter(|it| it.leader == leader);
-        let is_copy = before.is_some_and(|it| self.now < it.last + interval / 2);
-        if !contradicted || is_copy {
+        let is_counted = before.is_some_and(|it| self.now < it.last + interval / 2);
+        if !contradicted || is_counted {
             return;
         }
         let times = before.map_or(1, |it| it.times + 1);
@@ -197,30 +252,49 @@ impl Member {
             times,
             last,
         });
-        if times >= DOUBTS_MAX {
+        if times >= DOUBTS_MAX && !self.standing.is_corrupt() {
             self.convict(index);
         }
     }
 
     fn judge_own_state(&mut self) -> Verdict {
         let voters: Vec<u64> = self.raft.voter_ids().collect();
-        let told = &mut self.comparison.told;
-        told.retain(|id, _| *id != self.id && voters.contains(id));
-        let told: Vec<&[Mark]> = told.values().map(Vec::as_slice).collect();
-        let own = self.replica.borrow().newest_marks(usize::MAX);
+        let comparison = &mut self.comparison;
+        comparison
+            .told
+            .retain(|id, _| *id != self.id && voters.contains(id));
+        let told: Vec<&[Mark]> = comparison.told.values().map(Vec::as_slice).collect();
+        let mut own = self.replica.borrow().newest_marks(usize::MAX);
+        let forgotten = comparison.said.iter();
+        let forgotten: Vec<Mark> = forgotten
+            .filter(|mark| !at_any(&own, mark.index))
+            .copied()
+            .collect();
+        own.extend(forgotten);
+        own.sort_unstable_by_key(|mark| mark.index);
         verdict(&own, voters.contains(&self.id), voters.len(), &told)
     }
 
+    /// Says that this member is corrupt; once more when a majority says so of one that gave way.
     fn convict(&mut self, index: u64) {
-        if self.standing.is_corrupt() {
-            return;
-        }
-        self.standing.convict();
-        self.raft.runtime_config().elect(false);
         let by_majority = self.comparison.is_over;
+        if !self.standing.is_corrupt() {
+            self.standing.convict(true);
+            self.raft.runtime_config().elect(false);
+            self.refuse_all_barriers(&Refusal::Corrupt);
+        }
         self.outputs
             .push_back(Output::Corrupt { index, by_majority });
-        self.refuse_all_barriers(&Refusal::Corrupt);
+    }
+
+    /// A majority has what this member has, which gave way to its leader before that was known.
+    fn acquit(&mut self) {
+        if self.standing.is_corrupt() && !self.comparison.is_over {
+            self.standing.convict(false);
+            self.comparison.leaderless_since = None;
+            self.raft.runtime_config().elect(true);
+            self.outputs.push_back(Output::Acquitted);
+        }
     }
 
     /// Sends marks to all others; tells whether there are any.

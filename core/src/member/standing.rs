@@ -45,8 +45,8 @@ impl Standing {
         self.corrupt
     }
 
-    pub(super) fn convict(&mut self) {
-        self.corrupt = true;
+    pub(super) fn convict(&mut self, corrupt: bool) {
+        self.corrupt = corrupt;
     }
 
     /// A peer says that this member was removed, which is final.

@@ -103,10 +103,13 @@ struct World {
     /// The members that said they were removed, in that order.
     removed: Vec<u64>,
     corrupt: Vec<u64>,
+    acquitted: Vec<u64>,
     /// The snapshots that arrived: transfers, with the chunks of each.
     snapshots: BTreeMap<u64, Vec<u64>>,
     /// Whether what members ask and tell the leader for their clients is lost without a word.
     lost_forwards: bool,
+    /// Whose word about states is lost, and who hears none.
+    mute: Option<u64>,
     /// Whether chunks wait until a test lets them through.
     slow: bool,
     waiting_chunks: VecDeque<(u64, u64, PeerMessage)>,
@@ -160,11 +163,13 @@ impl World {
             transfer_answers: BTreeMap::new(),
             removed: Vec::new(),
             corrupt: Vec::new(),
+            acquitted: Vec::new(),
             snapshots: BTreeMap::new(),
             slow: false,
             waiting_chunks: VecDeque::new(),
             lost_ends: 0,
             lost_forwards: false,
+            mute: None,
             distance: Duration::ZERO,
             under_way: VecDeque::new(),
             appends: 0,
@@ -345,6 +350,7 @@ impl World {
             }
             Output::Removed => self.removed.push(id),
             Output::Corrupt { .. } => self.corrupt.push(id),
+            Output::Acquitted => self.acquitted.push(id),
             Output::Answer { token, answer } => {
                 let shown = self.shown.get(&id).copied().unwrap_or(1);
                 self.visible_when_answered.insert(token, shown);
@@ -390,6 +396,10 @@ impl World {
             return;
         }
         if self.lost_forwards && matches!(message.body, Body::Forwarded(_)) {
+            return;
+        }
+        let compares = matches!(message.body, Body::Request(PeerRequest::Compare(_)));
+        if compares && [Some(from), Some(to)].contains(&self.mute) {
             return;
         }
         self.appends += usize::from(message.kind() == MessageKind::Append);

@@ -194,18 +194,6 @@ impl Replica {
         self.marks.iter().filter(wanted).copied().collect()
     }
 
-    /// The newest index of these marks that this history remembers.
-    pub(crate) fn newest_mark_among(&self, marks: &[Mark]) -> Option<u64> {
-        let mut indexes = self.marks.iter().rev().map(|own| own.index);
-        indexes.find(|index| marks.iter().any(|mark| mark.index == *index))
-    }
-
-    /// Whether another member's mark is at odds with this replica; a mark that it does not have is not.
-    pub(crate) fn contradicts(&self, mark: Mark) -> bool {
-        let mut marks = self.marks.iter();
-        marks.any(|own| own.index == mark.index && own.digest != mark.digest)
-    }
-
     fn meta(&self) -> SnapshotMeta {
         SnapshotMeta {
             last_log_id: self.last_applied,

@@ -317,7 +317,9 @@ impl Cluster {
                 let written = Call::Checkpointed(checkpoint.index);
                 self.at(ready + CHECKPOINT, Event::Arrives(id, written));
             }
-            Output::Removed | Output::Corrupt { .. } => panic!("m{id} takes no part any more"),
+            Output::Removed | Output::Corrupt { .. } | Output::Acquitted => {
+                panic!("m{id} takes no part any more")
+            }
             _ => {}
         }
     }

@@ -122,6 +122,51 @@ fn where_no_majority_speaks_a_follower_gives_way_to_the_leader_after_a_while() {
 }
 
 #[test]
+fn who_gave_way_serves_again_when_a_majority_has_the_same_and_the_leader_goes() {
+    let (mut world, leader, wrong) = World::with_one_that_differs(|_, leader| leader);
+    let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    let (second, third) = (others[0], others[1]);
+    world.mute = Some(third);
+    world.write_in_batches(leader, 1_000..1_600);
+    world.pass(Duration::from_secs(30));
+    assert_eq!(
+        world.corrupt,
+        [second],
+        "it is the leader's word against its own"
+    );
+    world.mute = None;
+    world.pass(Duration::from_secs(30));
+    assert_eq!(world.corrupt, [second, wrong]);
+    assert_eq!(world.acquitted, [second]);
+    let next = world.leader().expect("a leader");
+    assert_ne!(next, wrong);
+    for (token, at) in [(2_001, second), (2_002, third)] {
+        world.put(at, token, "k");
+        world.pass(Duration::from_secs(1));
+        assert!(matches!(world.answers.get(&token), Some(Ok(_))));
+    }
+}
+
+#[test]
+fn a_member_whose_history_differs_stands_where_nobody_else_can_be_elected_and_hands_over() {
+    let (mut world, leader, wrong) = World::with_one_that_differs(a_follower);
+    let third = (1..=3).find(|id| *id != leader && *id != wrong);
+    let third = third.expect("another follower");
+    world.write_in_batches(leader, 1_000..1_600);
+    world.pass(Duration::from_secs(12));
+    assert_eq!(world.corrupt, [wrong]);
+    // It alone has the last entries of a leader that is gone.
+    world.cut_off = vec![third];
+    world.put(leader, 2_000, "last");
+    world.cut_off = vec![leader];
+    world.pass(Duration::from_secs(15));
+    assert_eq!(world.leader(), Some(third));
+    world.put(third, 2_001, "next");
+    world.pass(Duration::from_secs(1));
+    assert!(matches!(world.answers.get(&2_001), Some(Ok(_))));
+}
+
+#[test]
 fn letters_that_overtake_one_another_do_no_harm() {
     let mut world = World::new(3);
     world.pass(Duration::from_secs(5));
