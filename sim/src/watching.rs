@@ -167,8 +167,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 const LAG_MS_MAX: u64 = 50;
 /// By then it surely has, with what tasks and timers take.
 pub(crate) const LAG_MAX: Duration = Duration::from_millis(LAG_MS_MAX + 10);
-/// Within this time whoever asked for regular progress hears of something. An event may lie just behind the first of two
-/// rounds, each with a tenth more for the stream and passed on late, by a clock that is slow by a tenth.
+/// Within this time whoever asked for regular progress hears of something. An event may lie just behind the first of three
+/// rounds, and whoever lags for a moment is passed over in the second, as in etcd; each has a tenth more for the stream and
+/// is passed on late, by a clock that is slow by a tenth.
 pub(crate) const REGULARLY: Duration = Duration::from_millis(
-    2 * (PROGRESS_INTERVAL.as_millis() as u64 * 11 / 10 + LAG_MS_MAX + 10) * 10 / 9 + 300,
+    3 * (PROGRESS_INTERVAL.as_millis() as u64 * 11 / 10 + LAG_MS_MAX + 10) * 10 / 9 + 300,
 );

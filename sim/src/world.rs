@@ -261,7 +261,7 @@ impl World {
         self.moments_permille = [0, 0, 100, 400][rare.place(4)];
         self.left_out = LeftOut::draw(self.seed);
         let mut small = Dice::new(self.seed, "smallness");
-        self.smallness = small.between(1, 1_000_000) * u64::from(small.permille(700));
+        self.smallness = small.between(1, 1_000_000) * u64::from(small.permille(500));
         let planned = self.plan.last().map_or(0, |fault| fault.number);
         let planned = planned.max(PLANNED_MAX);
         let more = plan::draw_more(self.seed, seats, self.safety_act, planned);
@@ -315,13 +315,13 @@ impl World {
 
     /// Whether letters are written and read on their way, as between servers. It takes time, and few worlds do.
     pub(crate) fn letters_are_bytes(&self) -> bool {
-        Dice::new(self.smallness, "letters").permille(150) && self.smallness > 0
+        self.smallness > 0 && self.smallness.is_multiple_of(7)
     }
 
     /// Entries after which a member writes its state to the disk, as `--snapshot-count` asks for.
     pub(crate) fn checkpoint_entries(&self) -> Option<u64> {
         let mut dice = Dice::new(self.smallness, "checkpoint entries");
-        let drawn = [None, None, Some(1), Some(10), Some(100)][dice.place(5)];
+        let drawn = [None, None, None, Some(10), Some(100)][dice.place(5)];
         drawn.filter(|_| self.smallness > 0)
     }
 
