@@ -134,6 +134,8 @@ pub(crate) struct Life {
     pub(crate) led: Cell<u64>,
     /// The entry of the newest membership that was applied before the last input.
     pub(crate) applied_before: Cell<u64>,
+    /// Who asks for a vote in the letter that is at hand.
+    pub(crate) asked_by: Cell<Option<u64>>,
     /// The newest membership in its log.
     pub(crate) newest: RefCell<Option<Configuration>>,
     /// When its process stood still last.
@@ -364,10 +366,11 @@ impl Cluster {
         }
     }
 
-    /// A member is about to vote; the judge of memberships looks for whom.
+    /// A member is about to vote; the judge of memberships looks for whom. One that only hears of a vote from those who
+    /// gave theirs keeps it too, and gives none.
     pub(crate) fn votes(&self, life: &Life, vote: &Vote) {
         let (candidate, applied) = (vote.leader_id.voted_for, life.applied_before.get());
-        let granted = match vote.committed {
+        let granted = match vote.committed || life.asked_by.get() != Some(candidate) {
             true => Ok(()),
             false => {
                 let judges = self.judges.borrow();
@@ -421,6 +424,7 @@ impl Cluster {
             leads: Cell::default(),
             led: Cell::default(),
             applied_before: Cell::default(),
+            asked_by: Cell::default(),
             newest: RefCell::default(),
             stood_still: Cell::default(),
             waiting: RefCell::default(),

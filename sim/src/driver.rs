@@ -9,7 +9,7 @@ use metastore_core::lease::{LeaseAnswer, LeaseQuery};
 use metastore_core::member::Member;
 use metastore_core::output::{DiskOp, Outcome, Output, Published, Refusal};
 use metastore_core::quota;
-use metastore_core::raft::PeerMessage;
+use metastore_core::raft::{MessageKind, PeerMessage};
 use metastore_core::txn;
 use metastore_core::wal::Record;
 use metastore_proto::etcdserverpb::RangeRequest;
@@ -102,6 +102,7 @@ pub(crate) async fn drive(cluster: Rc<Cluster>, life: Rc<Life>, mut member: Memb
         for input in inputs(&cluster, &life, &member, calls, &mut next_token) {
             let applied = life.seen.get().applied();
             life.applied_before.set(applied);
+            life.asked_by.set(asks_for_vote(&input));
             member.handle(life.clock.at(now()), input);
             look(&cluster, &life, &member);
             removed |= perform(&cluster, &life, &mut member);
@@ -114,6 +115,14 @@ pub(crate) async fn drive(cluster: Rc<Cluster>, life: Rc<Life>, mut member: Memb
         if let Err(failure) = cluster.bounds.hold(load) {
             cluster.fail(failure);
         }
+    }
+}
+
+/// The member that asks for a vote with this.
+fn asks_for_vote(input: &Input) -> Option<u64> {
+    match input {
+        Input::Peer { from, message } if message.kind() == MessageKind::Vote => Some(*from),
+        _ => None,
     }
 }
 
