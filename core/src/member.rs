@@ -342,8 +342,10 @@ impl Member {
             let proposed = self.tend_compactor() || proposed;
             let started = self.tend_membership();
             let started = self.tend_transfers() || started;
-            let compared = self.tend_comparison(following::leads(&self.raft));
-            let more = self.tend_standing() || compared || started || proposed || self.has_more();
+            let leads = following::leads(&self.raft);
+            let compared = self.tend_comparison(leads);
+            let more =
+                self.tend_standing(leads) || compared || started || proposed || self.has_more();
             if !more {
                 break;
             }

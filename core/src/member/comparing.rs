@@ -80,12 +80,6 @@ impl Comparison {
         let stands_at = stands_at.filter(|at| *at > now);
         self.tell_at.into_iter().chain(stands_at).min()
     }
-
-    fn say(&mut self, marks: &[Mark]) {
-        let news = marks.iter().filter(|mark| !at_any(&self.said, mark.index));
-        let news: Vec<Mark> = news.copied().collect();
-        self.said.extend(news);
-    }
 }
 
 /// What so many voters say who have told these marks, of a member that votes or does not, with these marks. Not all are at
@@ -114,6 +108,15 @@ fn verdict(own: &[Mark], votes: bool, voters: usize, told: &[&[Mark]]) -> Verdic
         }
     }
     open.map_or(Verdict::Unknown, Verdict::Open)
+}
+
+/// Adds the marks at indexes that are not there yet.
+fn add(marks: &mut Vec<Mark>, more: &[Mark]) {
+    for mark in more {
+        if !at_any(marks, mark.index) {
+            marks.push(*mark);
+        }
+    }
 }
 
 fn at_any(marks: &[Mark], index: u64) -> bool {
@@ -207,7 +210,7 @@ impl Member {
         }
         question.answered = newest;
         let leader = question.leader;
-        self.comparison.say(&own);
+        add(&mut self.comparison.said, &own);
         match self.judge_own_state() {
             Verdict::Open(index) => self.doubt(leader, index),
             verdict => self.take(verdict),
@@ -265,12 +268,7 @@ impl Member {
             .retain(|id, _| *id != self.id && voters.contains(id));
         let told: Vec<&[Mark]> = comparison.told.values().map(Vec::as_slice).collect();
         let mut own = self.replica.borrow().newest_marks(usize::MAX);
-        let forgotten = comparison.said.iter();
-        let forgotten: Vec<Mark> = forgotten
-            .filter(|mark| !at_any(&own, mark.index))
-            .copied()
-            .collect();
-        own.extend(forgotten);
+        add(&mut own, &comparison.said);
         own.sort_unstable_by_key(|mark| mark.index);
         verdict(&own, voters.contains(&self.id), voters.len(), &told)
     }

@@ -96,12 +96,7 @@ impl Member {
         if self.changes.waiting.len() >= CHANGES_MAX {
             return self.answer_change(asker, Err(Refusal::TooManyRequests));
         }
-        let deadline = self.now + self.settings.request_timeout;
-        self.changes.waiting.push_back(Waiting {
-            asker,
-            change,
-            deadline,
-        });
+        self.await_change(asker, change);
     }
 
     /// What came of one that was sent to the leader.

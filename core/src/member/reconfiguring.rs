@@ -83,6 +83,11 @@ impl Member {
         if self.changes.waiting.len() + self.forwarded_changes.len() >= CHANGES_MAX {
             return self.answer_change(asker, Err(Refusal::TooManyRequests));
         }
+        self.await_change(asker, change);
+    }
+
+    /// A change waits for its turn.
+    pub(super) fn await_change(&mut self, asker: ChangeAsker, change: MembershipChange) {
         let deadline = self.now + self.settings.request_timeout;
         self.changes.waiting.push_back(Waiting {
             asker,

@@ -57,9 +57,8 @@ impl Standing {
 
 impl Member {
     /// Looks who has left, this member among them; tells whether anything is to be sent.
-    pub(super) fn tend_standing(&mut self) -> bool {
+    pub(super) fn tend_standing(&mut self, leads: bool) -> bool {
         let removed = Arc::clone(self.replica.borrow().state.removed());
-        let leads = following::leads(&self.raft);
         let mut sent = false;
         if removed.len() != self.standing.farewells.len() {
             let known = std::mem::replace(&mut self.standing.farewells, Arc::clone(&removed));

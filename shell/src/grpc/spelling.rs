@@ -55,10 +55,8 @@ fn escaped(text: &[u8]) -> Option<u8> {
     let [b'%', high, low, ..] = text else {
         return None;
     };
-    let digits = std::str::from_utf8(&[*high, *low])
-        .ok()
-        .map(str::to_owned)?;
-    u8::from_str_radix(&digits, 16).ok()
+    let digits = [*high, *low];
+    u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()
 }
 
 /// Whether a text carries this byte as it is: all that can be printed, but for what escapes begin with.
