@@ -331,7 +331,9 @@ impl Member {
             // By the way that clients' proposals take.
             return self.forwards.wait(number);
         }
-        self.executor.enter(|| self.proposer.push(number, command));
+        let term = self.published.term;
+        self.executor
+            .enter(|| self.proposer.push(term, number, command));
     }
 
     /// Lets everything that can happen at this time happen, and collects what came of it.

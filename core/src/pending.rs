@@ -11,9 +11,10 @@ use crate::lease::lessor;
 pub(crate) enum Asker {
     /// Whoever handed this token in.
     Client(u64),
-    /// A client of another member, which knows the proposal by this number.
+    /// A client of another member, which knows the proposal by this number and sent it to the leader of this term.
     Peer {
         member: u64,
+        term: u64,
         letter: u64,
         number: u64,
     },
@@ -76,7 +77,7 @@ impl PendingProposals {
 
     /// Takes a proposal in and numbers it.
     pub(crate) fn add(&mut self, pending: Pending) -> u64 {
-        let number = self.first + self.ring.len() as u64;
+        let number = self.next_number();
         self.ring.push_back(Some(pending));
         self.live += 1;
         number
@@ -89,6 +90,11 @@ impl PendingProposals {
     pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut Pending> {
         let slot = self.slot(number)?;
         self.ring.get_mut(slot)?.as_mut()
+    }
+
+    /// The number that the next proposal gets: all so far have smaller ones.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.first + self.ring.len() as u64
     }
 
     /// Those that were sent to leaders of earlier terms. Looks at all.

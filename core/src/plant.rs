@@ -35,6 +35,8 @@ pub enum Plant {
     KeepsReadIndex,
     /// A letter with proposals that arrives twice is taken twice.
     TakesLettersTwice,
+    /// What was sent to a leader goes to the next one before it is known what became of it.
+    TriesAgainEarly,
     /// A snapshot counts as installed before it is durable.
     InstallsEarly,
     /// A watcher that asks for what is compacted begins at the boundary, and is not told.

@@ -17,6 +17,8 @@ struct Tally {
     written: u64,
     retried: u64,
     failed_twice: Vec<String>,
+    /// What members answered that went on: a client cannot know whether such a write happened.
+    unknown: Vec<String>,
     slowest: Duration,
 }
 
@@ -43,6 +45,8 @@ async fn write(client: usize, addresses: Vec<std::net::SocketAddr>, until: Insta
             connections[at] = None;
             place += 1;
         }
+        let timed_out = errors.iter().filter(|it| it.contains("timed out"));
+        tally.unknown.extend(timed_out.cloned());
         match errors.len() {
             0 => {}
             1 => tally.retried += 1,
@@ -104,6 +108,7 @@ fn a_rolling_restart_loses_nothing_that_is_retried_once() {
         let mut written = 0;
         for tally in &tallies {
             assert_eq!(tally.failed_twice, Vec::<String>::new());
+            assert_eq!(tally.unknown, Vec::<String>::new());
             assert!(
                 tally.slowest < Duration::from_secs(1),
                 "{:?}",

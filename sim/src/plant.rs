@@ -246,19 +246,21 @@ impl Plant {
             200,
             &["liveness"],
         ),
-        Sowing {
-            // It takes many reads that wait at once.
-            set: &[("smallness", 0)],
-            ..Sowing::new(
-                Plant::Core(InCore::KeepsReadIndex),
-                "keeps-read-index",
-                200,
-                &["linearizable"],
-            )
-        },
+        Sowing::new(
+            Plant::Core(InCore::KeepsReadIndex),
+            "keeps-read-index",
+            200,
+            &["linearizable"],
+        ),
         Sowing::new(
             Plant::Core(InCore::TakesLettersTwice),
             "takes-letters-twice",
+            200,
+            &["once"],
+        ),
+        Sowing::new(
+            Plant::Core(InCore::TriesAgainEarly),
+            "tries-again-early",
             200,
             &["once"],
         ),

@@ -51,6 +51,7 @@ impl Member {
                     member,
                     letter,
                     number,
+                    ..
                 } => {
                     // What its state makes of the entry the other member finds out by itself.
                     let result = match index {

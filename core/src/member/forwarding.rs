@@ -5,10 +5,13 @@
 //! travels and whoever reads here afterwards sees it. The leader only tells at which index it was applied, or that it
 //! was not: a member that is given a snapshot instead of the entry then knows that it will not learn the outcome.
 //!
-//! *A proposal is never proposed twice.* It goes out again only after a leader said that it appended nothing. If the
-//! leader changes meanwhile, or the way back breaks, nobody knows, and the client is told so. A letter that arrives twice
-//! is taken once; one that arrives late finds another term and is refused. That it appended nothing only the life can
-//! say that led in the letter's term: an earlier life may have taken the same letter.
+//! *A proposal is never written twice.* It goes out again only if nothing came of it and nothing ever will. A leader says
+//! so, if it appended nothing; only the life can say it that led in the letter's term, since an earlier life may have taken
+//! the same letter. Otherwise the log does: a letter is good for the term of its leader alone, and of that term nothing is
+//! committed any more that does not come before the first entry of a later one (raft §5.4). So once this member has
+//! applied such an entry, having gone through the log, what has not ended by then never happened. If a snapshot came
+//! instead of the entries, nobody knows, and the client is told so. A letter that arrives twice is taken once; one that
+//! arrives late finds another term and is refused.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -41,6 +44,10 @@ pub(super) struct Forwards {
     next_letter: u64,
     /// The newest term in which a leader was seen.
     term: u64,
+    /// The newest term of an entry that this member's state has come to.
+    applied_term: u64,
+    /// The log does not tell what came of proposals with smaller numbers: a snapshot came instead of some of it.
+    untold_before: u64,
     /// The terms in which this life of the member led.
     led: BTreeSet<u64>,
 }
@@ -187,16 +194,20 @@ impl Member {
                 continue;
             };
             let command = pending.command.clone();
-            if leader == self.id {
-                pending.place = Place::Here;
-                self.executor.enter(|| self.proposer.push(number, command));
-                continue;
-            }
-            if let Asker::Peer { .. } = pending.asker {
+            let here = leader == self.id;
+            if let Asker::Peer { term: of, .. } = pending.asker
+                && !(here && of == term)
+            {
                 let refused = Err(Refusal::NotLeader {
                     leader: Some(leader),
                 });
                 self.end_proposal(number, refused);
+                continue;
+            }
+            if here {
+                pending.place = Place::Here;
+                self.executor
+                    .enter(|| self.proposer.push(term, number, command));
                 continue;
             }
             pending.place = Place::Sent {
@@ -271,6 +282,7 @@ impl Member {
             } else {
                 let asker = Asker::Peer {
                     member: from,
+                    term,
                     letter: call,
                     number,
                 };
@@ -285,7 +297,8 @@ impl Member {
                     command: command.clone(),
                     place: Place::Here,
                 });
-                self.executor.enter(|| self.proposer.push(number, command));
+                self.executor
+                    .enter(|| self.proposer.push(term, number, command));
                 continue;
             };
             let end = ForwardedEnd {
@@ -331,14 +344,20 @@ impl Member {
             if (leader, sent) != (from, letter) {
                 continue;
             }
-            if let Err(Refusal::NotLeader { .. }) = result {
-                self.try_again(number, false);
-                continue;
-            }
-            self.forwards.leader_is_ready();
             match result {
-                Err(refusal) => self.end_proposal(number, Err(refusal)),
-                Ok(()) => self.is_ahead(number, index),
+                Err(Refusal::NotLeader { .. }) => {
+                    self.try_again(number, false);
+                }
+                // It leads no more, and does not know what comes of this. The log will tell.
+                Err(Refusal::LeaderChanged) => {}
+                Err(refusal) => {
+                    self.forwards.leader_is_ready();
+                    self.end_proposal(number, Err(refusal));
+                }
+                Ok(()) => {
+                    self.forwards.leader_is_ready();
+                    self.is_ahead(number, index);
+                }
             }
         }
     }
@@ -392,8 +411,35 @@ impl Member {
         if self.published.leader.is_some() && term > self.forwards.term {
             self.forwards.term = term;
             self.forwards.try_at = self.now;
-            for number in self.pending.sent_before(term) {
+        }
+        self.settle_forwards();
+    }
+
+    /// Tries again what was sent to leaders of earlier terms than that of an entry which this member has come to, and has
+    /// not ended by that: it never happens any more.
+    fn settle_forwards(&mut self) {
+        let (term, came_whole) = {
+            let mut replica = self.replica.borrow_mut();
+            let applied = replica.last_applied;
+            let term = applied.map_or(0, |id| id.committed_leader_id().term);
+            (term, std::mem::take(&mut replica.came_whole))
+        };
+        let term = match self.published.leader {
+            Some(_) if self.settings.planted().is(Plant::TriesAgainEarly) => self.published.term,
+            _ => term,
+        };
+        if came_whole {
+            self.forwards.untold_before = self.pending.next_number();
+        }
+        if term <= self.forwards.applied_term {
+            return;
+        }
+        self.forwards.applied_term = term;
+        for number in self.pending.sent_before(term) {
+            if number < self.forwards.untold_before {
                 self.end_proposal(number, Err(Refusal::LeaderChanged));
+            } else {
+                self.try_again(number, false);
             }
         }
     }

@@ -225,24 +225,22 @@ impl Member {
                 return;
             }
         }
-        if let Some(index) = self.kept_index(sight) {
-            let settled = Settling {
-                sight,
-                index,
-                riders,
-            };
-            return self.barriers.settling.push_back(settled);
-        }
         let number = self.barriers.next;
         self.barriers.next += 1;
-        self.barriers.running = Some(Running {
+        let running = Running {
             number,
             sight,
             begun: now,
             riders,
             round: None,
             ask_at: now + ANSWER_PATIENCE,
-        });
+        };
+        if let Some((index, at)) = self.kept_index(sight) {
+            self.confirmed(running, index);
+            self.barriers.last = Some((sight, index, at));
+            return;
+        }
+        self.barriers.running = Some(running);
         if !here {
             return self.send_forwarded(sight.leader, number, Forwarded::AskReadIndex);
         }
@@ -294,12 +292,12 @@ impl Member {
         reads
     }
 
-    /// A read index that is used again, for a fault on purpose.
-    fn kept_index(&self, sight: Sight) -> Option<u64> {
+    /// A read index that is used again, and when it was confirmed, for a fault on purpose.
+    fn kept_index(&self, sight: Sight) -> Option<(u64, Duration)> {
         let keeps = self.settings.planted().is(Plant::KeepsReadIndex);
         let (of, index, at) = self.barriers.last.filter(|_| keeps)?;
         let fresh = sight.leader == self.id || self.now < at + ANSWER_PATIENCE;
-        (of == sight && fresh).then_some(index)
+        (of == sight && fresh).then_some((index, at))
     }
 
     fn sight(&self) -> Option<Sight> {

@@ -437,7 +437,7 @@ impl World {
                 .chain(self.under_way.front().map(|letter| letter.0))
                 .min()
                 .unwrap_or(end);
-            self.now = next.clamp(self.now, end);
+            self.now = next.min(end).max(self.now);
             let now = self.now;
             let here = |letter: &mut (Duration, u64, u64, PeerMessage)| letter.0 <= now;
             while let Some((_, from, to, message)) = self.under_way.pop_front_if(here) {
@@ -449,7 +449,7 @@ impl World {
                 }
             }
             self.settle();
-            if self.now == end {
+            if self.now >= end {
                 return;
             }
         }

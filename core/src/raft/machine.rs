@@ -32,6 +32,8 @@ pub(crate) struct Replica {
     pub(crate) membership: StoredMembership,
     /// Leases that came or went since the member last looked.
     pub(crate) leases_touched: Vec<i64>,
+    /// Whether it came as a snapshot, without the entries, since the member last looked.
+    pub(crate) came_whole: bool,
     /// At indexes that are the same on every member, oldest first.
     marks: VecDeque<Mark>,
 }
@@ -114,6 +116,7 @@ impl Replica {
             last_applied: None,
             membership: StoredMembership::default(),
             leases_touched: Vec::new(),
+            came_whole: false,
             marks: VecDeque::new(),
         }
     }
@@ -138,6 +141,7 @@ impl Replica {
             last_applied: meta.last_log_id,
             membership: meta.last_membership,
             leases_touched: Vec::new(),
+            came_whole: false,
             marks: VecDeque::new(),
         })
     }
@@ -390,6 +394,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             last_applied: meta.last_log_id,
             membership: meta.last_membership.clone(),
             leases_touched: Vec::new(),
+            came_whole: true,
             marks: VecDeque::new(),
         };
         self.made.set(true);

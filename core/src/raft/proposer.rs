@@ -11,21 +11,21 @@ use super::outbox::SharedOutbox;
 use super::types::{Raft, Respond};
 use crate::command::Command;
 
-/// Numbered commands on their way into consensus, in order.
+/// Numbered commands on their way into consensus, in order, each with the only term in which it may be appended.
 #[derive(Clone, Default)]
 pub(crate) struct Queue(Rc<RefCell<Waiting>>);
 
 #[derive(Default)]
 struct Waiting {
-    commands: VecDeque<(u64, Command)>,
+    commands: VecDeque<(u64, u64, Command)>,
     waker: Option<Waker>,
 }
 
 impl Queue {
     /// Adds a command; it goes in when the executor next runs.
-    pub(crate) fn push(&self, number: u64, command: Command) {
+    pub(crate) fn push(&self, term: u64, number: u64, command: Command) {
         let mut waiting = self.0.borrow_mut();
-        waiting.commands.push_back((number, command));
+        waiting.commands.push_back((term, number, command));
         if let Some(waker) = waiting.waker.take() {
             waker.wake();
         }
@@ -36,13 +36,10 @@ impl Queue {
         let queue = self.clone();
         drop(executor.spawn(async move {
             loop {
-                let (number, command) = queue.next().await;
+                let (term, number, command) = queue.next().await;
                 let responder = Respond::new(Rc::clone(&outbox), number);
-                if raft
-                    .client_write_ff(command, Some(responder))
-                    .await
-                    .is_err()
-                {
+                let write = raft.write(command).responder(responder);
+                if write.with_leader(term).await.is_err() {
                     // Consensus has stopped for good; those that wait are answered by their deadline.
                     return;
                 }
@@ -50,7 +47,7 @@ impl Queue {
         }));
     }
 
-    async fn next(&self) -> (u64, Command) {
+    async fn next(&self) -> (u64, u64, Command) {
         poll_fn(|cx| {
             let mut waiting = self.0.borrow_mut();
             match waiting.commands.pop_front() {
