@@ -335,8 +335,8 @@ impl Member {
             let place = self.pending.get(number).map(|pending| pending.place);
             let Some(Place::Sent {
                 leader,
+                term,
                 letter: sent,
-                ..
             }) = place
             else {
                 continue;
@@ -348,8 +348,12 @@ impl Member {
                 Err(Refusal::NotLeader { .. }) => {
                     self.try_again(number, false);
                 }
-                // It leads no more, and does not know what comes of this. The log will tell.
-                Err(Refusal::LeaderChanged) => {}
+                // It leads no more, and does not know what comes of this. The log tells, if it has not already.
+                Err(Refusal::LeaderChanged) => {
+                    if term < self.forwards.applied_term {
+                        self.settle_proposal(number);
+                    }
+                }
                 Err(refusal) => {
                     self.forwards.leader_is_ready();
                     self.end_proposal(number, Err(refusal));
@@ -415,8 +419,8 @@ impl Member {
         self.settle_forwards();
     }
 
-    /// Tries again what was sent to leaders of earlier terms than that of an entry which this member has come to, and has
-    /// not ended by that: it never happens any more.
+    /// Settles what was sent to leaders of earlier terms than that of an entry which this member has come to, and has not
+    /// ended by that.
     fn settle_forwards(&mut self) {
         let (term, came_whole) = {
             let mut replica = self.replica.borrow_mut();
@@ -436,11 +440,15 @@ impl Member {
         }
         self.forwards.applied_term = term;
         for number in self.pending.sent_before(term) {
-            if number < self.forwards.untold_before {
-                self.end_proposal(number, Err(Refusal::LeaderChanged));
-            } else {
-                self.try_again(number, false);
-            }
+            self.settle_proposal(number);
+        }
+    }
+
+    /// Nothing came of a proposal before a later term began, as far as this member has seen the log.
+    fn settle_proposal(&mut self, number: u64) {
+        let is_told = number >= self.forwards.untold_before;
+        if !(is_told && self.try_again(number, false)) {
+            self.end_proposal(number, Err(Refusal::LeaderChanged));
         }
     }
 
