@@ -17,7 +17,7 @@ use crate::driver::{Call, Examined};
 use crate::healing::{mend_membership, tell_the_removed};
 use crate::mailbox::Mailbox;
 use crate::sometimes::{self, SHOWN, Situation};
-use crate::trace::now;
+use crate::trace::{follow_clock, now};
 use crate::world::World;
 use crate::{faults, majority, rounds, workload};
 use metastore_judges::history::Ending;
@@ -130,6 +130,7 @@ fn commit() -> String {
 /// Begins the acts. Those of a long run go on a node of their own: of the main one the runtime never forgets a task, and
 /// each letter is one.
 async fn begin(cluster: Rc<Cluster>) -> Verdict {
+    follow_clock();
     if cluster.world.lasts.is_zero() {
         return acts(cluster).await;
     }

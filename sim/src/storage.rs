@@ -228,7 +228,7 @@ async fn write_checkpoint(
     let description = without(cluster.world.plant, &view, description.encode());
     let pieces = cluster.world.sizes().piece_bytes;
     let frames = Encoder::with_frames(view, &description, pieces);
-    let bytes: Vec<u8> = frames.flatten().collect();
+    let bytes = frames.collect::<Vec<_>>().concat();
     let length = bytes.len() as u64;
     let disk = cluster.disk(life.id);
     disk.borrow_mut().begin_checkpoint(index, bytes);
