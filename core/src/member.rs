@@ -304,18 +304,13 @@ impl Member {
                 self.executor
                     .spawn(async move { raft.initialize(members).await }),
             );
-        } else if self.is_only_voter() {
+        } else if following::is_only_voter(&following::newest_membership(&self.raft), self.id) {
             // Nobody else can lead, so waiting for an election timeout would only be a delay.
             drop(
                 self.executor
                     .spawn(async move { raft.trigger().elect(false).await }),
             );
         }
-    }
-
-    fn is_only_voter(&self) -> bool {
-        let mut voters = self.raft.voter_ids();
-        voters.next() == Some(self.id) && voters.next().is_none()
     }
 
     /// Proposes something that no client asked for. Whoever does bounds how much of it is under way.

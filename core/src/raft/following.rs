@@ -70,9 +70,16 @@ impl Look {
 
     /// Whether this member is the only one that votes.
     pub(crate) fn is_only_voter(&self, id: u64) -> bool {
-        let mut voters = self.membership.membership().voter_ids();
-        voters.next() == Some(id) && voters.next().is_none()
+        is_only_voter(&self.membership, id)
     }
+}
+
+/// Whether a member is the only one that votes.
+pub(crate) fn is_only_voter(membership: &StoredMembership, id: u64) -> bool {
+    // Asked at every turn: `voter_ids` would make a set of its own each time.
+    let configurations = membership.membership().get_joint_config();
+    let mut voters = configurations.iter().flatten().peekable();
+    voters.peek().is_some() && voters.all(|voter| *voter == id)
 }
 
 /// Whether this member leads. One that was removed no longer does once it has stepped down, though it may still be
