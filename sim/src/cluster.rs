@@ -750,8 +750,8 @@ impl Cluster {
             initial_members: founders
                 .map(|id| (id, vec![format!("http://m{id}")]))
                 .collect(),
-            heartbeat: Duration::from_millis(100),
-            election_timeout: Duration::from_secs(1),
+            heartbeat: Duration::from_millis(self.world.election_ms / 10),
+            election_timeout: Duration::from_millis(self.world.election_ms),
             pre_vote: true,
             request_timeout: Duration::from_secs(3),
             snapshot_entries: self.world.snapshot_entries,

@@ -30,7 +30,7 @@ macro_rules! number {
 }
 
 /// All of them, those first whose removal says most.
-pub(crate) const ALL: [Knob; 35] = [
+pub(crate) const ALL: [Knob; 36] = [
     Knob {
         name: "safety_act",
         least: Some(500),
@@ -84,6 +84,7 @@ pub(crate) const ALL: [Knob; 35] = [
     number!(catch_up_entries, None),
     number!(storm_leases, Some(0)),
     number!(smallness, Some(0)),
+    number!(election_ms, None),
     number!(slow_permille, Some(0)),
     number!(compaction_back_max, None),
     number!(fragment_bytes, None),

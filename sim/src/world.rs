@@ -90,6 +90,8 @@ pub(crate) struct World {
     pub(crate) catch_up_entries: u64,
     /// What the members' thresholds are drawn from that are the same in every server; 0 leaves them as they are there.
     pub(crate) smallness: u64,
+    /// The election timeout; heartbeats are due in a tenth of it.
+    pub(crate) election_ms: u64,
     /// What breaks when.
     pub(crate) plan: Vec<Fault>,
     /// The most by which a clock runs fast or slow, in millionths.
@@ -223,6 +225,7 @@ impl World {
             snapshot_entries: [20, 100, 1000][dice.place(3)],
             catch_up_entries: [5, 50][dice.place(2)],
             smallness: 0,
+            election_ms: ELECTION_MS,
             plan,
             counts: options.counts,
             clock_rate_ppm_max: CLOCK_RATE_PPM_MAX,
@@ -262,6 +265,13 @@ impl World {
         self.left_out = LeftOut::draw(self.seed);
         let mut small = Dice::new(self.seed, "smallness");
         self.smallness = small.between(1, 1_000_000) * u64::from(small.permille(500));
+        let mut haste = Dice::new(self.seed, "election timeout");
+        // Where no way takes as long, one there and another back.
+        let hasty = [ELECTION_MS, ELECTION_MS, 500, 300][haste.place(4)];
+        self.election_ms = match self.message_ms_max {
+            0..=5 => hasty,
+            _ => ELECTION_MS,
+        };
         let planned = self.plan.last().map_or(0, |fault| fault.number);
         let planned = planned.max(PLANNED_MAX);
         let more = plan::draw_more(self.seed, seats, self.safety_act, planned);
@@ -347,6 +357,8 @@ fn first_members(seed: u64, drawn: u64, plain: bool) -> u64 {
     }
 }
 
+/// The usual election timeout, as on a server by default.
+const ELECTION_MS: u64 = 1000;
 /// The numbers up to this belong to the first part of the plan.
 const PLANNED_MAX: u64 = 16;
 /// Places in a plan whose members change; there may be fewer members, and more.
@@ -358,7 +370,7 @@ impl fmt::Display for World {
             f,
             "world seed={} plant={} members={} clients={} movers={} holders={} changers={} contenders={} followers={} resumers={} quota={} watchers={} keys={} act={}s \
              pause≤{}ms standstill={}‰ sync≤{}ms crash={}‰ start-crash={}‰ down≤{}ms message≤{}ms loss={}‰ twice={}‰ silent={} segment={}B checkpoint={}B \
-             snapshot={} catch-up={} smallness={} clocks≤{}ppm moments={}‰ without={}",
+             snapshot={} catch-up={} smallness={} election={}ms clocks≤{}ppm moments={}‰ without={}",
             self.seed,
             self.plant.map_or("none", Plant::name),
             self.members,
@@ -389,6 +401,7 @@ impl fmt::Display for World {
             self.snapshot_entries,
             self.catch_up_entries,
             self.smallness,
+            self.election_ms,
             self.clock_rate_ppm_max,
             self.moments_permille,
             self.left_out,
@@ -420,7 +433,7 @@ mod tests {
             storm_leases recall_permille survey_permille compaction_back_max slow_permille keys safety_act pause_ms_max
             standstill_permille sync_ms_max crash_permille start_crash_permille down_ms_max message_ms_max
             loss_permille duplicate_permille silent_loss segment_bytes checkpoint_log_bytes snapshot_entries
-            catch_up_entries clock_rate_ppm_max moments_permille fragment_bytes smallness;
+            catch_up_entries clock_rate_ppm_max moments_permille fragment_bytes smallness election_ms;
             beside seed plant shows plan left_out lasts without fixed counts patience
         );
         let mut known: Vec<&str> = knobs::ALL.iter().map(|knob| knob.name).collect();
