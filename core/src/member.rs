@@ -149,7 +149,7 @@ impl Member {
         executor.enter(|| proposer.run(&executor, raft.clone(), Rc::clone(&outbox)));
         let state = replica.borrow().state.view();
         let standing = Standing::new(&state.removed);
-        let installer = Installer::new(&raft, &outbox, &replica, settings.planted());
+        let installer = Installer::new(&raft, &outbox, &log, &replica, settings.planted());
         let mut member = Self {
             id: settings.id,
             executor,

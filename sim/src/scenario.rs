@@ -27,6 +27,7 @@ mod a_read_index_counts_under_its_leader_alone;
 mod a_removed_leader_is_not_elected_again;
 mod a_revoked_lease_is_not_renewed;
 mod a_slow_stream_loses_nothing;
+mod a_snapshot_leaves_a_log_that_has_its_last_entry;
 mod a_transaction_depends_on_replicated_state_alone;
 mod a_watch_from_the_boundary_on_is_complete;
 mod a_watch_never_goes_back_in_time;
@@ -59,7 +60,7 @@ pub(crate) struct Scenario {
 }
 
 /// Every scenario.
-pub(crate) const ALL: [Scenario; 13] = [
+pub(crate) const ALL: [Scenario; 14] = [
     a_checkpoint_ahead_of_the_log_is_no_gap::SCENARIO,
     a_cut_off_leader_rests_between_tries::SCENARIO,
     a_failed_checkpoint_does_not_end_consensus::SCENARIO,
@@ -70,6 +71,7 @@ pub(crate) const ALL: [Scenario; 13] = [
     a_lost_message_does_not_stop_replication::SCENARIO,
     a_member_list_shows_what_is_agreed_on::SCENARIO,
     a_removed_leader_is_not_elected_again::SCENARIO,
+    a_snapshot_leaves_a_log_that_has_its_last_entry::SCENARIO,
     everybody_hears_what_came_of_a_removal::SCENARIO,
     what_a_replayed_compaction_gave_up_goes::SCENARIO,
     who_needs_what_goes_is_sent_the_state::SCENARIO,

@@ -267,9 +267,9 @@ impl World {
         self.smallness = small.between(1, 1_000_000) * u64::from(small.permille(500));
         let mut haste = Dice::new(self.seed, "election timeout");
         // Where no way takes as long, one there and another back.
-        let hasty = [ELECTION_MS, ELECTION_MS, 500, 300][haste.place(4)];
-        self.election_ms = match self.message_ms_max {
-            0..=5 => hasty,
+        self.election_ms = match (self.message_ms_max, haste.place(8)) {
+            (0..=5, 0) => 300,
+            (0..=5, 1) => 500,
             _ => ELECTION_MS,
         };
         let planned = self.plan.last().map_or(0, |fault| fault.number);

@@ -3,7 +3,8 @@
 //! Consensus does one thing after the other, so whatever it waits for holds up its votes and its appends. A large state
 //! takes the disk a while, or for ever if the disk is full, and others may need this member's vote meanwhile. Should it
 //! then not be installed, since this member has got further by itself or a newer leader does not want it, nothing is
-//! lost: what the disk holds is agreed on, and a restart begins there.
+//! lost: what the disk holds is agreed on, and a restart begins there. Nor is it installed over a log that has its last
+//! entry: all before is there too, and what follows may be on its way to the disk, of which consensus then loses count.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -15,11 +16,12 @@ use openraft::type_config::TypeConfigExt;
 
 use super::executor::Mutex;
 use super::following;
+use super::log_store::LogStore;
 use super::machine::{Replica, describe};
 use super::network::Reply;
 use super::outbox::SharedOutbox;
 use super::receiving::answered_with;
-use super::types::{Raft, Snapshot, TypeConfig, Vote};
+use super::types::{LogId, Raft, Snapshot, TypeConfig, Vote};
 use crate::plant::{Plant, Planted};
 
 /// How long after a failure a snapshot is written again: the disk may have room in a moment.
@@ -30,6 +32,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Installer {
     raft: Raft,
     outbox: SharedOutbox,
+    log: LogStore,
     replica: Rc<RefCell<Replica>>,
     turn: Rc<Mutex<()>>,
     /// How many there were.
@@ -44,12 +47,14 @@ impl Installer {
     pub(crate) fn new(
         raft: &Raft,
         outbox: &SharedOutbox,
+        log: &LogStore,
         replica: &Rc<RefCell<Replica>>,
         planted: Planted,
     ) -> Self {
         Self {
             raft: raft.clone(),
             outbox: Rc::clone(outbox),
+            log: log.clone(),
             replica: Rc::clone(replica),
             turn: Rc::new(Mutex::new(())),
             newest: Rc::default(),
@@ -79,8 +84,15 @@ impl Installer {
             let Some(snapshot) = snapshot else {
                 return superseded();
             };
-            if let Err(reply) = this.write(number, vote, &snapshot).await {
+            let Some(last) = snapshot.meta.last_log_id else {
+                return Reply::Failed("a snapshot of nothing".into());
+            };
+            if let Err(reply) = this.write(number, vote, last.index(), &snapshot).await {
                 return reply;
+            }
+            if this.has_come_to(last).await {
+                let own = following::vote(&this.raft);
+                return answered_with(if own > vote { own } else { vote });
             }
             let installed = this.raft.install_full_snapshot(vote, snapshot).await;
             installed
@@ -90,12 +102,13 @@ impl Installer {
     }
 
     /// Returns when the snapshot is durable, however often it takes; with an answer if it is not needed.
-    async fn write(&self, number: u64, vote: Vote, snapshot: &Snapshot) -> Result<(), Reply> {
-        let last = snapshot.meta.last_log_id;
-        let index = last.map(|id| id.index());
-        let Some(index) = index else {
-            return Err(Reply::Failed("a snapshot of nothing".into()));
-        };
+    async fn write(
+        &self,
+        number: u64,
+        vote: Vote,
+        index: u64,
+        snapshot: &Snapshot,
+    ) -> Result<(), Reply> {
         loop {
             self.look_whether_needed(number, vote, index)?;
             let state = (*snapshot.snapshot.view).clone();
@@ -110,6 +123,13 @@ impl Installer {
                 Err(_) => return Err(Reply::Failed("the member is stopping".into())),
             }
         }
+    }
+
+    /// Whether the log has the last entry that a snapshot stands for, once consensus has done all that came before.
+    async fn has_come_to(&self, last: LogId) -> bool {
+        // Consensus that has stopped installs nothing either.
+        let _ = self.raft.with_raft_state(|_| ()).await;
+        self.log.contains(last)
     }
 
     fn look_whether_needed(&self, number: u64, vote: Vote, index: u64) -> Result<(), Reply> {

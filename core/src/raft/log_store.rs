@@ -66,6 +66,13 @@ impl LogStore {
         self.log.borrow().first_index() <= index
     }
 
+    /// Whether the entry at this position is in memory.
+    pub(crate) fn contains(&self, id: LogId) -> bool {
+        let log = self.log.borrow();
+        let mut at = log.range(id.index(), id.index() + 1);
+        at.next().is_some_and(|stored| stored.entry.log_id() == id)
+    }
+
     /// The last entry that together with all newer ones has more than `bytes`; none if all fit.
     pub(crate) fn last_beyond(&self, bytes: usize) -> Option<u64> {
         let log = self.log.borrow();
