@@ -65,6 +65,10 @@ impl Member {
         if checkpoints.running.is_some() || !due || self.outbox.borrow().awaits_checkpoint() {
             return;
         }
+        // The disk may have a state that this member's own is still behind.
+        if self.published.applied <= checkpoints.covered {
+            return;
+        }
         if let Some(checkpoint) = self.replica.borrow().checkpoint() {
             self.checkpoints.running = Some(checkpoint.index);
             self.checkpoints.log_bytes = 0;

@@ -149,10 +149,10 @@ impl Member {
         let leave = MembershipChange::Remove { id: self.id };
         for (_, change) in std::mem::take(&mut self.forwarded_changes.away) {
             let asker = change.waiting.asker;
-            let ended = change.end.map(|(_, result)| result);
-            let answer = match ended.filter(|_| change.waiting.change == leave) {
-                Some(Ok(())) => self.members_left_behind(),
-                Some(Err(refusal)) => Err(refusal),
+            let ended = change.end.filter(|_| change.waiting.change == leave);
+            let answer = match ended {
+                Some((index, Ok(()))) => self.members_left_behind(index),
+                Some((_, Err(refusal))) => Err(refusal),
                 None => Err(Refusal::Stopped),
             };
             match (asker, answer) {
@@ -164,8 +164,9 @@ impl Member {
         }
     }
 
-    /// The members without this one, if its log says who they are.
-    fn members_left_behind(&self) -> Result<Arc<[MemberInfo]>, Refusal> {
+    /// The members without this one, if its log says who they are: the change itself takes it out, or its log goes as far
+    /// as the leader's state did then. One that does not list this member may also be of a time before it was added.
+    pub(super) fn members_left_behind(&self, index: u64) -> Result<Arc<[MemberInfo]>, Refusal> {
         let newest = following::newest_membership(&self.raft);
         let roster = newest.membership();
         let votes_to_the_end = roster
@@ -173,7 +174,9 @@ impl Member {
             .last()
             .is_some_and(|voters| voters.contains(&self.id));
         let leaves = roster.voter_ids().any(|voter| voter == self.id) && !votes_to_the_end;
-        if !leaves && roster.get_node(&self.id).is_some() {
+        let is_listed = roster.get_node(&self.id).is_some();
+        let covers = following::last_log_index(&self.raft) >= Some(index);
+        if !leaves && (is_listed || !covers) {
             return Err(Refusal::Stopped);
         }
         let view = self.replica.borrow().state.view();

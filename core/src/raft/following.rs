@@ -93,6 +93,11 @@ pub(crate) fn leader(raft: &Raft) -> Option<u64> {
     raft.metrics().borrow_watched().current_leader
 }
 
+/// The last entry of this member's log.
+pub(crate) fn last_log_index(raft: &Raft) -> Option<u64> {
+    raft.metrics().borrow_watched().last_log_index
+}
+
 /// The newest membership in the log, which need not be committed.
 pub(crate) fn newest_membership(raft: &Raft) -> Arc<StoredMembership> {
     Arc::clone(&raft.metrics().borrow_watched().membership_config)

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use openraft::async_runtime::Mutex as _;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use openraft::type_config::TypeConfigExt;
 
 use super::executor::Mutex;
@@ -90,9 +91,10 @@ impl Installer {
             if let Err(reply) = this.write(number, vote, last.index(), &snapshot).await {
                 return reply;
             }
-            if this.has_come_to(last).await {
-                let own = following::vote(&this.raft);
-                return answered_with(if own > vote { own } else { vote });
+            match this.has_come_to(vote, last).await {
+                Ok(false) => {}
+                Ok(true) => return answered_with(vote),
+                Err(reply) => return reply,
             }
             let installed = this.raft.install_full_snapshot(vote, snapshot).await;
             installed
@@ -125,11 +127,20 @@ impl Installer {
         }
     }
 
-    /// Whether the log has the last entry that a snapshot stands for, once consensus has done all that came before.
-    async fn has_come_to(&self, last: LogId) -> bool {
-        // Consensus that has stopped installs nothing either.
-        let _ = self.raft.with_raft_state(|_| ()).await;
-        self.log.contains(last)
+    /// Whether the log has the last entry that a snapshot stands for, once consensus follows its leader and has done all
+    /// that came before: what this leader appended is in the log then.
+    async fn has_come_to(&self, vote: Vote, last: LogId) -> Result<bool, Reply> {
+        let nothing = AppendEntriesRequest {
+            vote,
+            prev_log_id: None,
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        match self.raft.append_entries(nothing).await {
+            Ok(AppendEntriesResponse::HigherVote(own)) => Err(answered_with(own)),
+            Ok(_) => Ok(self.log.contains(last)),
+            Err(error) => Err(Reply::Failed(error.to_string())),
+        }
     }
 
     fn look_whether_needed(&self, number: u64, vote: Vote, index: u64) -> Result<(), Reply> {

@@ -288,3 +288,14 @@ fn transfers_are_for_the_leader_alone() {
     assert_eq!(refused, Err("etcdserver: not leader".to_owned()));
     assert_eq!(world.leader(), Some(leader));
 }
+
+#[test]
+fn who_has_nothing_of_the_log_lists_nobody() {
+    let joiner = Settings {
+        initial_members: BTreeMap::new(),
+        ..settings(4, 3, 0)
+    };
+    let joiner = Member::new(joiner, Recovered::default(), Duration::ZERO);
+    let joiner = joiner.expect("nothing to recover");
+    assert_eq!(joiner.members_left_behind(7), Err(Refusal::Stopped));
+}
