@@ -82,6 +82,15 @@ impl Cluster {
         }
     }
 
+    /// Those that serve and belong to the newest membership: others may have left and not know it, and serve nobody.
+    pub(crate) fn belonging(&self) -> Vec<u64> {
+        let mut serving = self.serving();
+        let judges = self.judges.borrow();
+        let newest = judges.memberships.newest();
+        serving.retain(|id| newest.is_some_and(|newest| newest.members.contains_key(id)));
+        serving
+    }
+
     /// The last entry that a member's disk surely holds, also if its machine is gone.
     pub(crate) fn synced_to(&self, id: u64) -> u64 {
         let disk = self.machines.borrow().disk(id);

@@ -53,9 +53,11 @@ pub(crate) async fn come_round(mut client: Client) -> Result<(), Failure> {
         let tired = now() + COMES_ROUND;
         let mut own = None;
         while own.is_none() && now() < tired {
-            // One that was removed and does not know it would let the question wait for nothing.
-            let serving = client.cluster.serving();
-            client.member = serving[client.dice.place(serving.len())];
+            let members = client.cluster.belonging();
+            let Some(last) = members.len().checked_sub(1) else {
+                break;
+            };
+            client.member = members[client.dice.place(last + 1)];
             if let Some(mut session) = Session::open(&mut client, number, 5).await {
                 own = session.own(&mut client, &name, |_| now() < tired).await;
             }
