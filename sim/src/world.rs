@@ -178,8 +178,7 @@ impl World {
             .unwrap_or(first_members(seed, drawn, options.plain));
         let safety_act = Duration::from_secs(dice.between(15, 40));
         // Streams of their own, so that what they decide leaves the rest as it is.
-        let mut changes = Dice::new(seed, "changes of the membership");
-        let changers = [0, 1, 1, 2][changes.place(4)] * u64::from(!options.fixed);
+        let changers = changers(seed, options.fixed);
         let (start_crash_permille, standstill_permille) = starts_and_standstills(seed);
         let seats = match changers {
             0 => members,
@@ -346,6 +345,12 @@ impl World {
 fn starts_and_standstills(seed: u64) -> (u64, u64) {
     let mut dice = Dice::new(seed, "starts and standstills");
     ([0, 50, 300][dice.place(3)], [0, 5, 30][dice.place(3)])
+}
+
+/// Three in four worlds have clients that change the membership.
+fn changers(seed: u64, fixed: bool) -> u64 {
+    let mut dice = Dice::new(seed, "changes of the membership");
+    [0, 1, 1, 2][dice.place(4)] * u64::from(!fixed)
 }
 
 /// Most worlds have one, three or five voters at first; the others as many as there may be.
