@@ -265,7 +265,7 @@ impl World {
         let mut small = Dice::new(self.seed, "smallness");
         self.smallness = small.between(1, 1_000_000) * u64::from(small.permille(500));
         let mut haste = Dice::new(self.seed, "election timeout");
-        // Where no way takes as long, one there and another back.
+        // Only where even slow ways, there and back, take far less.
         self.election_ms = match (self.message_ms_max, haste.place(8)) {
             (0..=5, 0) => 300,
             (0..=5, 1) => 500,

@@ -66,7 +66,7 @@ impl Member {
             return;
         }
         // The disk may have a state that this member's own is still behind.
-        if self.published.applied <= checkpoints.covered {
+        if entries == 0 {
             return;
         }
         if let Some(checkpoint) = self.replica.borrow().checkpoint() {

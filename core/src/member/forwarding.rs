@@ -348,12 +348,11 @@ impl Member {
                 Err(Refusal::NotLeader { .. }) => {
                     self.try_again(number, false);
                 }
-                // It leads no more, and does not know what comes of this. The log tells, if it has not already.
-                Err(Refusal::LeaderChanged) => {
-                    if term < self.forwards.applied_term {
-                        self.settle_proposal(number);
-                    }
+                // It leads no more, and does not know what comes of this. The log tells, or has already.
+                Err(Refusal::LeaderChanged) if term < self.forwards.applied_term => {
+                    self.settle_proposal(number);
                 }
+                Err(Refusal::LeaderChanged) => {}
                 Err(refusal) => {
                     self.forwards.leader_is_ready();
                     self.end_proposal(number, Err(refusal));

@@ -1,8 +1,9 @@
 //! Changes of the membership that clients ask of a member that does not lead: it has the leader make them.
 //!
-//! As with proposals, a change goes out again only where a leader said that it did nothing about it. If the leader
-//! changes meanwhile, nobody knows, and the client is told so. What came of one is told when this member's own state has
-//! got as far as the leader's then was, so that the members listed here are those after the change.
+//! A change goes out again only where a leader said that it did nothing about it. If the leader changes meanwhile, nobody
+//! knows, and the client is told so; unlike a proposal's, its entry does not say who asked. What came of one is told when
+//! this member's own state has got as far as the leader's then was, so that the members listed here are those after the
+//! change.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

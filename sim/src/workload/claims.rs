@@ -54,10 +54,10 @@ pub(crate) async fn come_round(mut client: Client) -> Result<(), Failure> {
         let mut own = None;
         while own.is_none() && now() < tired {
             let members = client.cluster.belonging();
-            let Some(last) = members.len().checked_sub(1) else {
+            if members.is_empty() {
                 break;
-            };
-            client.member = members[client.dice.place(last + 1)];
+            }
+            client.member = members[client.dice.place(members.len())];
             if let Some(mut session) = Session::open(&mut client, number, 5).await {
                 own = session.own(&mut client, &name, |_| now() < tired).await;
             }
